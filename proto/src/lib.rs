@@ -1,0 +1,47 @@
+//! Every byte that crosses a wire or is signed: ids, keys, manifests, records, transactions, receipts, RPC frames.
+//!
+//! This crate knows nothing of tokio, disks, sockets or clocks: callers pass the time in.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`codec`] | the one codec: canonical CBOR, bounded, checked by re-encoding |
+//! | [`ids`] | 32-byte identifiers and how each is derived |
+//! | [`keys`] | Ed25519 keys and signatures, X25519 sealing keys |
+//! | [`envelope`] | what is signed: `{kind, version, body}`, bound to a pool |
+//! | [`limits`] | every bound a peer meets, with its reason |
+//! | [`name`] | `publisher/model[@version|:channel]` |
+//! | [`pool`] | genesis, pool key, tickets, invites, the pool proof |
+//! | [`manifest`] | what a model is made of, plain and sealed |
+//! | [`tensor`] | tensors on the wire |
+//! | [`tx`], [`block`], [`state`], [`proof`] | the ledger: transactions, headers, certificates, state entries, proofs |
+//! | [`record`] | what the DHT carries: name records and endpoint records |
+//! | [`receipt`] | signed requests, signed responses, receipts, audit exports |
+//! | [`rpc`], [`calls`], [`local`] | frames of peer RPC, its methods, and those only a node's own key may call |
+//! | [`worker`] | frames between a node and its worker process |
+
+pub mod block;
+pub mod calls;
+pub mod codec;
+pub mod envelope;
+pub mod ids;
+pub mod keys;
+pub mod limits;
+pub mod local;
+pub mod manifest;
+pub mod name;
+pub mod pool;
+pub mod proof;
+pub mod receipt;
+pub mod record;
+pub mod rpc;
+pub mod state;
+pub mod tensor;
+pub mod tx;
+pub mod worker;
+
+pub use codec::{CodecError, decode, encode};
+pub use envelope::{Message, Signed, VerifyError};
+pub use ids::{BlockId, Cid, Digest, ManifestId, PoolId, TxId};
+pub use keys::{AccountId, NodeId, PublicKey, SealingKey, SecretKey, Signature};
+pub use name::{ModelName, ModelRef};
+pub use serde_bytes::ByteBuf;

@@ -1,0 +1,65 @@
+//! Every bound a peer meets, in one place. Each says its unit, its reason, and what happens beyond it.
+
+/// Bytes in one signed envelope. A transaction, ticket, record or request fits with room to spare; larger is refused
+/// unread.
+pub const SIGNED_BYTES: usize = 32 * 1024;
+/// Bytes in one RPC frame: a sealed 1 MiB chunk, or a batch of small tensors, with its framing. Larger closes the stream.
+pub const FRAME_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes in the frames before a peer has proven the pool key: a nonce or a MAC. Larger closes the connection.
+pub const HANDSHAKE_BYTES: usize = 256;
+/// Bytes in one gossip message: a block or a transaction with its votes. Larger is refused by gossipsub.
+pub const GOSSIP_BYTES: usize = 512 * 1024;
+/// Bytes of transactions in one block, so that a proposal fits one gossip message.
+pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Transactions in one block.
+pub const BLOCK_TXS: usize = 2_000;
+/// Bytes in one DHT record: a name record with two proofs, a header and a certificate of 100 signatures.
+pub const RECORD_BYTES: usize = 48 * 1024;
+/// Bytes of plaintext in one chunk. Small enough that a wrong hash wastes little; large enough to keep lists short.
+pub const CHUNK_BYTES: usize = 1024 * 1024;
+/// Bytes a sealed chunk adds to its plaintext: the AES-GCM tag.
+pub const SEAL_OVERHEAD: usize = 16;
+/// Bytes in one encoded sealed manifest: about 150,000 chunks (146 GiB). It must fit [`FRAME_BYTES`] only when it is
+/// small; larger ones travel in pieces of [`CHUNK_BYTES`].
+pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Chunks named by one manifest.
+pub const MANIFEST_CHUNKS: usize = 150_000;
+/// Files in one model.
+pub const MANIFEST_FILES: usize = 1_024;
+/// Parts (tensors and headers) in one file.
+pub const FILE_PARTS: usize = 65_536;
+/// Bytes in a path, tensor name or label.
+pub const LABEL_BYTES: usize = 256;
+/// Signers of one pool: certificates are lists of signatures.
+pub const SIGNERS: usize = 100;
+/// Greatest power of one signer: with [`SIGNERS`] of them the total stays far below the 2^60 that the consensus core's
+/// arithmetic allows.
+pub const SIGNER_POWER: u64 = 1 << 40;
+/// Addresses in one endpoint record or invite.
+pub const ADDRESSES: usize = 16;
+/// Bytes in one address.
+pub const ADDRESS_BYTES: usize = 128;
+/// Classes in one endorsement.
+pub const CLASSES: usize = 256;
+/// Channels of one model.
+pub const CHANNELS: usize = 16;
+/// Tensors in one prediction, each way.
+pub const TENSORS: usize = 64;
+/// Dimensions of one tensor.
+pub const DIMENSIONS: usize = 8;
+/// Bytes of a prompt, all messages together.
+pub const PROMPT_BYTES: usize = 256 * 1024;
+/// New tokens in one generation.
+pub const NEW_TOKENS: u32 = 4_096;
+/// Tokens between two signed checkpoints of a stream.
+pub const CHECKPOINT_TOKENS: u64 = 64;
+/// Milliseconds a block's time may be ahead of the voter's clock.
+pub const CLOCK_SKEW_MS: u64 = 10_000;
+/// Milliseconds the deadline of a request may lie ahead of now.
+pub const REQUEST_HORIZON_MS: u64 = 10 * 60 * 1000;
+/// Receipts in one reply.
+pub const RECEIPTS: usize = 512;
+/// Blocks in one reply.
+pub const BLOCKS: usize = 64;
+/// Digests in one proof: the depth of a 256-level tree.
+pub const PROOF_DIGESTS: usize = 256;

@@ -1,0 +1,249 @@
+//! Methods that a node answers to its own identity key alone: the command line's way in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    calls::Empty,
+    ids::{ManifestId, PoolId},
+    keys::NodeId,
+    methods,
+    name::{ModelName, ModelRef},
+    receipt::AuditExport,
+    record::Address,
+    state::{Endorsement, Member, Rights, Score, Signer, Signers},
+    tx::Thresholds,
+};
+
+methods! {
+    /// What this node is, knows and does.
+    NodeStatus = 100: Empty => NodeStatusReply;
+    /// Signs a ticket and returns an invite as one line.
+    MakeInvite = 101: InviteCall => InviteLine;
+    /// Replaces the signer set.
+    ChangeSigners = 102: SignersCall => SignersReply;
+    /// Cuts, seals, stores, replicates and publishes a model; progress, then the result.
+    PublishPath = 103: PublishCall => PublishItem;
+    /// Fetches a model, runs it on local samples and endorses it; progress, then the result.
+    ValidatePath = 104: ValidateCall => ValidateItem;
+    /// Gathers an audit of a model from the ledger and from every provider.
+    Audit = 105: AuditCall => AuditExport;
+    /// Members, signers and the pool's facts.
+    PoolShow = 106: Empty => PoolReply;
+    /// Stops the node in order.
+    Stop = 107: Empty => Empty;
+    /// Fetches a version and, if asked, serves it.
+    Fetch = 108: FetchCall => PublishItem;
+    /// Sets an identity's rights.
+    ChangeRights = 109: RightsCall => Empty;
+}
+
+/// Answer to [`NodeStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatusReply {
+    /// Its identity.
+    pub node: NodeId,
+    /// Its pool.
+    pub pool: PoolId,
+    /// The program's version.
+    pub version: String,
+    /// Its rights on the ledger.
+    pub rights: Rights,
+    /// Where it listens.
+    pub addresses: Vec<Address>,
+    /// Final height.
+    pub height: u64,
+    /// Age of the newest block, milliseconds.
+    pub head_age_ms: u64,
+    /// True while transactions wait but no block comes.
+    pub halted: bool,
+    /// Transactions waiting.
+    pub mempool: u32,
+    /// Connected peers.
+    pub peers: Vec<NodeId>,
+    /// Models held.
+    pub models: Vec<HeldModel>,
+    /// Chunk files in the store.
+    pub chunks: u64,
+    /// Bytes of ciphertext in the store.
+    pub store_bytes: u64,
+    /// Receipts in this provider's log.
+    pub receipts: u64,
+    /// Receipts anchored on the ledger.
+    pub anchored: u64,
+}
+
+/// A model this node holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldModel {
+    /// Name.
+    pub name: ModelName,
+    /// Version.
+    pub version: u32,
+    /// True if it is loaded and announced.
+    pub serving: bool,
+    /// Calls answered.
+    pub calls: u64,
+}
+
+/// Request of [`MakeInvite`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteCall {
+    /// Rights given.
+    pub rights: Rights,
+    /// Identities it admits.
+    pub uses: u32,
+    /// How long it lasts, milliseconds.
+    pub ttl_ms: u64,
+}
+
+/// Answer to [`MakeInvite`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteLine {
+    /// The invite: a secret.
+    pub line: String,
+}
+
+/// Request of [`ChangeSigners`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignersCall {
+    /// The whole new set.
+    pub signers: Vec<Signer>,
+    /// Accept two or three.
+    pub force: bool,
+}
+
+/// Answer to [`ChangeSigners`], once it is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignersReply {
+    /// Height of the transaction.
+    pub height: u64,
+    /// First height that the new set signs.
+    pub effective: u64,
+}
+
+/// Request of [`PublishPath`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishCall {
+    /// Absolute path of a file on the node's machine.
+    pub path: String,
+    /// The model.
+    pub name: ModelName,
+    /// Copies wanted beside the publisher's own.
+    pub replicas: u32,
+    /// When endorsements count for or against it.
+    pub thresholds: Thresholds,
+}
+
+/// Progress of a long operation, and its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PublishItem {
+    /// What is being done.
+    Step(Progress),
+    /// The result.
+    Done(PublishReport),
+}
+
+/// What is being done, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// In words.
+    pub what: String,
+    /// Done so far, in the unit that `what` suggests.
+    pub done: u64,
+    /// All of it; 0 if unknown.
+    pub total: u64,
+}
+
+/// Result of [`PublishPath`] and [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishReport {
+    /// The model.
+    pub name: ModelName,
+    /// Its version.
+    pub version: u32,
+    /// Its sealed manifest.
+    pub manifest: ManifestId,
+    /// Bytes of plaintext.
+    pub bytes: u64,
+    /// Distinct chunks.
+    pub chunks: u32,
+    /// Chunks that were stored already.
+    pub reused: u32,
+    /// Nodes that hold every chunk now, the publisher among them.
+    pub holders: Vec<NodeId>,
+    /// Height of the publication.
+    pub height: u64,
+}
+
+/// Request of [`ValidatePath`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidateCall {
+    /// The model.
+    pub name: ModelRef,
+    /// Absolute path of a CSV file on the node's machine: features, then the class, a row a sample.
+    pub samples: String,
+    /// Serve the model afterwards.
+    pub serve: bool,
+}
+
+/// One item of the answer to [`ValidatePath`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ValidateItem {
+    /// What is being done.
+    Step(Progress),
+    /// The endorsement as it stands on the ledger, and the score after it.
+    Done(Box<ValidateReport>),
+}
+
+/// Result of [`ValidatePath`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidateReport {
+    /// The validator.
+    pub validator: NodeId,
+    /// What it found.
+    pub endorsement: Endorsement,
+    /// The score with it.
+    pub score: Score,
+}
+
+/// Request of [`Audit`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditCall {
+    /// The model.
+    pub name: ModelName,
+}
+
+/// Answer to [`PoolShow`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReply {
+    /// The pool.
+    pub pool: PoolId,
+    /// When it was made, milliseconds since 1970 UTC.
+    pub created_ms: u64,
+    /// Epoch of its key.
+    pub epoch: u32,
+    /// Final height.
+    pub height: u64,
+    /// Signer sets.
+    pub signers: Signers,
+    /// Everyone admitted.
+    pub members: Vec<(NodeId, Member)>,
+}
+
+/// Request of [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchCall {
+    /// The model.
+    pub name: ModelRef,
+    /// Also serve it.
+    pub serve: bool,
+}
+
+/// Request of [`ChangeRights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RightsCall {
+    /// The identity.
+    pub member: NodeId,
+    /// Its rights from now on.
+    pub rights: Rights,
+}

@@ -1,0 +1,254 @@
+//! What a model is made of: model → file → part (tensor or header) → chunks; plain for those who were granted its key,
+//! sealed for everyone else.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use zeroize::Zeroize;
+
+use crate::{
+    ids::{Cid, Digest, ManifestId, PoolId},
+    keys::NodeId,
+    limits::{CHUNK_BYTES, FILE_PARTS, LABEL_BYTES, MANIFEST_CHUNKS, MANIFEST_FILES, SEAL_OVERHEAD},
+    name::ModelName,
+    tensor::Tensor,
+};
+
+/// Who can derive a chunk's key from its plaintext: identical plaintext has one ciphertext within a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Domain {
+    /// Everyone: gives deduplication, not secrecy.
+    Public,
+    /// Holders of the pool's content secret.
+    Pool,
+    /// Holders of the publisher's content secret.
+    Private,
+}
+
+/// Format of a model's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// ONNX protobuf.
+    Onnx,
+    /// GGUF version 2 or 3.
+    Gguf,
+    /// safetensors.
+    Safetensors,
+    /// Anything else: stored and served as bytes, not run.
+    Opaque,
+}
+
+/// What a model does, as far as the network must know to call and grade it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// Tensors in, tensors out, nothing more is known.
+    Tensors,
+    /// The first output's last dimension holds one score per class.
+    Classify {
+        /// Number of classes.
+        classes: u16,
+    },
+    /// Text in, text out, token by token.
+    Generate {
+        /// Longest context, tokens.
+        context: u32,
+    },
+}
+
+/// Golden input and output: a node that cannot reproduce them does not serve the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConformanceSample {
+    /// What goes in.
+    pub inputs: Vec<Tensor>,
+    /// What must come out.
+    pub outputs: Vec<Tensor>,
+    /// Largest absolute difference allowed, in millionths.
+    pub tolerance_ppm: u32,
+}
+
+/// One chunk of plaintext.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRef {
+    /// Name of its ciphertext.
+    pub cid: Cid,
+    /// BLAKE3 of its plaintext, from which its key is derived.
+    pub plain: Digest,
+    /// Bytes of plaintext, 1 to [`CHUNK_BYTES`].
+    pub len: u32,
+}
+
+/// A header or a tensor: cut on its own, so that an unchanged one is the same chunks in the next version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The tensor's name, or `#header` or `#gap`.
+    pub name: String,
+    /// Its bytes, in order.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative path without `..`, for people; never opened as such.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of the whole file.
+    pub hash: Digest,
+    /// Its bytes, in order.
+    pub parts: Vec<Part>,
+}
+
+/// Everything about one version, for those who may open it. Holds the content secret: zeroized when dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The model.
+    pub name: ModelName,
+    /// Its version, from 1.
+    pub version: u32,
+    /// Format of its files.
+    pub format: Format,
+    /// What it does.
+    pub task: Task,
+    /// Sealing domain of its chunks.
+    pub domain: Domain,
+    /// Content secret of that domain.
+    #[serde(with = "serde_bytes")]
+    pub secret: [u8; 32],
+    /// Its files.
+    pub files: Vec<FileEntry>,
+    /// Golden inputs and outputs.
+    pub conformance: Vec<ConformanceSample>,
+}
+
+impl Drop for Manifest {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Manifest({}@{}, {} files)", self.name, self.version, self.files.len())
+    }
+}
+
+/// A manifest whose numbers are beyond their bounds or contradict each other.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the manifest is not usable: {0}")]
+pub struct ManifestError(pub String);
+
+impl Manifest {
+    /// Every chunk in file order.
+    pub fn chunks(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.files.iter().flat_map(|f| &f.parts).flat_map(|p| &p.chunks)
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.size).fold(0, u64::saturating_add)
+    }
+
+    /// Checks every bound and that chunk lengths add up to file sizes.
+    ///
+    /// # Errors
+    /// Says the first thing that is wrong.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let fail = |why: String| Err(ManifestError(why));
+        if self.files.is_empty() || self.files.len() > MANIFEST_FILES {
+            return fail(format!("{} files; 1 to {MANIFEST_FILES} are allowed", self.files.len()));
+        }
+        if self.chunks().count() > MANIFEST_CHUNKS {
+            return fail(format!("more than {MANIFEST_CHUNKS} chunks"));
+        }
+        for file in &self.files {
+            let bad_path = file.path.is_empty()
+                || file.path.len() > LABEL_BYTES
+                || file.path.split('/').any(|c| matches!(c, "" | "." | ".."));
+            if bad_path || file.parts.len() > FILE_PARTS || file.parts.iter().any(|p| p.name.len() > LABEL_BYTES) {
+                return fail("a file's path, a part's name or their number is out of bounds".into());
+            }
+            let lens = file.parts.iter().flat_map(|p| &p.chunks).map(|c| c.len as usize);
+            if lens.clone().any(|l| l == 0 || l > CHUNK_BYTES) {
+                return fail(format!("a chunk of {} is empty or longer than {CHUNK_BYTES} bytes", file.path));
+            }
+            if lens.map(|l| l as u64).sum::<u64>() != file.size {
+                return fail(format!("the chunks of {} do not add up to its size", file.path));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One entry of the list that seeders read: enough to hold and check ciphertext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedChunk {
+    /// Name of the ciphertext.
+    pub cid: Cid,
+    /// Bytes of ciphertext.
+    pub len: u32,
+}
+
+/// A manifest as it is stored and sent: an open list of ciphertexts, and a body under a key of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedManifest {
+    /// Version of this shape: 1.
+    pub version: u16,
+    /// Every distinct ciphertext of the model, in first-use order.
+    pub chunks: Vec<SealedChunk>,
+    /// AES-256-GCM of the encoded [`Manifest`] under a key made for this sealing alone (so the zero nonce is used once).
+    pub body: ByteBuf,
+}
+
+impl SealedManifest {
+    /// Bytes of all ciphertexts.
+    #[must_use]
+    pub fn sealed_bytes(&self) -> u64 {
+        self.chunks.iter().map(|c| u64::from(c.len)).sum()
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// Says the first thing that is wrong.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.version != 1 {
+            return Err(ManifestError(format!("version {} is newer than this program", self.version)));
+        }
+        if self.chunks.is_empty() || self.chunks.len() > MANIFEST_CHUNKS {
+            return Err(ManifestError(format!("{} chunks; 1 to {MANIFEST_CHUNKS} are allowed", self.chunks.len())));
+        }
+        let range = SEAL_OVERHEAD + 1..=CHUNK_BYTES + SEAL_OVERHEAD;
+        if self.chunks.iter().any(|c| !range.contains(&(c.len as usize))) {
+            return Err(ManifestError("a chunk's length is out of bounds".into()));
+        }
+        Ok(())
+    }
+}
+
+/// What a wrapped manifest key is bound to: HPKE's `info` is the encoding of this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantInfo {
+    /// The pool.
+    pub pool: PoolId,
+    /// The sealing whose key is wrapped.
+    pub manifest: ManifestId,
+    /// Who may unwrap it.
+    pub grantee: NodeId,
+    /// The pool key's epoch at the time.
+    pub epoch: u32,
+}
+
+/// A manifest key wrapped to one node's sealing key: HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
+/// AES-256-GCM (RFC 9180).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedKey {
+    /// What it is bound to.
+    pub info: GrantInfo,
+    /// HPKE's encapsulated key, 32 bytes.
+    pub encapsulated: ByteBuf,
+    /// The sealed manifest key, 48 bytes.
+    pub ciphertext: ByteBuf,
+}

@@ -1,0 +1,113 @@
+//! Tensors on the wire: a type, a shape, and row-major little-endian bytes.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::limits::{DIMENSIONS, LABEL_BYTES};
+
+/// Type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DType {
+    /// IEEE 754 single.
+    F32,
+    /// IEEE 754 double.
+    F64,
+    /// IEEE 754 half.
+    F16,
+    /// Signed 64-bit.
+    I64,
+    /// Signed 32-bit.
+    I32,
+    /// Unsigned byte.
+    U8,
+    /// One byte each, 0 or 1.
+    Bool,
+}
+
+impl DType {
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 => 2,
+            Self::U8 | Self::Bool => 1,
+        }
+    }
+}
+
+/// A tensor that does not hold together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("tensor '{name}': {why}")]
+pub struct TensorError {
+    /// The tensor's name.
+    pub name: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// One named tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tensor {
+    /// Name of the model's input or output; empty means "the only one".
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// Row-major little-endian elements: product of `shape` times the element's size.
+    pub data: ByteBuf,
+}
+
+impl Tensor {
+    /// A tensor of single-precision values.
+    #[must_use]
+    pub fn f32(name: &str, shape: &[u64], values: &[f32]) -> Self {
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self { name: name.to_owned(), dtype: DType::F32, shape: shape.to_vec(), data: ByteBuf::from(data) }
+    }
+
+    /// Checks bounds and that shape, type and bytes agree.
+    ///
+    /// # Errors
+    /// Too many dimensions, a name too long, or data of another size than the shape says.
+    pub fn check(&self) -> Result<(), TensorError> {
+        let fail = |why: String| Err(TensorError { name: self.name.chars().take(64).collect(), why });
+        if self.name.len() > LABEL_BYTES {
+            return fail(format!("the name is longer than {LABEL_BYTES} bytes"));
+        }
+        if self.shape.len() > DIMENSIONS {
+            return fail(format!("{} dimensions; at most {DIMENSIONS}", self.shape.len()));
+        }
+        let expected = self.shape.iter().try_fold(self.dtype.size() as u64, |n, d| n.checked_mul(*d));
+        if expected != Some(self.data.len() as u64) {
+            return fail(format!("shape {:?} of {:?} does not take {} bytes", self.shape, self.dtype, self.data.len()));
+        }
+        Ok(())
+    }
+
+    /// The elements as single-precision values.
+    ///
+    /// # Errors
+    /// The tensor is of another type or does not [`Tensor::check`].
+    pub fn to_f32(&self) -> Result<Vec<f32>, TensorError> {
+        self.check()?;
+        if self.dtype != DType::F32 {
+            return Err(TensorError { name: self.name.clone(), why: format!("is {:?}, not F32", self.dtype) });
+        }
+        let (quads, _) = self.data.as_chunks::<4>();
+        Ok(quads.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+}
+
+/// What a model takes or gives at one input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorSpec {
+    /// Name of the input or output.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first; `None` is free (a batch, a length).
+    pub shape: Vec<Option<u64>>,
+}

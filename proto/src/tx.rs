@@ -1,0 +1,186 @@
+//! Transactions: what accounts ask of the ledger. Carried as `Signed<Tx>`; the signer is the account.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    envelope::{Message, Signed},
+    ids::{Digest, ManifestId},
+    keys::{NodeId, SealingKey},
+    manifest::{Format, Task},
+    name::ModelName,
+    pool::Ticket,
+    state::{Rights, Signer},
+};
+
+/// One transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tx {
+    /// The account's counter, from 0: each is used once, in order. A redemption carries 0.
+    pub nonce: u64,
+    /// What is asked.
+    pub body: TxBody,
+}
+
+impl Message for Tx {
+    const KIND: u16 = 2;
+}
+
+/// What a transaction asks. The order of the variants is the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TxBody {
+    /// Admits the signing identity by a ticket.
+    Redeem(Redeem),
+    /// An administrator sets an identity's rights (none: revoked).
+    SetRights(SetRights),
+    /// An administrator replaces the signer set, two heights later.
+    SetSigners(SetSigners),
+    /// Claims a free publisher handle.
+    ClaimHandle(ClaimHandle),
+    /// Publishes the next version of a model under an owned handle.
+    Publish(Publish),
+    /// Points a channel at a version.
+    SetChannel(SetChannel),
+    /// A validator's figures for a version.
+    Endorse(Endorse),
+    /// A provider anchors its receipt log.
+    Anchor(Anchor),
+    /// Withdraws a version: resolvers need a fresh answer from then on.
+    Withdraw(Withdraw),
+}
+
+/// See [`TxBody::Redeem`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redeem {
+    /// The administrator's ticket.
+    pub ticket: Signed<Ticket>,
+    /// Where manifest keys are wrapped to.
+    pub sealing_key: SealingKey,
+}
+
+/// See [`TxBody::SetRights`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRights {
+    /// An admitted identity.
+    pub member: NodeId,
+    /// Its rights from now on.
+    pub rights: Rights,
+}
+
+/// See [`TxBody::SetSigners`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetSigners {
+    /// The whole new set; every member needs the right `signer`.
+    pub signers: Vec<Signer>,
+    /// Needed for two or three signers, since such a set stops when one dies.
+    pub force: bool,
+}
+
+/// See [`TxBody::ClaimHandle`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimHandle {
+    /// The handle.
+    pub handle: String,
+}
+
+/// When an endorsement is positive or negative: its quality (macro F1) against two marks, millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thresholds {
+    /// Positive from here up.
+    pub accept_ppm: u32,
+    /// Negative from here down.
+    pub reject_ppm: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { accept_ppm: 900_000, reject_ppm: 700_000 }
+    }
+}
+
+/// See [`TxBody::Publish`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// The model; its publisher is a handle the signer owns.
+    pub name: ModelName,
+    /// The version: one above the newest.
+    pub version: u32,
+    /// Its sealed manifest.
+    pub manifest: ManifestId,
+    /// Format of its files.
+    pub format: Format,
+    /// What it does.
+    pub task: Task,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Ciphertexts.
+    pub chunks: u32,
+    /// The version it was made from.
+    pub base: Option<u32>,
+    /// When an endorsement counts for or against it.
+    pub thresholds: Thresholds,
+}
+
+/// See [`TxBody::SetChannel`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetChannel {
+    /// The model.
+    pub name: ModelName,
+    /// The channel.
+    pub channel: String,
+    /// A published version that was not withdrawn.
+    pub version: u32,
+}
+
+/// Counts of one class: how often it was rightly said, wrongly said, and missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCounts {
+    /// True positives.
+    pub tp: u32,
+    /// False positives.
+    pub fp: u32,
+    /// False negatives.
+    pub fn_: u32,
+}
+
+/// See [`TxBody::Endorse`]. Integers only; everything else is computed from them by `apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endorse {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+    /// Per class, in class order.
+    pub classes: Vec<ClassCounts>,
+    /// Samples.
+    pub samples: u32,
+    /// Samples whose class was right.
+    pub correct: u32,
+    /// Median latency of one prediction, microseconds: told, not proven.
+    pub p50_us: u32,
+    /// Merkle root over the validator's samples (RFC 6962, SHA-256): two validators with one root used one dataset.
+    pub dataset_root: Digest,
+    /// Merkle root over the predictions, in sample order.
+    pub predictions_root: Digest,
+}
+
+/// See [`TxBody::Anchor`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// One above the last anchor's.
+    pub seq: u64,
+    /// Leaves, more than at the last anchor.
+    pub size: u64,
+    /// RFC 6962 root over them (SHA-256).
+    pub root: Digest,
+    /// RFC 6962 consistency proof from the last anchored size; empty for the first anchor.
+    pub consistency: Vec<Digest>,
+}
+
+/// See [`TxBody::Withdraw`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdraw {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+}
