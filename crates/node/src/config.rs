@@ -1,0 +1,95 @@
+//! The configuration file, `config.toml` in the home folder. Unknown keys are refused, so that a typing error is not a
+//! silent default.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::NodeError;
+
+/// Everything that can be set. Command-line flags override it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where peer RPC listens (UDP). Port 0 takes a free one and keeps it for the next start.
+    pub listen_rpc: SocketAddr,
+    /// Where the swarm listens (UDP). Port 0 as above.
+    pub listen_swarm: SocketAddr,
+    /// Look for peers of the pool on the local network.
+    pub mdns: bool,
+    /// Milliseconds between empty blocks while nothing happens.
+    pub heartbeat_ms: u64,
+    /// Milliseconds between anchors of this node's receipts, while there are new ones.
+    pub anchor_ms: u64,
+    /// The processes that run models.
+    pub worker: WorkerSettings,
+    /// Disk.
+    pub store: StoreSettings,
+}
+
+/// See [`Config::worker`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerSettings {
+    /// Threads of one worker; 0 is one fewer than the machine has cores, at least one.
+    pub threads: usize,
+    /// Memory of one worker, MiB; beyond it the worker fails, not the node.
+    pub memory_mb: u64,
+    /// Run models even where this machine offers no sandbox. A hostile model file may then harm the machine.
+    pub allow_unsandboxed: bool,
+}
+
+/// See [`Config::store`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// Most GiB of ciphertext; 0 is no limit.
+    pub quota_gb: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            listen_rpc: any,
+            listen_swarm: any,
+            mdns: false,
+            heartbeat_ms: 30_000,
+            anchor_ms: 5_000,
+            worker: WorkerSettings::default(),
+            store: StoreSettings::default(),
+        }
+    }
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { threads: 0, memory_mb: 8 * 1024, allow_unsandboxed: false }
+    }
+}
+
+impl WorkerSettings {
+    /// Threads to use: the setting, or one fewer than the machine has.
+    #[must_use]
+    pub fn effective_threads(&self) -> usize {
+        if self.threads > 0 {
+            return self.threads;
+        }
+        std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1))
+    }
+}
+
+impl Config {
+    /// Reads `config.toml`; a missing file is the default.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has an unknown key or a wrong type: the message names line and key.
+    pub fn read(path: &Path) -> Result<Self, NodeError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(NodeError::Config { path: path.to_owned(), why: source.to_string() }),
+        };
+        toml::from_str(&text).map_err(|e| NodeError::Config { path: path.to_owned(), why: e.to_string() })
+    }
+}

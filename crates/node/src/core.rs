@@ -1,0 +1,58 @@
+//! What the rooms of a running node share: handles, and the node's own identity. No logic lives here.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+use zero2ai_chain::ChainHandle;
+use zero2ai_chunk::{ContentSecret, SealingSecret};
+use zero2ai_engine::WorkerConfig;
+use zero2ai_names::Names;
+use zero2ai_net::NetHandle;
+use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, proof::SignedHeader, record::Address, rpc::RpcError};
+use zero2ai_store::Store;
+
+use crate::{
+    account::Account, clock::now_ms, directory::Directory, glue::Roads, models::Models, receipts::Receipts,
+    serve::errors::unavailable,
+};
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) home: PathBuf,
+    pub(crate) id: NodeId,
+    pub(crate) key: SecretKey,
+    pub(crate) pool: PoolId,
+    pub(crate) pool_key: PoolKey,
+    pub(crate) sealing: SealingSecret,
+    pub(crate) content: ContentSecret,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) store: Store,
+    pub(crate) chain: ChainHandle,
+    pub(crate) net: NetHandle,
+    pub(crate) names: Names,
+    pub(crate) roads: Roads,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) account: Account,
+    pub(crate) models: Models,
+    pub(crate) receipts: Receipts,
+    pub(crate) worker: WorkerConfig,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Core {
+    /// The newest final header. Proofs stand under it for the state after the block before.
+    pub(crate) fn head(&self) -> Result<(SignedHeader, u64), RpcError> {
+        let header = self.chain.head().ok_or_else(|| {
+            unavailable("the chain has no block yet, so nothing can be proved: try again in a moment")
+        })?;
+        let height = header.certificate.height;
+        Ok((header, height))
+    }
+
+    /// Members that are probably up, this node left out.
+    pub(crate) fn others(&self) -> Vec<NodeId> {
+        let mut list = self.directory.present(now_ms());
+        list.retain(|n| *n != self.id);
+        list
+    }
+}

@@ -1,0 +1,176 @@
+//! Where one crate's trait meets another's implementation: the chain gossips over the swarm and fetches blocks by peer
+//! RPC, the chunk swarm fetches by peer RPC.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zero2ai_chain::{BlockSource, ChainNet, ChainTopic};
+use zero2ai_net::{NetHandle, Topic};
+use zero2ai_proto::{
+    ByteBuf, Cid, ManifestId, NodeId,
+    calls::{Blocks, BlocksCall, ChunkCall, GetChunk, GetManifest, Have, ManifestCall, SealedBlock},
+    encode,
+    limits::MANIFEST_BYTES,
+    record::{Address, NodeAnnouncement},
+    rpc::Method,
+};
+use zero2ai_rpc::{Peer, Peers};
+use zero2ai_swarm::{Source, SourceError};
+
+use crate::{clock::now_ms, directory::Directory};
+
+/// Patience with one peer for one small answer. A dead peer costs this much, once.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Patience with one peer for a batch of blocks or a chunk over a slow line.
+const BULK: Duration = Duration::from_secs(20);
+
+/// Reaches members by identity.
+#[derive(Clone)]
+pub(crate) struct Roads {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) directory: Arc<Directory>,
+}
+
+impl Roads {
+    pub(crate) async fn to(&self, node: &NodeId) -> Result<Peer, String> {
+        let addresses =
+            self.directory.addresses(node).ok_or_else(|| format!("no address of {} is known", node.short()))?;
+        self.peers.get(*node, &addresses).await.map_err(|e| e.to_string())
+    }
+
+    pub(crate) async fn call<M: Method>(
+        &self,
+        node: &NodeId,
+        request: &M::Request,
+        patience: Duration,
+    ) -> Result<M::Reply, String> {
+        self.to(node).await?.call::<M>(request, patience).await.map_err(|e| e.to_string())
+    }
+}
+
+/// Messages waiting to be gossiped. When full, a message is dropped: consensus says again what was not heard.
+const OUTGOING: usize = 1_024;
+
+/// The chain's way out: gossip. Its head announcements carry the node's addresses along.
+pub(crate) struct GossipNet {
+    queue: mpsc::Sender<(Topic, Vec<u8>)>,
+    addresses: Vec<Address>,
+}
+
+impl GossipNet {
+    /// The way out, and the task that carries messages to the swarm until `stop`.
+    pub(crate) fn new(
+        net: NetHandle,
+        addresses: Vec<Address>,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (queue, mut waiting) = mpsc::channel::<(Topic, Vec<u8>)>(OUTGOING);
+        let task = async move {
+            loop {
+                let message = tokio::select! {
+                    () = stop.cancelled() => return,
+                    message = waiting.recv() => message,
+                };
+                let Some((topic, data)) = message else { return };
+                if let Err(error) = net.publish(topic, data).await {
+                    tracing::debug!(topic = topic.name(), %error, "not gossiped");
+                }
+            }
+        };
+        (Self { queue, addresses }, task)
+    }
+}
+
+impl ChainNet for GossipNet {
+    fn broadcast(&self, topic: ChainTopic, data: Vec<u8>) {
+        let (topic, data) = match topic {
+            ChainTopic::Consensus => (Topic::Consensus, data),
+            ChainTopic::Tx => (Topic::Tx, data),
+            ChainTopic::Head => {
+                let (addresses, head) = (self.addresses.clone(), ByteBuf::from(data));
+                match encode(&NodeAnnouncement { version: 1, addresses, head }) {
+                    Ok(data) => (Topic::Head, data),
+                    Err(error) => return tracing::error!(%error, "an announcement could not be encoded"),
+                }
+            }
+        };
+        if self.queue.try_send((topic, data)).is_err() {
+            tracing::debug!(topic = topic.name(), "a gossip message was dropped: the queue is full");
+        }
+    }
+}
+
+/// The chain's way to blocks it missed: the peer that spoke of them first, then whoever was heard of lately.
+pub(crate) struct RpcBlocks(pub(crate) Roads);
+
+impl BlockSource for RpcBlocks {
+    fn blocks(&self, hint: Option<NodeId>, from: u64, max: u32) -> BoxFuture<'_, Result<Vec<SealedBlock>, String>> {
+        Box::pin(async move {
+            let mut last = "nobody to ask for blocks".to_owned();
+            let others = self.0.directory.present(now_ms()).into_iter().filter(|n| Some(*n) != hint).take(4);
+            for node in hint.into_iter().chain(others) {
+                match self.ask(&node, from, max).await {
+                    Ok(blocks) if !blocks.is_empty() => return Ok(blocks),
+                    Ok(_) => {}
+                    Err(why) => last = why,
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+impl RpcBlocks {
+    async fn ask(&self, node: &NodeId, from: u64, max: u32) -> Result<Vec<SealedBlock>, String> {
+        let peer = self.0.to(node).await?;
+        let mut replies = peer.stream::<Blocks>(&BlocksCall { from, max }, BULK).await.map_err(|e| e.to_string())?;
+        let mut blocks = Vec::new();
+        while let Some(block) = replies.next().await {
+            blocks.push(block.map_err(|e| e.to_string())?);
+            if blocks.len() >= max as usize {
+                break;
+            }
+        }
+        Ok(blocks)
+    }
+}
+
+/// The chunk swarm's way to other stores.
+pub(crate) struct RpcSource(pub(crate) Roads);
+
+fn gone(why: impl std::fmt::Display) -> SourceError {
+    SourceError::new(why.to_string())
+}
+
+impl Source for RpcSource {
+    fn have(&self, peer: NodeId, manifest: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(async move {
+            let reply = self.0.call::<Have>(&peer, &ManifestCall { manifest }, ANSWER).await.map_err(gone)?;
+            Ok(reply.bits.into_vec())
+        })
+    }
+
+    fn chunk(&self, peer: NodeId, cid: Cid) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(async move {
+            let reply = self.0.call::<GetChunk>(&peer, &ChunkCall { cid }, BULK).await.map_err(gone)?;
+            Ok(reply.data.into_vec())
+        })
+    }
+
+    fn manifest(&self, peer: NodeId, id: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(async move {
+            let peer = self.0.to(&peer).await.map_err(gone)?;
+            let mut pieces = peer.stream::<GetManifest>(&ManifestCall { manifest: id }, BULK).await.map_err(gone)?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = pieces.next().await {
+                bytes.extend_from_slice(&piece.map_err(gone)?.data);
+                if bytes.len() > MANIFEST_BYTES {
+                    return Err(gone("the manifest is longer than manifests may be"));
+                }
+            }
+            Ok(bytes)
+        })
+    }
+}

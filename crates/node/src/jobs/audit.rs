@@ -1,0 +1,141 @@
+//! Gathers an audit: the ledger's entries of a model with their proofs, and every provider's receipts of it, all under
+//! one header, so that whoever holds the genesis can check the whole offline.
+
+use std::time::Duration;
+
+use zero2ai_proto::{
+    ByteBuf, ModelName, NodeId, PoolId,
+    calls::{Receipts as ReceiptsMethod, ReceiptsCall},
+    decode,
+    limits::{RECEIPTS, SIGNED_BYTES},
+    proof::StateProof,
+    receipt::{AuditExport, ProviderReceipts, Receipt},
+    rpc::RpcError,
+    state::{AnchorState, Event, EventKind, Model, Rights, key},
+};
+
+use crate::{
+    core::Core,
+    serve::errors::{internal, invalid, not_found, unavailable},
+};
+
+/// Patience with one provider.
+const PROVIDER: Duration = Duration::from_secs(10);
+/// Pages of receipts taken from one provider in one audit.
+const PAGES: usize = 256;
+
+/// The proof of one entry in the state that `height`'s header stands for.
+pub(crate) fn prove(core: &Core, height: u64, entry: &[u8]) -> Result<StateProof, RpcError> {
+    core.chain.read(|l| l.prove(entry, height.saturating_sub(1))).map_err(internal)
+}
+
+fn value<T: serde::Serialize + serde::de::DeserializeOwned>(proof: &StateProof) -> Result<Option<T>, RpcError> {
+    proof.value.as_ref().map(|v| decode(v, SIGNED_BYTES).map_err(internal)).transpose()
+}
+
+impl Core {
+    /// See the module.
+    pub(crate) async fn audit(&self, name: &ModelName) -> Result<AuditExport, RpcError> {
+        let (header, height) = self.head()?;
+        let entries = self.model_entries(name, height)?;
+        let mut providers = Vec::new();
+        for node in self.chain.read(|l| l.members().map(|(n, _)| n).collect::<Vec<_>>()) {
+            let anchor = prove(self, height, &key::anchor(&node))?;
+            if anchor.value.is_none() {
+                continue;
+            }
+            let receipts = match self.receipts_of(&node, name, height).await {
+                Ok(receipts) => receipts,
+                Err(error) => {
+                    // Its anchor stays in the answer: that its receipts are missing can be seen.
+                    tracing::warn!(provider = %node.short(), %error, "a provider's receipts could not be had");
+                    Vec::new()
+                }
+            };
+            providers.push(ProviderReceipts { provider: node, anchor, receipts });
+        }
+        let genesis = ByteBuf::from(self.chain.read(|l| l.genesis_bytes().to_vec()));
+        let steps = self.chain.trust_steps();
+        Ok(AuditExport { version: 1, genesis, name: name.clone(), steps, header, entries, providers })
+    }
+
+    /// The model, its whole history, and each version with its score and endorsements.
+    fn model_entries(&self, name: &ModelName, height: u64) -> Result<Vec<StateProof>, RpcError> {
+        let model_proof = prove(self, height, &key::model(name))?;
+        let model: Model = value(&model_proof)?.ok_or_else(|| {
+            not_found(format!("no model '{name}' is on the ledger as of height {height}: is the name spelled right?"))
+        })?;
+        let mut entries = vec![model_proof];
+        let mut endorsed: Vec<(u32, NodeId)> = Vec::new();
+        for index in 0..model.events {
+            let proof = prove(self, height, &key::event(name, index))?;
+            if let Some(event) = value::<Event>(&proof)?.filter(|e| e.kind == EventKind::Endorsed) {
+                endorsed.push((event.version, event.account));
+            }
+            entries.push(proof);
+        }
+        for version in 1..=model.latest {
+            entries.push(prove(self, height, &key::version(name, version))?);
+            entries.push(prove(self, height, &key::score(name, version))?);
+            for (_, validator) in endorsed.iter().filter(|(v, _)| *v == version) {
+                entries.push(prove(self, height, &key::endorsement(name, version, validator))?);
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn receipts_of(
+        &self,
+        node: &NodeId,
+        name: &ModelName,
+        height: u64,
+    ) -> Result<Vec<zero2ai_proto::receipt::ProvenReceipt>, RpcError> {
+        let (mut all, mut from) = (Vec::new(), 0);
+        for _ in 0..PAGES {
+            let call = ReceiptsCall { name: name.clone(), from, height };
+            let page = if *node == self.id {
+                self.own_receipts(&self.id, &call)?
+            } else {
+                self.roads.call::<ReceiptsMethod>(node, &call, PROVIDER).await.map_err(unavailable)?
+            };
+            let Some(last) = page.receipts.last() else { break };
+            from = last.proof.index + 1;
+            let whole = page.receipts.len() < RECEIPTS;
+            all.extend(page.receipts);
+            if whole {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// This provider's receipts of a model that `caller` may see, under its anchor as of `call.height`'s header.
+    pub(crate) fn own_receipts(&self, caller: &NodeId, call: &ReceiptsCall) -> Result<ProviderReceipts, RpcError> {
+        if self.chain.signed_header(call.height).is_none() {
+            return Err(unavailable(format!("height {} is not final here yet: try again in a moment", call.height)));
+        }
+        let anchor = prove(self, call.height, &key::anchor(&self.id))?;
+        let state: AnchorState = value(&anchor)?.ok_or_else(|| not_found("nothing was anchored by that height"))?;
+        if self.receipts.root_at(state.size) != Some(state.root) {
+            return Err(internal(
+                "this node's receipt log is not the one it anchored: was its home restored from a copy?",
+            ));
+        }
+        let rights = self.chain.read(|l| l.member(caller)).map_or(Rights(0), |m| m.rights);
+        let publisher = self.chain.read(|l| l.model(&call.name)).is_some_and(|m| m.owner == *caller);
+        let sees_all = publisher || rights.has(Rights::AUDITOR) || *caller == self.id;
+        let wanted = |receipt: &Receipt| {
+            let of_model = receipt.request.read_unverified().is_ok_and(|r| r.name == call.name);
+            of_model && (sees_all || receipt.request.signer() == *caller)
+        };
+        let receipts = self.receipts.proven(call.from, state.size, wanted)?;
+        Ok(ProviderReceipts { provider: self.id, anchor, receipts })
+    }
+}
+
+/// Checks the pool of an export against ours before it is handed out: a bug here must not leave the house.
+pub(crate) fn self_check(pool: &PoolId, export: &AuditExport) -> Result<(), RpcError> {
+    zero2ai_ledger::audit::verify_audit(pool, export)
+        .map(drop)
+        .map_err(|e| invalid(format!("the audit does not verify: {e}")))
+}

@@ -1,0 +1,108 @@
+//! Gets a version onto this node: its sealed manifest and chunks from any peers, then its key from one that may grant it.
+
+use std::{sync::Arc, time::Duration};
+
+use zero2ai_chunk::unwrap_key;
+use zero2ai_proto::{
+    ManifestId, ModelName, NodeId,
+    calls::{Grant, ManifestCall},
+    manifest::GrantInfo,
+    rpc::{ErrorCode, RpcError},
+    state::Version,
+};
+use zero2ai_swarm::{FetchOptions, FetchReport};
+
+use crate::{
+    core::Core,
+    glue::RpcSource,
+    jobs::{Tell, tell},
+    models::Held,
+    serve::errors::{internal, not_found, unavailable},
+};
+
+/// How long a version that a peer speaks of may take to show up in our copy of the ledger.
+const LEDGER_LAG: Duration = Duration::from_secs(10);
+/// Peers asked for chunks at most.
+const PEERS: usize = 16;
+const GRANT: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// The ledger's entry of a version; waits a little, since a peer may be a block ahead of us.
+    pub(crate) async fn version(&self, name: &ModelName, version: u32) -> Result<Version, RpcError> {
+        let mut news = self.chain.watch();
+        let found = tokio::time::timeout(LEDGER_LAG, async {
+            loop {
+                if let Some(entry) = self.chain.read(|l| l.version(name, version)) {
+                    return Some(entry);
+                }
+                if news.changed().await.is_err() {
+                    return None;
+                }
+            }
+        });
+        found.await.ok().flatten().ok_or_else(|| not_found(format!("the ledger knows no {name}@{version}")))
+    }
+
+    /// Fetches every chunk and the key of a version. Whole already: returns at once.
+    pub(crate) async fn fetch(
+        &self,
+        name: &ModelName,
+        version: u32,
+        hint: Option<NodeId>,
+        progress: &Tell,
+    ) -> Result<(Version, FetchReport), RpcError> {
+        let entry = self.version(name, version).await?;
+        if entry.withdrawn {
+            return Err(not_found(format!("{name}@{version} was withdrawn by its owner")));
+        }
+        let mut peers: Vec<NodeId> = hint.into_iter().filter(|n| *n != self.id).collect();
+        for node in self.others() {
+            if peers.len() < PEERS && !peers.contains(&node) {
+                peers.push(node);
+            }
+        }
+        let to = progress.clone();
+        let watch = move |p: zero2ai_swarm::Progress| tell(&to, "bytes fetched", p.bytes, p.total_bytes);
+        let source = Arc::new(RpcSource(self.roads.clone()));
+        let options = FetchOptions::default();
+        let report = zero2ai_swarm::fetch(
+            &self.store,
+            source,
+            entry.manifest,
+            peers.clone(),
+            options,
+            watch,
+            self.stop.child_token(),
+        )
+        .await
+        .map_err(|e| unavailable(format!("{name}@{version} could not be fetched: {e}")))?;
+        self.obtain_key(entry.manifest, &peers).await?;
+        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false };
+        self.models.hold(held)?;
+        Ok((entry, report))
+    }
+
+    /// Asks peers for the manifest's key until one grants it. A node without the right to run models keeps ciphertext only.
+    async fn obtain_key(&self, manifest: ManifestId, peers: &[NodeId]) -> Result<(), RpcError> {
+        if self.manifest_key(&manifest)?.is_some() {
+            return Ok(());
+        }
+        let mut last = RpcError::new(ErrorCode::Unavailable, "no peer could be asked for the model's key");
+        for peer in peers {
+            match self.roads.call::<Grant>(peer, &ManifestCall { manifest }, GRANT).await {
+                Ok(wrapped) => {
+                    let expected =
+                        GrantInfo { pool: self.pool, manifest, grantee: self.id, epoch: self.pool_key.epoch };
+                    match unwrap_key(&wrapped, &self.sealing, &expected) {
+                        Ok(key) => return self.keep_key(manifest, &key),
+                        Err(error) => {
+                            last = internal(format!("{} sent a key that does not open: {error}", peer.short()))
+                        }
+                    }
+                }
+                Err(why) => last = unavailable(format!("{} did not grant the model's key: {why}", peer.short())),
+            }
+        }
+        Err(last)
+    }
+}

@@ -1,0 +1,154 @@
+//! The keeper: loads what is to be served, announces it, publishes name records, anchors receipts. It compares what
+//! should be with what is, so a restart, a dead worker or a halted chain needs no case of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use zero2ai_names::make::name_record;
+use zero2ai_proto::{CodecError, ManifestId, ModelName, Signed, record::EndpointRecord, rpc::RpcError, tx::TxBody};
+
+use crate::{
+    clock::now_ms,
+    core::Core,
+    models::{Held, Serving},
+    serve::errors::internal,
+};
+
+/// How often announcements are renewed.
+const RENEW: Duration = Duration::from_secs(20);
+/// How long an announcement holds: three renewals may be missed.
+const ENDPOINT_TTL_MS: u64 = 80_000;
+/// How often the keeper looks for models that are not loaded.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long an anchor is waited for. A halted chain keeps it in the mempool; the next look starts from the ledger.
+const ANCHOR_PATIENCE: Duration = Duration::from_secs(20);
+
+impl Core {
+    /// Loads a held version if it is not loaded, and announces it.
+    pub(crate) async fn serve_model(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
+        // One load at a time: two callers who want one model must not start two workers.
+        let _loading = self.models.loading.lock().await;
+        if let Some(serving) = self.models.get(name, version) {
+            return Ok(serving);
+        }
+        let entry = self.version(name, version).await?;
+        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true };
+        let (worker, info) = self.load(&entry.manifest).await?;
+        self.models.hold(held.clone())?;
+        self.models.insert(Serving::new(held, info.task, worker));
+        let serving = self.models.get(name, version).ok_or_else(|| internal("a model just loaded is gone"))?;
+        self.announce(&serving.held).await;
+        Ok(serving)
+    }
+
+    /// A fresh endpoint record of this node, signed.
+    pub(crate) fn own_endpoint(
+        &self,
+        name: &ModelName,
+        version: u32,
+        manifest: ManifestId,
+    ) -> Result<Signed<EndpointRecord>, CodecError> {
+        let now = now_ms();
+        let record = EndpointRecord {
+            name: name.clone(),
+            version,
+            manifest,
+            addresses: self.addresses.clone(),
+            seq: now,
+            expires_ms: now.saturating_add(ENDPOINT_TTL_MS),
+        };
+        Signed::sign(&record, &self.pool, &self.key)
+    }
+
+    /// Puts the endpoint record and the name record into the DHT. A failure is only logged: the keeper tries again.
+    pub(crate) async fn announce(&self, held: &Held) {
+        match self.own_endpoint(&held.name, held.version, held.manifest) {
+            Ok(signed) => {
+                if let Err(error) = self.names.announce(&held.name, signed).await {
+                    tracing::warn!(name = %held.name, %error, "the endpoint could not be announced");
+                }
+            }
+            Err(error) => tracing::error!(%error, "an endpoint record could not be signed"),
+        }
+        self.publish_name(&held.name).await;
+    }
+
+    /// Puts the ledger's word on a name into the DHT: anyone may, since it proves itself.
+    pub(crate) async fn publish_name(&self, name: &ModelName) {
+        let Ok((header, _)) = self.head() else { return };
+        match self.chain.read(|ledger| name_record(ledger, header, name)) {
+            Ok(record) => {
+                if let Err(error) = self.names.publish_name(name, record).await {
+                    tracing::warn!(%name, %error, "the name record could not be published");
+                }
+            }
+            Err(error) => tracing::debug!(%name, %error, "no name record yet"),
+        }
+    }
+
+    /// One look at what should be loaded.
+    async fn load_missing(&self) {
+        for held in self.models.missing() {
+            if let Err(error) = self.serve_model(&held.name, held.version).await {
+                tracing::warn!(name = %held.name, version = held.version, %error, "a model is not being served");
+            }
+        }
+        for serving in self.models.all_loaded() {
+            if serving.is_dead() {
+                tracing::warn!(name = %serving.held.name, "its worker died; it is started again");
+                self.models.remove(&serving.held.name, serving.held.version);
+            }
+        }
+    }
+
+    /// Anchors the receipt log if it grew.
+    async fn anchor(&self) -> Result<(), RpcError> {
+        let last = self.chain.read(|l| l.anchor(&self.id)).map(|a| (a.seq, a.size));
+        let Some(anchor) = self.receipts.next_anchor(last)? else { return Ok(()) };
+        let size = anchor.size;
+        self.account.submit(TxBody::Anchor(anchor), ANCHOR_PATIENCE).await?;
+        tracing::debug!(size, "receipts anchored");
+        Ok(())
+    }
+}
+
+/// Loads what is to be served and renews announcements, until `stop`.
+pub(crate) async fn keep_serving(core: Arc<Core>, stop: CancellationToken) {
+    let mut look = ticker(LOOK);
+    let mut renew = ticker(RENEW);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = look.tick() => core.load_missing().await,
+            _ = renew.tick() => {
+                for serving in core.models.all_loaded() {
+                    core.announce(&serving.held).await;
+                }
+            }
+        }
+    }
+}
+
+/// Anchors the receipt log every so often, until `stop`.
+pub(crate) async fn keep_anchored(core: Arc<Core>, every: Duration, stop: CancellationToken) {
+    let mut tick = ticker(every);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let anchored = tokio::select! {
+            () = stop.cancelled() => return,
+            anchored = core.anchor() => anchored,
+        };
+        if let Err(error) = anchored {
+            tracing::info!(%error, "receipts wait to be anchored");
+        }
+    }
+}
+
+fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
+}

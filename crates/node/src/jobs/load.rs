@@ -1,0 +1,101 @@
+//! From sealed chunks to a loaded model: the manifest's key is unwrapped, each chunk is opened and checked, and its bytes
+//! go into sealed memory that the worker maps. No plaintext ever reaches a disk.
+
+use zero2ai_chunk::{ManifestKey, open_chunk, open_manifest, unwrap_key, wrap_key};
+use zero2ai_engine::{ModelFile, Worker, WorkerConfig};
+use zero2ai_proto::{
+    ManifestId, decode, encode,
+    manifest::{ConformanceSample, Format, GrantInfo, Manifest, WrappedKey},
+    rpc::{ErrorCode, RpcError},
+    worker::ModelInfo,
+};
+use zero2ai_store::atomic_write;
+
+use crate::{
+    core::Core,
+    serve::errors::{engine_error, internal, not_found, store_error},
+};
+
+/// Bytes of an encoded wrapped key: three ids, an encapsulated key and a ciphertext.
+const WRAPPED_BYTES: usize = 1_024;
+
+impl Core {
+    fn grant_info(&self, manifest: ManifestId) -> GrantInfo {
+        GrantInfo { pool: self.pool, manifest, grantee: self.id, epoch: self.pool_key.epoch }
+    }
+
+    fn grant_path(&self, manifest: &ManifestId) -> std::path::PathBuf {
+        self.home.join("grants").join(manifest.to_string())
+    }
+
+    /// Keeps a manifest key, wrapped to our own sealing key, in a file of its own: the database holds nothing that could
+    /// not be rebuilt, and no file holds the key in the clear.
+    pub(crate) fn keep_key(&self, manifest: ManifestId, key: &ManifestKey) -> Result<(), RpcError> {
+        let wrapped =
+            wrap_key(key, &self.sealing.public().map_err(internal)?, self.grant_info(manifest)).map_err(internal)?;
+        atomic_write(&self.grant_path(&manifest), &encode(&wrapped).map_err(internal)?).map_err(store_error)
+    }
+
+    /// The key of a manifest, if this node was granted it.
+    pub(crate) fn manifest_key(&self, manifest: &ManifestId) -> Result<Option<ManifestKey>, RpcError> {
+        let bytes = match std::fs::read(self.grant_path(manifest)) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(RpcError::new(ErrorCode::Storage, format!("a granted key cannot be read: {e}"))),
+        };
+        let wrapped: WrappedKey = decode(&bytes, WRAPPED_BYTES).map_err(internal)?;
+        // Wrapped by ourselves, in whatever epoch it was then.
+        let info = GrantInfo { epoch: wrapped.info.epoch, ..self.grant_info(*manifest) };
+        unwrap_key(&wrapped, &self.sealing, &info).map(Some).map_err(internal)
+    }
+
+    /// The opened manifest.
+    pub(crate) fn manifest(&self, id: &ManifestId) -> Result<Manifest, RpcError> {
+        let sealed = self.store.manifest(id).map_err(store_error)?;
+        let sealed = sealed.ok_or_else(|| not_found("the manifest is not on this node"))?;
+        let key = self.manifest_key(id)?.ok_or_else(|| {
+            RpcError::new(ErrorCode::Denied, "this node holds the model's ciphertext but was not granted its key")
+        })?;
+        open_manifest(&sealed, id, &key).map_err(internal)
+    }
+
+    /// Loads a held version into a worker of its own.
+    pub(crate) async fn load(&self, id: &ManifestId) -> Result<(Worker, ModelInfo), RpcError> {
+        let manifest = self.manifest(id)?;
+        let (format, conformance) = (manifest.format, manifest.conformance.clone());
+        let store = self.store.clone();
+        let files = tokio::task::spawn_blocking(move || open_files(&store, &manifest)).await.map_err(internal)??;
+        start_worker(self.worker.clone(), format, files, conformance).await
+    }
+}
+
+/// Starts a worker and loads a model into it.
+pub(crate) async fn start_worker(
+    config: WorkerConfig,
+    format: Format,
+    files: Vec<ModelFile>,
+    conformance: Vec<ConformanceSample>,
+) -> Result<(Worker, ModelInfo), RpcError> {
+    let worker = Worker::spawn(config).await.map_err(engine_error)?;
+    let info = worker.load(format, files, conformance).await.map_err(engine_error)?;
+    Ok((worker, info))
+}
+
+fn open_files(store: &zero2ai_store::Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
+    manifest
+        .files
+        .iter()
+        .map(|file| {
+            let mut memory = ModelFile::create(&file.path, file.size).map_err(engine_error)?;
+            for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
+                let sealed = store.chunk(&chunk.cid).map_err(store_error)?;
+                let sealed = sealed
+                    .ok_or_else(|| not_found(format!("chunk {} is missing: fetch the model again", chunk.cid)))?;
+                let plain = open_chunk(manifest.domain, &manifest.secret, chunk, sealed).map_err(internal)?;
+                memory.append(&plain).map_err(engine_error)?;
+            }
+            memory.seal().map_err(engine_error)?;
+            Ok(memory)
+        })
+        .collect()
+}

@@ -1,0 +1,27 @@
+//! Longer pieces of work, each a function that a call or a task runs.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`load`] | manifest key → opened chunks → sealed memory → worker |
+//! | [`fetch`] | sealed manifest and chunks from peers, and the key that opens them |
+//! | [`publish`] | file → chunks → ledger → replicas |
+//! | [`validate`] | fetch → run on own samples → endorse |
+//! | [`audit`] | ledger and providers → one verifiable export |
+//! | [`keep`] | loads what is to be served, announces it, anchors receipts |
+
+pub(crate) mod audit;
+pub(crate) mod fetch;
+pub(crate) mod keep;
+pub(crate) mod load;
+pub(crate) mod publish;
+pub(crate) mod validate;
+
+use tokio::sync::mpsc;
+use zero2ai_proto::local::Progress;
+
+/// Where a job tells how far it is. Bounded; when full a word of progress is dropped, never waited for.
+pub(crate) type Tell = mpsc::Sender<Progress>;
+
+pub(crate) fn tell(to: &Tell, what: impl Into<String>, done: u64, total: u64) {
+    let _ = to.try_send(Progress { what: what.into(), done, total });
+}

@@ -1,0 +1,69 @@
+//! Joining a pool by an invite: prove the key, redeem the ticket, check that the genesis is the invite's pool, and only
+//! then write the home.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use zero2ai_proto::{
+    PoolId, Signed,
+    calls::{Redeem as RedeemMethod, RedeemCall, Redeemed},
+    pool::Invite,
+    tx::{Redeem, Tx, TxBody},
+};
+use zero2ai_rpc::{Endpoint, EndpointConfig};
+
+use crate::{
+    error::NodeError,
+    home::{Home, Identity, write_pool},
+};
+
+/// How long a bootstrap node may take: it answers when the admission is final.
+const ADMISSION: Duration = Duration::from_secs(40);
+
+/// Joins `invite`'s pool with the identity of `path`, which is made if need be. A home that is in that pool already is
+/// left as it is.
+pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> {
+    if Home::exists(path) {
+        let have = Home::open(path)?.pool;
+        return if have == invite.pool { Ok(()) } else { Err(NodeError::OtherPool { have, invited: invite.pool }) };
+    }
+    let identity = Identity::open_or_create(path)?;
+    let redeem = Redeem {
+        ticket: invite.ticket.clone(),
+        sealing_key: identity.sealing.public().map_err(|e| NodeError::Internal(e.to_string()))?,
+    };
+    let tx = Signed::sign(&Tx { nonce: 0, body: TxBody::Redeem(redeem) }, &invite.pool, &identity.key)?;
+    let endpoint = Endpoint::bind(EndpointConfig {
+        bind: SocketAddr::from(([0, 0, 0, 0], 0)),
+        key: identity.key.clone(),
+        pool: invite.pool,
+        pool_key: invite.key.clone(),
+    })
+    .map_err(|e| NodeError::Rpc(e.to_string()))?;
+    let redeemed = redeem_anywhere(&endpoint, invite, tx).await;
+    endpoint.close();
+    let redeemed = redeemed?;
+    if PoolId::of(&redeemed.genesis) != invite.pool {
+        return Err(NodeError::Join("it sent the genesis of another pool than the invite's".to_owned()));
+    }
+    write_pool(path, &redeemed.genesis, &invite.key, &invite.bootstrap)
+}
+
+async fn redeem_anywhere(endpoint: &Endpoint, invite: &Invite, tx: Signed<Tx>) -> Result<Redeemed, NodeError> {
+    let mut last = "it has no peer RPC address".to_owned();
+    for node in &invite.bootstrap {
+        for address in node.addresses.iter().filter_map(zero2ai_proto::record::Address::rpc_socket) {
+            let answer = match endpoint.connect(address, Some(node.node)).await {
+                Ok(peer) => peer.call::<RedeemMethod>(&RedeemCall { tx: tx.clone() }, ADMISSION).await,
+                Err(why) => {
+                    last = format!("{address}: {why}");
+                    continue;
+                }
+            };
+            match answer {
+                Ok(redeemed) => return Ok(redeemed),
+                Err(why) => last = format!("{address}: {why}"),
+            }
+        }
+    }
+    Err(NodeError::Join(last))
+}

@@ -1,0 +1,98 @@
+//! The swarm's questions, answered from the ledger: who may connect, which records are valid, which gossip is passed on.
+
+use std::sync::Arc;
+
+use zero2ai_chain::{ChainHandle, ChainTopic};
+use zero2ai_ledger::light::TrustedChain;
+use zero2ai_names::{HeaderTrust, check_value};
+use zero2ai_net::{Judge, RecordFacts, Topic, Verdict};
+use zero2ai_proto::{
+    NodeId, PoolId,
+    block::Header,
+    decode,
+    limits::{ADDRESSES, SIGNED_BYTES},
+    proof::SignedHeader,
+    record::{DhtValue, NodeAnnouncement},
+    state::Rights,
+};
+
+use crate::clock::now_ms;
+
+/// Trust in headers out of the node's own chain.
+pub(crate) struct ChainTrust {
+    pub(crate) chain: ChainHandle,
+}
+
+impl HeaderTrust for ChainTrust {
+    fn verify_header(&self, header: &SignedHeader) -> Result<Header, String> {
+        let content: Header = decode(&header.header, SIGNED_BYTES).map_err(|e| e.to_string())?;
+        // Up to our own head there is nothing to verify: a final header is the one we have, or it is a lie.
+        if let Some(own) = self.chain.signed_header(content.height) {
+            return if own.header == header.header {
+                Ok(content)
+            } else {
+                Err(format!("it contradicts the final header of height {}", content.height))
+            };
+        }
+        let genesis = self.chain.read(|ledger| ledger.genesis_bytes().to_vec());
+        let trusted = TrustedChain::with_steps(&genesis, &self.chain.trust_steps()).map_err(|e| e.to_string())?;
+        trusted.verify_header(header).map_err(|e| e.to_string())
+    }
+}
+
+/// See the module.
+pub(crate) struct LedgerJudge {
+    pub(crate) pool: PoolId,
+    pub(crate) chain: ChainHandle,
+    pub(crate) trust: Arc<ChainTrust>,
+}
+
+impl LedgerJudge {
+    fn rights(&self, node: &NodeId) -> Rights {
+        self.chain.read(|ledger| ledger.member(node)).map_or(Rights(0), |m| m.rights)
+    }
+}
+
+impl Judge for LedgerJudge {
+    fn admitted(&self, node: &NodeId) -> bool {
+        self.rights(node) != Rights(0)
+    }
+
+    fn record(&self, key: &[u8; 32], value: &[u8]) -> Result<RecordFacts, String> {
+        let facts = check_value(key, value, &self.pool, self.trust.as_ref(), now_ms()).map_err(|e| e.to_string())?;
+        if let Ok(DhtValue::Endpoint(signed)) = decode::<DhtValue>(value, zero2ai_proto::limits::RECORD_BYTES) {
+            // The name must be one that the ledger knows, so that nobody fills the store with invented ones.
+            let record = signed.read_unverified().map_err(|e| e.to_string())?;
+            if !self.rights(&signed.signer()).has(Rights::PROVIDER) {
+                return Err("its node has no right to provide".to_owned());
+            }
+            let version = self.chain.read(|ledger| ledger.version(&record.name, record.version));
+            if version.is_none_or(|v| v.manifest != record.manifest) {
+                return Err("it names a version that the ledger does not know".to_owned());
+            }
+        }
+        Ok(RecordFacts { seq: facts.seq, expires_ms: facts.expires_ms })
+    }
+
+    fn provider(&self, _key: &[u8; 32], node: &NodeId) -> bool {
+        self.rights(node).has(Rights::PROVIDER)
+    }
+
+    fn gossip(&self, topic: Topic, author: &NodeId, data: &[u8]) -> Verdict {
+        if !self.admitted(author) {
+            // Perhaps admitted in a block we have not seen: not passed on, not held against the relay.
+            return Verdict::Ignore;
+        }
+        let fine = match topic {
+            Topic::Consensus => self.chain.check_gossip(ChainTopic::Consensus, data),
+            Topic::Tx => self.chain.check_gossip(ChainTopic::Tx, data),
+            Topic::Head => decode::<NodeAnnouncement>(data, SIGNED_BYTES).is_ok_and(|a| {
+                a.version == 1
+                    && a.addresses.len() <= ADDRESSES
+                    && a.addresses.iter().all(zero2ai_proto::record::Address::is_valid)
+                    && self.chain.check_gossip(ChainTopic::Head, &a.head)
+            }),
+        };
+        if fine { Verdict::Accept } else { Verdict::Reject }
+    }
+}

@@ -1,0 +1,38 @@
+//! Builds, connects, supervises and stops every part of a node: the glue where one crate's trait meets another's
+//! implementation. It knows nothing of flags and terminals.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`home`] | the home folder: keys, pool, where data lies |
+//! | [`config`] | `config.toml` |
+//! | [`node`] | start and stop, as ordered prose; the critical tasks |
+//! | [`join`] | redeeming an invite |
+//! | [`core`] | what the rooms share |
+//! | [`serve`] | calls of peer RPC, by room |
+//! | [`jobs`] | publishing, fetching, validating, auditing, keeping |
+//! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
+//! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
+
+pub mod config;
+pub mod home;
+pub mod node;
+
+mod account;
+mod clock;
+mod core;
+mod directory;
+mod error;
+mod glue;
+mod jobs;
+mod join;
+mod judge;
+mod models;
+mod receipts;
+mod serve;
+mod status;
+
+pub use clock::now_ms;
+pub use config::Config;
+pub use error::NodeError;
+pub use home::Home;
+pub use node::Node;

@@ -1,0 +1,391 @@
+//! Start and stop of a node, as ordered prose. Critical tasks have names: when one ends unasked, the node stops and says
+//! which and why.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use zero2ai_chain::{Chain, ChainConfig, ChainHandle, ChainTopic};
+use zero2ai_engine::WorkerConfig;
+use zero2ai_names::Names;
+use zero2ai_net::{NetConfig, NetEvent, Topic};
+use zero2ai_proto::{
+    NodeId, PoolId, decode,
+    limits::SIGNED_BYTES,
+    pool::Invite,
+    record::{Address, NodeAnnouncement},
+};
+use zero2ai_rpc::{Endpoint, EndpointConfig, Peers};
+use zero2ai_store::{Log, LogConfig, Store, StoreConfig, StoreError};
+
+use crate::{
+    account::Account,
+    clock::now_ms,
+    config::Config,
+    core::Core,
+    directory::Directory,
+    error::NodeError,
+    glue::{GossipNet, Roads, RpcBlocks},
+    home::{Home, Ports, RunningAt},
+    jobs::keep::{keep_anchored, keep_serving},
+    join::join,
+    judge::{ChainTrust, LedgerJudge},
+    models::Models,
+    receipts::Receipts,
+    serve::Service,
+};
+
+/// Bytes of sled's cache: the index is small, and the default of 1 GiB is not.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// How long the parts may take to stop before they are abandoned.
+const STOPPING: Duration = Duration::from_secs(10);
+
+/// How a node is started.
+pub struct Start {
+    /// Its home folder.
+    pub home: PathBuf,
+    /// Its settings.
+    pub config: Config,
+    /// The pool to join, for a home that has none.
+    pub join: Option<Invite>,
+    /// The program that runs models: this binary.
+    pub worker_program: PathBuf,
+    /// Cancelled to stop the node.
+    pub stop: CancellationToken,
+}
+
+/// A running node.
+pub struct Node {
+    core: Arc<Core>,
+    home: PathBuf,
+    rpc: SocketAddr,
+    tasks: Tasks,
+    stop: CancellationToken,
+}
+
+/// The critical tasks, in the order in which they are stopped.
+#[derive(Default)]
+struct Tasks {
+    list: Vec<Critical>,
+}
+
+/// A task whose end ends the node.
+struct Critical {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), NodeError>>,
+}
+
+impl Tasks {
+    fn add(
+        &mut self,
+        name: &'static str,
+        stop: CancellationToken,
+        task: impl Future<Output = Result<(), NodeError>> + Send + 'static,
+    ) {
+        self.list.push(Critical { name, stop, task: tokio::spawn(task) });
+    }
+
+    /// Waits for the first task that ends by itself.
+    async fn first_end(&mut self) -> NodeError {
+        let waits = self.list.iter_mut().map(|c| {
+            let wait: BoxFuture<'_, _> = Box::pin(async move { (c.name, (&mut c.task).await) });
+            wait
+        });
+        let ((name, result), _, _) = futures::future::select_all(waits).await;
+        match result {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => NodeError::Internal(format!("the task '{name}' ended by itself")),
+            Err(panic) => NodeError::Internal(format!("the task '{name}' failed: {panic}")),
+        }
+    }
+
+    /// Stops the tasks one after the other.
+    async fn stop(self) {
+        for Critical { name, stop, mut task } in self.list {
+            stop.cancel();
+            if task.is_finished() {
+                continue;
+            }
+            if tokio::time::timeout(STOPPING, &mut task).await.is_err() {
+                tracing::warn!(task = name, "did not stop in time and is abandoned");
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node: joins or makes a pool if the home has none, replays the ledger, then opens the network.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn start(start: Start) -> Result<Self, NodeError> {
+        let Start { home: path, config, join: invite, worker_program, stop } = start;
+        match &invite {
+            Some(invite) => join(&path, invite).await?,
+            None if !Home::exists(&path) => drop(Home::create_pool(&path)?),
+            None => {}
+        }
+        let home = Home::open(&path)?;
+        let id = home.key.public();
+        let quota_bytes = (config.store.quota_gb > 0).then(|| config.store.quota_gb.saturating_mul(1 << 30));
+        let store = Store::open(&path.join("store"), StoreConfig { cache_bytes: CACHE_BYTES, quota_bytes }).map_err(
+            |e| match e {
+                StoreError::InUse { .. } => NodeError::HomeInUse { path: path.clone() },
+                other => other.into(),
+            },
+        )?;
+
+        // The ledger first: who is admitted must be known before the first connection.
+        let mut chain = ChainConfig::new(path.join("chain"), home.key.clone(), home.genesis.clone());
+        chain.pace.heartbeat = Duration::from_millis(config.heartbeat_ms.max(1));
+        let chain = Chain::open(chain).await?;
+        let handle = chain.handle.clone();
+
+        let ports = Ports::read(&path);
+        let endpoint = bind_rpc(&home, config.listen_rpc, ports.rpc)?;
+        let directory = Arc::new(Directory::new(&home.bootstrap));
+        let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
+        let trust = Arc::new(ChainTrust { chain: handle.clone() });
+        let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust) };
+
+        // Stopped in this order: first no new calls, then the keepers, receipts, the chain, and the swarm last.
+        let tokens: [CancellationToken; 6] = std::array::from_fn(|_| CancellationToken::new());
+        let [stop_calls, stop_keepers, stop_receipts, stop_chain, stop_names, stop_net] = tokens;
+        let swarm = start_swarm(&home, &config, ports.swarm, Arc::new(judge), stop_net.clone()).await?;
+        let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
+        let addresses = addresses(endpoint.local_addr(), &swarm.handle.listen_addresses());
+        remember_ports(&path, endpoint.local_addr(), &addresses)?;
+
+        let (gossip, gossip_task) = GossipNet::new(swarm.handle.clone(), addresses.clone(), stop_net.clone());
+        let running = chain.run(Arc::new(gossip), Arc::new(RpcBlocks(roads.clone())), stop_chain.clone());
+        let (log, _) = Log::open(&path.join("receipts"), LogConfig::default())?;
+        let (receipts, receipts_task) = Receipts::open(log, stop_receipts.clone())?;
+        let core = Arc::new(Core {
+            home: path.clone(),
+            id,
+            pool: home.pool,
+            pool_key: home.pool_key,
+            account: Account::new(home.key.clone(), home.pool, handle.clone()),
+            key: home.key,
+            sealing: home.sealing,
+            content: home.content,
+            addresses,
+            models: Models::open(path.join("models.cbor"))?,
+            store,
+            chain: handle.clone(),
+            net: swarm.handle,
+            names,
+            roads,
+            directory: Arc::clone(&directory),
+            receipts,
+            worker: worker_config(&config, worker_program),
+            stop: stop.clone(),
+        });
+
+        let mut tasks = Tasks::default();
+        let (service, serving, calls) =
+            (Arc::new(Service::new(Arc::clone(&core))), endpoint.clone(), stop_calls.clone());
+        tasks.add("peer RPC", stop_calls, async move {
+            serving.serve(service, calls).await.map_err(|e| NodeError::Rpc(e.to_string()))
+        });
+        let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("serving", stop_keepers.clone(), async move {
+            keep_serving(keeper, token).await;
+            Ok(())
+        });
+        let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
+        let every = Duration::from_millis(config.anchor_ms.max(50));
+        tasks.add("anchoring", stop_keepers, async move {
+            keep_anchored(keeper, every, token).await;
+            Ok(())
+        });
+        tasks.add("receipts", stop_receipts, receipts_task);
+        tasks.add("names", stop_names, async move {
+            names_task.await;
+            Ok(())
+        });
+        tasks.add("events", stop_net.clone(), route(swarm.events, handle, directory, stop_net.clone()));
+        tasks.add("chain", stop_chain, flatten(running.task));
+        tasks.add("gossip", stop_net.clone(), async move {
+            gossip_task.await;
+            Ok(())
+        });
+        tasks.add("swarm", stop_net, flatten(swarm.task));
+
+        let rpc = endpoint.local_addr();
+        Home::write_running(&path, RunningAt { rpc: reachable(rpc), pid: std::process::id() })?;
+        Ok(Self { core, home: path, rpc, tasks, stop })
+    }
+
+    /// This node's identity.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.core.id
+    }
+
+    /// Its pool.
+    #[must_use]
+    pub fn pool(&self) -> PoolId {
+        self.core.pool
+    }
+
+    /// Where peer RPC listens.
+    #[must_use]
+    pub fn rpc_addr(&self) -> SocketAddr {
+        self.rpc
+    }
+
+    /// Everywhere it can be reached.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.core.addresses
+    }
+
+    /// Runs until `stop` is cancelled or a critical task ends, then stops everything in order.
+    ///
+    /// # Errors
+    /// Why the critical task ended.
+    pub async fn wait(mut self) -> Result<(), NodeError> {
+        let result = tokio::select! {
+            () = self.stop.cancelled() => Ok(()),
+            error = self.tasks.first_end() => Err(error),
+        };
+        // New calls are refused and those in hand finished; then keepers, receipts, names, chain, swarm.
+        self.tasks.stop().await;
+        // Workers die with their handles.
+        self.core.models.clear();
+        self.core.roads.peers.endpoint().close();
+        Home::remove_running(&self.home);
+        result
+    }
+}
+
+/// A task of another crate with that crate's error.
+async fn flatten<E: Into<NodeError>>(task: JoinHandle<Result<(), E>>) -> Result<(), NodeError> {
+    task.await.map_err(|e| NodeError::Internal(e.to_string()))?.map_err(Into::into)
+}
+
+fn bind_rpc(home: &Home, wanted: SocketAddr, last_port: u16) -> Result<Endpoint, NodeError> {
+    let bind = |address: SocketAddr| {
+        let (key, pool, pool_key) = (home.key.clone(), home.pool, home.pool_key.clone());
+        Endpoint::bind(EndpointConfig { bind: address, key, pool, pool_key })
+    };
+    // An open port: the last one if it is still free, so that peers find us where we were.
+    if wanted.port() == 0
+        && last_port != 0
+        && let Ok(endpoint) = bind(SocketAddr::new(wanted.ip(), last_port))
+    {
+        return Ok(endpoint);
+    }
+    bind(wanted).map_err(|e| NodeError::Port { address: wanted, why: e.to_string() })
+}
+
+async fn start_swarm(
+    home: &Home,
+    config: &Config,
+    last_port: u16,
+    judge: Arc<LedgerJudge>,
+    stop: CancellationToken,
+) -> Result<zero2ai_net::Running, NodeError> {
+    let of = |b: &zero2ai_proto::pool::Bootstrap| {
+        let swarm = b.addresses.iter().filter(|a| matches!(a, Address::Swarm(_))).map(ToString::to_string);
+        swarm.map(|a| (b.node, a)).collect::<Vec<_>>()
+    };
+    let net = |listen: SocketAddr| NetConfig {
+        key: home.key.clone(),
+        pool: home.pool,
+        pool_key: home.pool_key.clone(),
+        listen,
+        bootstrap: home.bootstrap.iter().flat_map(of).collect(),
+        mdns: config.mdns,
+    };
+    let wanted = config.listen_swarm;
+    if wanted.port() == 0 && last_port != 0 {
+        let again = net(SocketAddr::new(wanted.ip(), last_port));
+        if let Ok(running) = zero2ai_net::start(again, Arc::clone(&judge) as Arc<_>, stop.child_token()).await {
+            return Ok(running);
+        }
+    }
+    Ok(zero2ai_net::start(net(wanted), judge, stop).await?)
+}
+
+/// What others are told: peer RPC at every address the swarm found for this machine, and the swarm itself.
+fn addresses(rpc: SocketAddr, swarm: &[String]) -> Vec<Address> {
+    let mut list: Vec<Address> = Vec::new();
+    if rpc.ip().is_unspecified() {
+        for text in swarm {
+            let mut parts = text.split('/').skip(1);
+            if let (Some("ip4" | "ip6"), Some(ip)) = (parts.next(), parts.next())
+                && let Ok(ip) = ip.parse()
+            {
+                list.push(Address::Rpc(SocketAddr::new(ip, rpc.port()).to_string()));
+            }
+        }
+    } else {
+        list.push(Address::Rpc(rpc.to_string()));
+    }
+    list.extend(swarm.iter().cloned().map(Address::Swarm));
+    list.retain(Address::is_valid);
+    list.truncate(zero2ai_proto::limits::ADDRESSES);
+    list
+}
+
+/// Where the command line on this machine reaches a node that listens everywhere.
+fn reachable(rpc: SocketAddr) -> SocketAddr {
+    if rpc.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], rpc.port())) } else { rpc }
+}
+
+fn remember_ports(path: &std::path::Path, rpc: SocketAddr, addresses: &[Address]) -> Result<(), NodeError> {
+    let udp = |text: &str| {
+        let mut parts = text.split('/').skip_while(|p| *p != "udp").skip(1);
+        parts.next().and_then(|p| p.parse().ok())
+    };
+    let swarm = addresses.iter().find_map(|a| match a {
+        Address::Swarm(text) => udp(text),
+        Address::Rpc(_) => None,
+    });
+    Ports { rpc: rpc.port(), swarm: swarm.unwrap_or_default() }.write(path)
+}
+
+fn worker_config(config: &Config, program: PathBuf) -> WorkerConfig {
+    WorkerConfig {
+        program,
+        args: vec!["worker".to_owned()],
+        threads: config.worker.effective_threads(),
+        memory_bytes: config.worker.memory_mb.saturating_mul(1 << 20),
+        allow_unsandboxed: config.worker.allow_unsandboxed,
+    }
+}
+
+/// Hands gossip to the chain, and members' addresses to the directory.
+async fn route(
+    mut events: mpsc::Receiver<NetEvent>,
+    chain: ChainHandle,
+    directory: Arc<Directory>,
+    stop: CancellationToken,
+) -> Result<(), NodeError> {
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            event = events.recv() => match event { Some(event) => event, None => return Ok(()) },
+        };
+        match event {
+            NetEvent::Gossip { topic: Topic::Consensus, author, data, .. } => {
+                chain.deliver(ChainTopic::Consensus, author, data);
+            }
+            NetEvent::Gossip { topic: Topic::Tx, author, data, .. } => chain.deliver(ChainTopic::Tx, author, data),
+            NetEvent::Gossip { topic: Topic::Head, author, data, .. } => {
+                // Checked by the judge before it was passed on; a malformed one never gets here.
+                if let Ok(a) = decode::<NodeAnnouncement>(&data, SIGNED_BYTES) {
+                    directory.heard(author, a.addresses, now_ms());
+                    chain.deliver(ChainTopic::Head, author, a.head.into_vec());
+                }
+            }
+            NetEvent::PeerUp(node) => tracing::debug!(peer = %node.short(), "connected"),
+            NetEvent::PeerDown(node) => tracing::debug!(peer = %node.short(), "gone"),
+        }
+    }
+}

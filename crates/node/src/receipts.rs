@@ -1,0 +1,160 @@
+//! The provider's receipt log: appended and fsynced before an answer leaves (many at a time, one flush), kept as an
+//! RFC 6962 tree, and anchored on the ledger.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use zero2ai_ledger::receipt_log::ReceiptLog;
+use zero2ai_proto::{
+    Digest, decode, encode,
+    limits::{RECEIPTS, SIGNED_BYTES},
+    proof::LogProof,
+    receipt::{ProvenReceipt, Receipt},
+    rpc::{ErrorCode, RpcError},
+    tx::Anchor,
+};
+use zero2ai_store::log::Log;
+
+use crate::{error::NodeError, serve::errors::internal};
+
+/// Receipts waiting for the next flush. When full, calls wait: an answer without a durable receipt is not given.
+const QUEUE: usize = 1_024;
+
+/// A leaf to be written, and who waits for it.
+type Waiting = (Vec<u8>, oneshot::Sender<Result<(), String>>);
+
+/// What is on disk: the leaves themselves and the tree over them.
+#[derive(Default)]
+struct Written {
+    leaves: Vec<Vec<u8>>,
+    tree: ReceiptLog,
+}
+
+impl Written {
+    fn push(&mut self, leaf: Vec<u8>) {
+        self.tree.push(&leaf);
+        self.leaves.push(leaf);
+    }
+}
+
+/// Appends receipts and answers questions about the log. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Receipts {
+    written: Arc<RwLock<Written>>,
+    append: mpsc::Sender<Waiting>,
+}
+
+impl Receipts {
+    /// Reads the log and starts the thread that writes it. The future ends when `stop` is cancelled, or with an error if
+    /// the disk refuses a receipt: then nothing more may be answered.
+    pub(crate) fn open(
+        mut log: Log,
+        stop: CancellationToken,
+    ) -> Result<(Self, impl Future<Output = Result<(), NodeError>> + Send + 'static), NodeError> {
+        let mut written = Written::default();
+        for index in 0..log.len() {
+            let leaf = log.get(index)?.ok_or_else(|| NodeError::Storage(format!("receipt {index} is missing")))?;
+            written.push(leaf);
+        }
+        let written = Arc::new(RwLock::new(written));
+        let (append, mut queue) = mpsc::channel::<Waiting>(QUEUE);
+        let shared = Arc::clone(&written);
+        let task = async move {
+            loop {
+                let mut batch = Vec::new();
+                let got = tokio::select! {
+                    got = queue.recv_many(&mut batch, QUEUE) => got,
+                    () = stop.cancelled() => return Ok(()),
+                };
+                if got == 0 {
+                    return Ok(());
+                }
+                let (leaves, done): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                let (back, result) = tokio::task::spawn_blocking(move || {
+                    let result = leaves.iter().try_for_each(|l| log.append(l).map(drop)).and_then(|()| log.sync());
+                    ((log, leaves), result)
+                })
+                .await
+                .map_err(|e| NodeError::Internal(e.to_string()))?;
+                log = back.0;
+                if let Err(error) = result {
+                    for waiter in done {
+                        let _ = waiter.send(Err(error.to_string()));
+                    }
+                    return Err(NodeError::Storage(format!("a receipt could not be written: {error}")));
+                }
+                let mut written = shared.write().unwrap_or_else(PoisonError::into_inner);
+                back.1.into_iter().for_each(|leaf| written.push(leaf));
+                drop(written);
+                for waiter in done {
+                    // A caller that went away has its receipt in the log all the same.
+                    let _ = waiter.send(Ok(()));
+                }
+            }
+        };
+        Ok((Self { written, append }, task))
+    }
+
+    /// Appends a receipt; returns once it is on disk.
+    pub(crate) async fn append(&self, receipt: &Receipt) -> Result<(), RpcError> {
+        let leaf = encode(receipt).map_err(internal)?;
+        let (done, wait) = oneshot::channel();
+        let stopped = || RpcError::new(ErrorCode::Unavailable, "the node is stopping");
+        self.append.send((leaf, done)).await.map_err(|_| stopped())?;
+        wait.await.map_err(|_| stopped())?.map_err(|why| RpcError::new(ErrorCode::Storage, why))
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Written) -> T) -> T {
+        f(&self.written.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Receipts in the log.
+    pub(crate) fn size(&self) -> u64 {
+        self.read(|w| w.tree.size())
+    }
+
+    /// The next anchor after `(seq, size)`, if there is anything new.
+    pub(crate) fn next_anchor(&self, last: Option<(u64, u64)>) -> Result<Option<Anchor>, RpcError> {
+        let (seq, old) = last.unwrap_or((0, 0));
+        self.read(|Written { tree: log, .. }| {
+            if log.size() <= old {
+                return Ok(None);
+            }
+            let consistency = if old == 0 { Vec::new() } else { log.consistency(old, log.size()).map_err(internal)? };
+            Ok(Some(Anchor { seq: seq + 1, size: log.size(), root: log.root(), consistency }))
+        })
+    }
+
+    /// The root of the log's first `size` leaves.
+    pub(crate) fn root_at(&self, size: u64) -> Option<Digest> {
+        self.read(|w| w.tree.root_at(size).ok())
+    }
+
+    /// Receipts from index `from` on that `wanted` picks, proved under the log's first `size` leaves.
+    pub(crate) fn proven(
+        &self,
+        from: u64,
+        size: u64,
+        wanted: impl Fn(&Receipt) -> bool,
+    ) -> Result<Vec<ProvenReceipt>, RpcError> {
+        let mut found: Vec<(u64, Receipt)> = Vec::new();
+        self.read(|Written { leaves, tree }| {
+            let end = size.min(tree.size());
+            for (index, leaf) in (from..end).zip(leaves.iter().skip(usize::try_from(from).unwrap_or(usize::MAX))) {
+                let receipt: Receipt = decode(leaf, 2 * SIGNED_BYTES).map_err(internal)?;
+                if wanted(&receipt) {
+                    found.push((index, receipt));
+                }
+                if found.len() == RECEIPTS {
+                    break;
+                }
+            }
+            let prove = |(index, receipt)| {
+                let proof: LogProof = tree.prove(index, size).map_err(internal)?;
+                Ok(ProvenReceipt { receipt, proof })
+            };
+            found.into_iter().map(prove).collect()
+        })
+    }
+}

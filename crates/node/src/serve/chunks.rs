@@ -1,0 +1,73 @@
+//! Ciphertext for whoever is admitted; keys for whoever the ledger lets run models.
+
+use zero2ai_chunk::wrap_key;
+use zero2ai_proto::{
+    ByteBuf, NodeId,
+    calls::{Bitfield, ChunkCall, GetManifest, ManifestCall, Piece, ReplicateCall, Replicated},
+    limits::CHUNK_BYTES,
+    manifest::{GrantInfo, WrappedKey},
+    rpc::{ErrorCode, RpcError},
+    state::Rights,
+};
+use zero2ai_rpc::ReplySink;
+
+use crate::{
+    core::Core,
+    serve::errors::{denied, internal, not_found, store_error, unavailable},
+};
+
+async fn sealed(core: &Core, call: ManifestCall) -> Result<Vec<u8>, RpcError> {
+    let store = core.store.clone();
+    let bytes = core.blocking(move || store.manifest(&call.manifest).map_err(store_error)).await?;
+    bytes.ok_or_else(|| not_found("that manifest is not on this node"))
+}
+
+pub(super) async fn manifest(core: &Core, call: ManifestCall, reply: &mut ReplySink) -> Result<(), RpcError> {
+    for piece in sealed(core, call).await?.chunks(CHUNK_BYTES) {
+        reply.item::<GetManifest>(&Piece { data: ByteBuf::from(piece) }).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn have(core: &Core, call: ManifestCall) -> Result<Bitfield, RpcError> {
+    let store = core.store.clone();
+    let bits = core.blocking(move || zero2ai_swarm::have(&store, &call.manifest).map_err(internal)).await?;
+    let bits = bits.ok_or_else(|| not_found("that manifest is not on this node"))?;
+    Ok(Bitfield { bits: ByteBuf::from(bits) })
+}
+
+pub(super) async fn chunk(core: &Core, call: ChunkCall) -> Result<Piece, RpcError> {
+    let store = core.store.clone();
+    let bytes = core.blocking(move || zero2ai_swarm::serve_chunk(&store, &call.cid).map_err(store_error)).await?;
+    let data = bytes.ok_or_else(|| not_found("that chunk is not on this node"))?;
+    Ok(Piece { data: ByteBuf::from(data) })
+}
+
+/// Wraps a manifest's key to the caller's registered sealing key, if the ledger lets the caller run models. Fails closed
+/// while the chain is halted: a revocation may be waiting in it.
+pub(super) fn grant(core: &Core, caller: &NodeId, call: ManifestCall) -> Result<WrappedKey, RpcError> {
+    if core.chain.watch().borrow().halted {
+        return Err(unavailable("the chain is halted, and no key is granted on old rights: try again when it moves"));
+    }
+    let member = core.chain.read(|l| l.member(caller)).ok_or_else(|| denied("not admitted"))?;
+    if !member.rights.has(Rights::PROVIDER) && !member.rights.has(Rights::VALIDATOR) {
+        return Err(denied("a model's key is granted to providers and validators only: ask an administrator"));
+    }
+    let key = core.manifest_key(&call.manifest)?;
+    let key = key.ok_or_else(|| not_found("this node has no key of that manifest"))?;
+    let info = GrantInfo { pool: core.pool, manifest: call.manifest, grantee: *caller, epoch: core.pool_key.epoch };
+    wrap_key(&key, &member.sealing_key, info).map_err(internal)
+}
+
+pub(super) async fn replicate(core: &Core, call: ReplicateCall) -> Result<Replicated, RpcError> {
+    let rights = core.chain.read(|l| l.member(&core.id)).map_or(Rights(0), |m| m.rights);
+    if !rights.has(Rights::PROVIDER) {
+        return Err(RpcError::new(ErrorCode::Denied, "this node is no provider of the pool"));
+    }
+    let (progress, _unheard) = tokio::sync::mpsc::channel(1);
+    let (_, report) = core.fetch(&call.name, call.version, Some(call.from), &progress).await?;
+    if call.serve {
+        core.serve_model(&call.name, call.version).await?;
+    }
+    Ok(Replicated { bytes: report.bytes, chunks: report.chunks })
+}

@@ -1,0 +1,201 @@
+//! Predictions. The order is what makes a receipt worth something: the caller's signature is checked before anything
+//! runs, and the provider's answer leaves only after its receipt is on disk.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use zero2ai_proto::{
+    AccountId, Signed,
+    calls::{PredictCall, Predicted},
+    encode,
+    limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS, TENSORS},
+    manifest::Task,
+    pool::Nonce,
+    receipt::{Receipt, Request, Response, Status, commit, request_hash},
+    rpc::{ErrorCode, RpcError},
+    state::Rights,
+};
+
+use crate::{
+    clock::now_ms,
+    core::Core,
+    models::Serving,
+    serve::errors::{denied, engine_error, internal, invalid, not_found},
+};
+
+/// Nonces remembered; beyond that new requests are `Busy` until old ones run out.
+const NONCES: usize = 200_000;
+
+/// Requests already taken, until their deadlines: a replayed one is not run, or billed, twice.
+#[derive(Default)]
+pub(super) struct Spent(Mutex<BTreeMap<(AccountId, Nonce), u64>>);
+
+impl Spent {
+    fn take(&self, account: AccountId, request: &Request, now: u64) -> Result<(), RpcError> {
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent.len() >= NONCES {
+            spent.retain(|_, deadline| *deadline > now);
+        }
+        if spent.len() >= NONCES {
+            return Err(RpcError::new(ErrorCode::Busy, "too many requests are remembered: ask another provider"));
+        }
+        match spent.insert((account, request.nonce), request.deadline_ms) {
+            Some(_) => Err(invalid("this request was used before: sign a new one")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A request that may be run.
+pub(super) struct Admitted {
+    pub(super) signed: Signed<Request>,
+    pub(super) salt: [u8; 32],
+    pub(super) serving: Arc<Serving>,
+}
+
+/// Checks everything about a request but its input's shape. `input` is what the request committed to; `text` tells a
+/// generation from a prediction.
+pub(super) fn admit(
+    core: &Core,
+    spent: &Spent,
+    signed: Signed<Request>,
+    salt: &[u8],
+    input: &[u8],
+    text: bool,
+) -> Result<Admitted, RpcError> {
+    let request = signed.verify(&core.pool).map_err(|e| invalid(format!("the request's signature: {e}")))?;
+    let account = signed.signer();
+    let rights = core.chain.read(|l| l.member(&account)).map_or(Rights(0), |m| m.rights);
+    if !rights.has(Rights::USER) {
+        return Err(denied("this account may not use models in the pool: ask an administrator for the right 'user'"));
+    }
+    if request.provider != core.id {
+        return Err(invalid("the request names another provider"));
+    }
+    check_times(&request, now_ms())?;
+    let salt = <[u8; 32]>::try_from(salt).map_err(|_| invalid("the salt must be 32 bytes"))?;
+    if commit(&salt, input) != request.commitment {
+        return Err(invalid("the request commits to another input than was sent"));
+    }
+    let serving = core.models.get(&request.name, request.version).filter(|s| s.held.manifest == request.manifest);
+    let serving = serving.ok_or_else(|| {
+        not_found(format!("{}@{} is not served here: resolve the name again", request.name, request.version))
+    })?;
+    if text != matches!(serving.task, Task::Generate { .. }) {
+        let how = if text { "takes tensors: use predict" } else { "writes text: use run" };
+        return Err(invalid(format!("{}@{} {how}", request.name, request.version)));
+    }
+    spent.take(account, &request, now_ms())?;
+    Ok(Admitted { signed, salt, serving })
+}
+
+fn check_times(request: &Request, now: u64) -> Result<(), RpcError> {
+    let skew = request.time_ms.abs_diff(now);
+    if skew > CLOCK_SKEW_MS.saturating_add(REQUEST_HORIZON_MS) || request.time_ms > now.saturating_add(CLOCK_SKEW_MS) {
+        let seconds = skew / 1000;
+        let why =
+            format!("the caller's clock and this node's differ by {seconds} s: set the clocks (NTP) and try again");
+        return Err(RpcError::new(ErrorCode::Clock, why));
+    }
+    if request.deadline_ms <= now {
+        return Err(RpcError::new(ErrorCode::Timeout, "the request's deadline has passed"));
+    }
+    if request.deadline_ms > now.saturating_add(REQUEST_HORIZON_MS).saturating_add(CLOCK_SKEW_MS) {
+        return Err(invalid("the request's deadline is more than ten minutes away"));
+    }
+    Ok(())
+}
+
+impl Admitted {
+    /// Signs the provider's half.
+    pub(super) fn respond(
+        &self,
+        core: &Core,
+        output: &[u8],
+        units: u64,
+        status: Status,
+    ) -> Result<Signed<Response>, RpcError> {
+        let request = request_hash(&self.signed).map_err(internal)?;
+        let commitment = commit(&self.salt, output);
+        let response = Response { request, commitment, units, status, time_ms: now_ms() };
+        Signed::sign(&response, &core.pool, &core.key).map_err(internal)
+    }
+
+    /// Puts the receipt on disk.
+    pub(super) async fn keep(&self, core: &Core, response: &Signed<Response>) -> Result<(), RpcError> {
+        core.receipts.append(&Receipt { request: self.signed.clone(), response: response.clone() }).await
+    }
+
+    /// Turns a dead worker into an error that sends the caller elsewhere, and lets the keeper start another.
+    pub(super) fn failed(&self, core: &Core, error: zero2ai_engine::EngineError) -> RpcError {
+        if self.serving.is_dead() {
+            core.models.remove(&self.serving.held.name, self.serving.held.version);
+        }
+        engine_error(error)
+    }
+}
+
+pub(super) fn busy() -> RpcError {
+    RpcError::new(ErrorCode::Busy, "this node has as much work on this model as it takes: ask another, or later")
+}
+
+pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Result<Predicted, RpcError> {
+    if call.inputs.is_empty() || call.inputs.len() > TENSORS {
+        return Err(invalid(format!("{} input tensors; 1 to {TENSORS} are allowed", call.inputs.len())));
+    }
+    call.inputs.iter().try_for_each(zero2ai_proto::tensor::Tensor::check).map_err(invalid)?;
+    let input = encode(&call.inputs).map_err(internal)?;
+    let admitted = admit(core, spent, call.request, &call.salt, &input, false)?;
+    let _place = admitted.serving.enter().ok_or_else(busy)?;
+    let rows = call.inputs.first().and_then(|t| t.shape.first().copied()).unwrap_or(1);
+    let outputs = admitted.serving.worker.predict(call.inputs).await.map_err(|e| admitted.failed(core, e))?;
+    let output = encode(&outputs).map_err(internal)?;
+    let response = admitted.respond(core, &output, rows, Status::Complete)?;
+    admitted.keep(core, &response).await?;
+    Ok(Predicted { response, outputs })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use zero2ai_proto::{Digest, ManifestId, PublicKey};
+
+    fn request(time_ms: u64, deadline_ms: u64) -> Request {
+        Request {
+            provider: PublicKey([1; 32]),
+            name: "acme/digits".parse().unwrap(),
+            version: 1,
+            manifest: ManifestId([2; 32]),
+            commitment: Digest([3; 32]),
+            nonce: Nonce([4; 16]),
+            time_ms,
+            deadline_ms,
+            price_cap: 0,
+            parent: None,
+        }
+    }
+
+    #[test]
+    fn a_clock_an_hour_off_is_told_as_such() {
+        let (now, hour) = (1_800_000_000_000, 3_600_000);
+        for caller in [now - hour, now + hour] {
+            let error = check_times(&request(caller, caller + 30_000), now).unwrap_err();
+            assert_eq!(error.code, ErrorCode::Clock);
+            assert!(error.message.contains("3600 s"), "{}", error.message);
+        }
+        assert!(check_times(&request(now - 2_000, now + 30_000), now).is_ok());
+        assert_eq!(check_times(&request(now - 2_000, now - 1), now).unwrap_err().code, ErrorCode::Timeout);
+        assert_eq!(check_times(&request(now, now + hour), now).unwrap_err().code, ErrorCode::Invalid);
+    }
+
+    #[test]
+    fn a_request_is_taken_once() {
+        let (spent, account) = (Spent::default(), PublicKey([9; 32]));
+        assert!(spent.take(account, &request(1, 2), 1).is_ok());
+        assert_eq!(spent.take(account, &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
+        assert!(spent.take(PublicKey([8; 32]), &request(1, 2), 1).is_ok(), "another account's nonces are its own");
+    }
+}

@@ -1,0 +1,75 @@
+//! Admission, headers, blocks, proofs and transactions.
+
+use zero2ai_proto::{
+    ByteBuf, Signed,
+    calls::{Blocks, BlocksCall, ProveCall, Proved, Redeem, Redeemed, SubmitCall, SubmitTx, Submitted, TrustPath},
+    limits::{BLOCKS, RECEIPTS},
+    rpc::RpcError,
+    tx::{Tx, TxBody},
+};
+use zero2ai_rpc::{IncomingCall, ReplySink};
+
+use crate::{
+    account::PATIENCE,
+    core::Core,
+    jobs::audit,
+    serve::errors::{denied, internal, invalid, submit_error},
+};
+
+/// Admits the caller: the only call open to strangers who hold the pool key.
+pub(super) async fn redeem(core: &Core, call: &IncomingCall) -> Result<Redeemed, RpcError> {
+    let tx = call.request::<Redeem>()?.tx;
+    let body = tx.verify(&core.pool).map_err(invalid)?;
+    if tx.signer() != call.peer || !matches!(body.body, TxBody::Redeem(_)) {
+        return Err(denied("a ticket is redeemed by the identity that is to be admitted, over its own connection"));
+    }
+    let admitted = core.chain.read(|l| l.member(&call.peer)).filter(|m| m.rights.0 != 0);
+    let height = match admitted {
+        Some(member) => member.admitted,
+        None => core.chain.submit_and_wait(tx, PATIENCE).await.map_err(submit_error)?,
+    };
+    let genesis = core.chain.read(|l| l.genesis_bytes().to_vec());
+    Ok(Redeemed { genesis: ByteBuf::from(genesis), height })
+}
+
+pub(super) async fn blocks(core: &Core, call: BlocksCall, reply: &mut ReplySink) -> Result<(), RpcError> {
+    let max = call.max.min(BLOCKS as u32);
+    for block in core.chain.blocks(call.from, max).await.map_err(internal)? {
+        reply.item::<Blocks>(&block).await?;
+    }
+    Ok(())
+}
+
+pub(super) fn prove(core: &Core, call: &ProveCall) -> Result<Proved, RpcError> {
+    if call.keys.len() > RECEIPTS {
+        return Err(invalid(format!("{} keys; at most {RECEIPTS} at once", call.keys.len())));
+    }
+    let (header, height) = core.head()?;
+    let proofs = call.keys.iter().map(|k| audit::prove(core, height, k)).collect::<Result<_, _>>()?;
+    Ok(Proved { header, proofs })
+}
+
+pub(super) fn trust_steps(core: &Core) -> TrustPath {
+    TrustPath { steps: core.chain.trust_steps() }
+}
+
+pub(super) async fn submit(core: &Core, call: &IncomingCall) -> Result<Submitted, RpcError> {
+    let SubmitCall { tx, wait } = call.request::<SubmitTx>()?;
+    submit_tx(core, tx, wait, call.timeout.unwrap_or(PATIENCE).min(PATIENCE)).await
+}
+
+async fn submit_tx(
+    core: &Core,
+    tx: Signed<Tx>,
+    wait: bool,
+    patience: std::time::Duration,
+) -> Result<Submitted, RpcError> {
+    let id = tx.tx_id().map_err(internal)?;
+    let height = if wait {
+        Some(core.chain.submit_and_wait(tx, patience).await.map_err(submit_error)?)
+    } else {
+        core.chain.submit(tx).await.map_err(submit_error)?;
+        None
+    };
+    Ok(Submitted { id, height })
+}

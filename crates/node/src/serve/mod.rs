@@ -1,0 +1,121 @@
+//! Answers calls of peer RPC: who may call what, and which room answers.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`ledger`] | admission, headers, blocks, proofs, transactions |
+//! | [`names`] | resolving |
+//! | [`chunks`] | manifests, chunks, key grants, replication |
+//! | [`inference`] | predictions and generation, with receipts |
+//! | [`local`] | what only the node's own identity may ask: the command line |
+//! | [`errors`] | how the parts' errors become answers |
+
+pub(crate) mod errors;
+
+mod chunks;
+mod generate;
+mod inference;
+mod ledger;
+mod local;
+mod names;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use zero2ai_proto::{
+    calls::{
+        Blocks, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove, Receipts, Redeem,
+        Replicate, Resolve, SubmitTx, TrustSteps,
+    },
+    rpc::{ErrorCode, Method, RpcError},
+    state::Rights,
+};
+use zero2ai_rpc::{Handler, IncomingCall, ReplySink};
+
+use crate::{clock::now_ms, core::Core, serve::errors::denied};
+use inference::Spent;
+
+/// First number of the methods that only the node's own identity may call.
+const LOCAL: u16 = 100;
+
+/// See the module.
+pub(crate) struct Service {
+    pub(crate) core: Arc<Core>,
+    spent: Spent,
+}
+
+impl Service {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, spent: Spent::default() }
+    }
+}
+
+impl Handler for Service {
+    fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
+        Box::pin(self.answer(call, reply))
+    }
+}
+
+impl Service {
+    /// Checks the caller's rights, then hands the call to its room.
+    async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
+        let core = &self.core;
+        if call.method == Redeem::ID {
+            return reply.item::<Redeem>(&ledger::redeem(core, &call).await?).await;
+        }
+        if call.method >= LOCAL {
+            if call.peer != core.id {
+                return Err(denied("only the node's own key may ask this: use the command line on its machine"));
+            }
+            return local::answer(core, &call, reply).await;
+        }
+        let rights = self.rights(&call)?;
+        match call.method {
+            Ping::ID => reply.item::<Ping>(&self.pong()).await,
+            Resolve::ID => reply.item::<Resolve>(&names::resolve(core, call.request::<Resolve>()?).await?).await,
+            Head::ID => reply.item::<Head>(&core.head()?.0).await,
+            Blocks::ID => ledger::blocks(core, call.request::<Blocks>()?, &mut reply).await,
+            Prove::ID => reply.item::<Prove>(&ledger::prove(core, &call.request::<Prove>()?)?).await,
+            TrustSteps::ID => reply.item::<TrustSteps>(&ledger::trust_steps(core)).await,
+            SubmitTx::ID => reply.item::<SubmitTx>(&ledger::submit(core, &call).await?).await,
+            GetManifest::ID => chunks::manifest(core, call.request::<GetManifest>()?, &mut reply).await,
+            Have::ID => reply.item::<Have>(&chunks::have(core, call.request::<Have>()?).await?).await,
+            GetChunk::ID => reply.item::<GetChunk>(&chunks::chunk(core, call.request::<GetChunk>()?).await?).await,
+            Grant::ID => reply.item::<Grant>(&chunks::grant(core, &call.peer, call.request::<Grant>()?)?).await,
+            Replicate::ID => {
+                need(rights, Rights::PUBLISHER, "publisher")?;
+                reply.item::<Replicate>(&chunks::replicate(core, call.request::<Replicate>()?).await?).await
+            }
+            Predict::ID => {
+                let request = call.request::<Predict>()?;
+                reply.item::<Predict>(&inference::predict(core, &self.spent, request).await?).await
+            }
+            Generate::ID => generate::generate(core, &self.spent, &call, &mut reply).await,
+            Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
+            other => Err(RpcError::new(
+                ErrorCode::Unsupported,
+                format!("method {other} is not known to this node (version {})", env!("CARGO_PKG_VERSION")),
+            )),
+        }
+    }
+
+    /// The caller's rights on the ledger; an identity that is not admitted hears how to become so.
+    fn rights(&self, call: &IncomingCall) -> Result<Rights, RpcError> {
+        let rights = self.core.chain.read(|l| l.member(&call.peer)).map_or(Rights(0), |m| m.rights);
+        if rights == Rights(0) {
+            return Err(denied(
+                "this identity is not admitted to the pool: redeem an invite's ticket first (zero2ai up --join INVITE)",
+            ));
+        }
+        Ok(rights)
+    }
+
+    fn pong(&self) -> Pong {
+        let (queue, queue_us) = self.core.models.load();
+        let height = self.core.chain.read(zero2ai_ledger::Ledger::height);
+        Pong { time_ms: now_ms(), height, queue, queue_us, version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+fn need(have: Rights, want: Rights, word: &str) -> Result<(), RpcError> {
+    if have.has(want) { Ok(()) } else { Err(denied(format!("this needs the right '{word}': ask an administrator"))) }
+}

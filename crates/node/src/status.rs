@@ -1,0 +1,32 @@
+//! What this node is, knows and does: gathered for `zero2ai status`.
+
+use zero2ai_proto::{local::NodeStatusReply, state::Rights};
+
+use crate::{clock::now_ms, core::Core};
+
+/// See the module.
+pub(crate) fn status(core: &Core) -> NodeStatusReply {
+    let chain = *core.chain.watch().borrow();
+    let (rights, anchored) = core.chain.read(|l| {
+        let rights = l.member(&core.id).map_or(Rights(0), |m| m.rights);
+        (rights, l.anchor(&core.id).map_or(0, |a| a.size))
+    });
+    let stats = core.store.stats();
+    NodeStatusReply {
+        node: core.id,
+        pool: core.pool,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rights,
+        addresses: core.addresses.clone(),
+        height: chain.height,
+        head_age_ms: now_ms().saturating_sub(chain.head_time_ms),
+        halted: chain.halted,
+        mempool: u32::try_from(chain.mempool).unwrap_or(u32::MAX),
+        peers: core.net.peers(),
+        models: core.models.list(),
+        chunks: stats.chunks,
+        store_bytes: stats.bytes,
+        receipts: core.receipts.size(),
+        anchored,
+    }
+}

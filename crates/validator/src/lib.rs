@@ -1,0 +1,13 @@
+//! Runs validation jobs: reads a validator's own samples, asks a model for each, and counts. It knows nothing of where
+//! predictions come from (a [`Predictor`] does) and sends nothing (the node signs and submits the endorsement).
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`samples`] | labelled samples out of CSV text, and the dataset's root |
+//! | [`job`] | the run: predictions → counts → [`zero2ai_proto::tx::Endorse`] |
+
+pub mod job;
+pub mod samples;
+
+pub use job::{Findings, JobError, Predictor, predicted_class, run};
+pub use samples::{Dataset, SamplesError};

@@ -1,0 +1,188 @@
+//! One node as a child process, and the commands a user runs beside it.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::binary::zero2ai;
+
+/// How long a node may take to answer after its start.
+const READY: Duration = Duration::from_secs(30);
+
+/// A running node. Killed when dropped.
+pub struct Daemon {
+    home: PathBuf,
+    child: Option<Child>,
+}
+
+/// What a command printed and returned.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Standard output as JSON.
+    ///
+    /// # Errors
+    /// The command failed, or printed something else.
+    pub fn json(&self) -> Result<Value> {
+        ensure!(self.code == 0, "exit code {}: {}{}", self.code, self.stderr, self.stdout);
+        serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {}", self.stdout))
+    }
+}
+
+/// Runs a `zero2ai` command on `home`.
+///
+/// # Errors
+/// The binary cannot be run.
+pub fn run(home: &Path, args: &[&str]) -> Result<Ran> {
+    let output = Command::new(zero2ai()?)
+        .arg("--home")
+        .arg(home)
+        .args(args)
+        .env_remove("ZERO2AI_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .context("running zero2ai")?;
+    Ok(Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+impl Daemon {
+    /// Starts `zero2ai up` with `extra` arguments on `home` and waits until it answers.
+    ///
+    /// # Errors
+    /// It ended, or did not answer in time; the message holds the end of its log.
+    pub fn up(home: &Path, extra: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(home)?;
+        let mut daemon = Self { home: home.to_owned(), child: None };
+        daemon.start(extra)?;
+        Ok(daemon)
+    }
+
+    /// Starts it again on the same home.
+    ///
+    /// # Errors
+    /// As [`Daemon::up`].
+    pub fn start(&mut self, extra: &[&str]) -> Result<()> {
+        // A file left by a killed node would look like an answer.
+        let _ = std::fs::remove_file(self.home.join("node.addr"));
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let child = Command::new(zero2ai()?)
+            .arg("--home")
+            .arg(&self.home)
+            .arg("up")
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting a node")?;
+        self.child = Some(child);
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
+                bail!("the node ended with {status}: {}", self.log_end());
+            }
+            if self.home.join("node.addr").exists() && run(&self.home, &["status", "--json"])?.code == 0 {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < READY, "the node does not answer: {}", self.log_end());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Its home folder.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.with_extension("log")
+    }
+
+    /// The end of its log, for messages.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Runs a command on its home.
+    ///
+    /// # Errors
+    /// The binary cannot be run.
+    pub fn run(&self, args: &[&str]) -> Result<Ran> {
+        run(&self.home, args)
+    }
+
+    /// Runs a command with `--json` and reads its answer.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        self.run(&[args, &["--json"]].concat())?.json().with_context(|| format!("zero2ai {}", args.join(" ")))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// There is no such process any more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("not running")?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id is positive")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub fn terminate(&mut self) -> Result<i32> {
+        self.signal(Signal::TERM)?;
+        let mut child = self.child.take().context("not running")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.code().unwrap_or(-1));
+            }
+            if start.elapsed() > READY {
+                let _ = child.kill();
+                bail!("the node did not stop: {}", self.log_end());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
