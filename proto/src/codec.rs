@@ -1,12 +1,14 @@
 //! The one codec: canonical CBOR (RFC 8949) with integer keys, bounded before it is decoded.
 //!
-//! Structs are maps with ascending integer keys (the field's index), enums are their variant's index, or a map of one
-//! pair `{index: content}`. This is `serde_cbor`'s packed form. `serde_cbor` is archived (RUSTSEC-2021-0127), hence the
+//! Structs are maps with ascending integer keys (the field's index), enums are their variant's index, or a pair
+//! `[index, content]`. This is `serde_cbor`'s packed form with its "legacy" enums (the others would write variant names,
+//! so that renaming one in the source would change the wire). `serde_cbor` is archived (RUSTSEC-2021-0127), hence the
 //! belt and braces: input is capped before it is touched, trailing bytes are refused, and whatever was decoded is encoded
 //! again and compared, so exactly one byte string stands for one value. Depth needs no scan of its own: no type here is
 //! recursive, and the library stops ignored content at 128 levels. Nothing outside this module names the library.
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_cbor::ser::{IoWrite, Serializer};
 
 /// Why bytes could not be encoded or decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -35,7 +37,10 @@ pub enum CodecError {
 /// # Errors
 /// [`CodecError::Unencodable`] if the type's own `Serialize` fails.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    serde_cbor::ser::to_vec_packed(&value).map_err(|e| CodecError::Unencodable(e.to_string()))
+    let mut bytes = Vec::new();
+    let mut writer = Serializer::new(IoWrite::new(&mut bytes)).packed_format().legacy_enums();
+    value.serialize(&mut writer).map_err(|e| CodecError::Unencodable(e.to_string()))?;
+    Ok(bytes)
 }
 
 /// Decodes one value that fills `bytes` exactly and is in canonical form.

@@ -14,6 +14,7 @@
 //! | [`manifest`] | what a model is made of, plain and sealed |
 //! | [`tensor`] | tensors on the wire |
 //! | [`tx`], [`block`], [`state`], [`proof`] | the ledger: transactions, headers, certificates, state entries, proofs |
+//! | [`consensus`] | what signers gossip: votes, proposals, round certificates, heads |
 //! | [`record`] | what the DHT carries: name records and endpoint records |
 //! | [`receipt`] | signed requests, signed responses, receipts, audit exports |
 //! | [`rpc`], [`calls`], [`local`] | frames of peer RPC, its methods, and those only a node's own key may call |
@@ -22,6 +23,7 @@
 pub mod block;
 pub mod calls;
 pub mod codec;
+pub mod consensus;
 pub mod envelope;
 pub mod ids;
 pub mod keys;

@@ -13,6 +13,20 @@ pub const ALPN: &[u8] = b"zero2ai/1";
 /// The protocol version this program speaks.
 pub const PROTOCOL: u16 = 1;
 
+/// Application codes with which a connection is closed. They are all that a side which did not prove the key learns.
+pub mod close {
+    /// No longer needed.
+    pub const DONE: u32 = 0;
+    /// The proof of the pool key did not verify.
+    pub const WRONG_KEY: u32 = 1;
+    /// The handshake was malformed, too slow, or speaks no common version.
+    pub const HANDSHAKE: u32 = 2;
+    /// Too many connections; try later.
+    pub const BUSY: u32 = 3;
+    /// The node is stopping.
+    pub const STOPPING: u32 = 4;
+}
+
 /// First frame of each side: randomness for the proof, and the epoch of the key it will use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {

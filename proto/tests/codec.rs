@@ -25,7 +25,7 @@ fn structs_are_integer_keyed_maps_and_enums_their_index() {
     let bytes = encode(&TokenPiece { id: 7, text: "a".into() }).unwrap();
     assert_eq!(bytes, [0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
     let bytes = encode(&Generated::Token(TokenPiece { id: 7, text: "a".into() })).unwrap();
-    assert_eq!(bytes, [0xa1, 0x00, 0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
+    assert_eq!(bytes, [0x82, 0x00, 0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
 }
 
 #[test]

@@ -1,0 +1,229 @@
+//! The host and its files together: takes a batch of events, carries them through, and lets nothing out before the disk
+//! holds what it must. Synchronous: the task runs each step on a thread that may block.
+
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+use zero2ai_ledger::BlockError;
+use zero2ai_proto::{
+    NodeId, Signed, TxId,
+    calls::SealedBlock,
+    consensus::{ConsensusGossip, HeadGossip, TxGossip},
+    tx::Tx,
+};
+
+use crate::{
+    ChainStatus, ChainTopic,
+    disk::Disk,
+    error::{ChainError, SubmitError, SyncError},
+    host::{Host, Now, Wish},
+    mempool::Added,
+    shared::Shared,
+    wal::WalEntry,
+};
+
+/// Callers that wait for one transaction; more are told that the chain is busy.
+const WAITERS_PER_TX: usize = 64;
+
+/// Who is told what becomes of a transaction.
+pub(crate) type Waiter = oneshot::Sender<Result<u64, SubmitError>>;
+
+/// What happens to a chain.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A gossip message.
+    Gossip { topic: ChainTopic, from: NodeId, data: Vec<u8> },
+    /// A transaction of the node's own clients: the first answer says whether it was taken, the waiter when it is final.
+    Submit { tx: Box<Signed<Tx>>, answer: oneshot::Sender<Result<TxId, SubmitError>>, waiter: Option<Waiter> },
+    /// What came of a [`Wish`].
+    Fetched(Result<Vec<SealedBlock>, String>),
+}
+
+/// What is left to do after a step.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// Messages to gossip, in order.
+    pub(crate) sends: Vec<(ChainTopic, Vec<u8>)>,
+    /// Blocks to fetch.
+    pub(crate) wish: Option<Wish>,
+    /// When the next step is due without an event, steady milliseconds.
+    pub(crate) deadline: u64,
+    /// How the chain stands.
+    pub(crate) status: ChainStatus,
+}
+
+/// See the file's head.
+pub(crate) struct Machine {
+    host: Host,
+    disk: Disk,
+    /// What the write-ahead log held at the start, until the first step.
+    found: Vec<WalEntry>,
+    waiters: HashMap<TxId, Vec<Waiter>>,
+    sends: Vec<(ChainTopic, Vec<u8>)>,
+}
+
+impl Machine {
+    pub(crate) fn new(host: Host, disk: Disk, found: Vec<WalEntry>) -> Self {
+        Self { host, disk, found, waiters: HashMap::new(), sends: Vec::new() }
+    }
+
+    /// Handles `events` in order, then the clock. After an error the machine is not to be used again, and nothing that it
+    /// signed in this step has left.
+    pub(crate) fn step(&mut self, events: Vec<Event>, shared: &Shared, now: Now) -> Result<Done, ChainError> {
+        if !self.found.is_empty() {
+            let found = std::mem::take(&mut self.found);
+            self.host.resume(&found, now)?;
+            self.settle(now)?;
+        }
+        for event in events {
+            self.event(event, now)?;
+            self.settle(now)?;
+        }
+        self.host.tick(now)?;
+        self.settle(now)?;
+        // Nothing of ours is out yet. Peers' messages alone may wait for the next flush: losing them is as if they had
+        // not arrived.
+        let mark = self.host.take_mark();
+        if mark.is_some() || self.sends.iter().any(|(topic, _)| *topic == ChainTopic::Consensus) {
+            self.disk.flush(mark)?;
+        }
+        let mut sends = std::mem::take(&mut self.sends);
+        let last_head = sends.iter().rposition(|(topic, _)| *topic == ChainTopic::Head);
+        let mut nth = 0;
+        sends.retain(|(topic, _)| {
+            nth += 1;
+            *topic != ChainTopic::Head || Some(nth - 1) == last_head
+        });
+        let view = shared.read();
+        let status = ChainStatus {
+            height: view.ledger.height(),
+            head_time_ms: view.ledger.head_time_ms(),
+            halted: self.host.halted(now),
+            mempool: self.host.waiting(),
+            signing: view.ledger.signers().power_of(&self.host.me()).is_some(),
+        };
+        drop(view);
+        Ok(Done { sends, wish: self.host.take_wish(now), deadline: self.host.deadline(), status })
+    }
+
+    /// Stores and applies what was decided, as often as that decides more.
+    fn settle(&mut self, now: Now) -> Result<(), ChainError> {
+        loop {
+            self.collect();
+            let Some(sealed) = self.host.decided() else { return Ok(()) };
+            self.finalise(&sealed, now)?;
+            self.host.go_on(now)?;
+        }
+    }
+
+    fn finalise(&mut self, sealed: &SealedBlock, now: Now) -> Result<(), ChainError> {
+        self.disk.append_block(sealed)?;
+        self.host.apply(sealed, now)?;
+        self.collect();
+        Ok(())
+    }
+
+    /// Takes over the host's output, and answers those who wait for transactions.
+    fn collect(&mut self) {
+        let output = self.host.take_output();
+        self.disk.remember(output.wal);
+        self.sends.extend(output.sends);
+        for (id, result) in output.settled {
+            let result = result.map_err(SubmitError::from);
+            for waiter in self.waiters.remove(&id).unwrap_or_default() {
+                // A caller that gave up is no concern.
+                let _ = waiter.send(result.clone());
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, now: Now) -> Result<(), ChainError> {
+        match event {
+            Event::Gossip { topic, from, data } => self.gossip(topic, from, &data, now),
+            Event::Submit { tx, answer, waiter } => {
+                let result = self.submit(&tx, waiter, now)?;
+                let _ = answer.send(result);
+                Ok(())
+            }
+            Event::Fetched(result) => self.fetched(result, now),
+        }
+    }
+
+    /// Malformed gossip is dropped in silence: the network layer has judged its sender by `check_gossip` already.
+    fn gossip(&mut self, topic: ChainTopic, from: NodeId, data: &[u8], now: Now) -> Result<(), ChainError> {
+        match topic {
+            ChainTopic::Consensus => match ConsensusGossip::read(data) {
+                Ok(gossip) => self.host.message(from, gossip.message, now),
+                Err(_) => Ok(()),
+            },
+            ChainTopic::Tx => match TxGossip::read(data) {
+                Ok(gossip) => self.host.gossiped_tx(&gossip.tx, now),
+                Err(_) => Ok(()),
+            },
+            ChainTopic::Head => {
+                if let Ok(head) = HeadGossip::read(data) {
+                    self.host.head(from, head.height, now);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        tx: &Signed<Tx>,
+        waiter: Option<Waiter>,
+        now: Now,
+    ) -> Result<Result<TxId, SubmitError>, ChainError> {
+        let id = tx.tx_id()?;
+        if let Some(height) = self.host.recent(&id) {
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(Ok(height));
+            }
+            return Ok(Ok(id));
+        }
+        // The waiter is in place before the host may decide a block with the transaction in it.
+        if let Some(waiter) = waiter {
+            let waiters = self.waiters.entry(id).or_default();
+            waiters.retain(|w| !w.is_closed());
+            if waiters.len() >= WAITERS_PER_TX {
+                return Ok(Err(SubmitError::Busy));
+            }
+            waiters.push(waiter);
+        }
+        let added = self.host.submit(tx, now)?;
+        if added.is_err() {
+            self.waiters.remove(&id);
+        }
+        Ok(added.map(|(Added::New(id) | Added::Known(id))| id))
+    }
+
+    fn fetched(&mut self, result: Result<Vec<SealedBlock>, String>, now: Now) -> Result<(), ChainError> {
+        let mut progress = false;
+        match result {
+            Err(error) => tracing::debug!(error, "blocks could not be fetched"),
+            Ok(blocks) => {
+                for sealed in blocks {
+                    match self.host.check_sealed(&sealed) {
+                        Ok(()) => {
+                            self.finalise(&sealed, now)?;
+                            progress = true;
+                        }
+                        // Consensus was faster than the fetch: not the sender's fault.
+                        Err(SyncError::Height { got, want }) if got < want => progress = true,
+                        // Final, and made by rules that this program lacks: it must not go on as if nothing were.
+                        Err(SyncError::Block(source @ BlockError::Unknown { .. })) => {
+                            return Err(ChainError::Apply { height: sealed.certificate.height, source });
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "a fetched block was refused");
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        self.host.fetched(progress, now);
+        self.host.go_on(now)
+    }
+}

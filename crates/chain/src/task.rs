@@ -1,0 +1,188 @@
+//! Opening a chain, and the task that runs it: waits for events, has each batch handled on a thread that may block, then
+//! gossips and fetches.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::FutureExt as _;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet, spawn_blocking},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use zero2ai_ledger::Ledger;
+use zero2ai_proto::{block::Block, calls::SealedBlock, limits::BLOCKS};
+
+use crate::{
+    BlockSource, ChainNet,
+    config::{BATCH, ChainConfig, QUEUE},
+    disk::{Disk, Found},
+    error::ChainError,
+    handle::{ChainHandle, ChainStatus},
+    host::{Host, Now, Wish},
+    machine::{Done, Event, Machine},
+    shared::Shared,
+};
+
+/// How long a peer may take to send a batch of blocks before another is asked.
+const FETCH_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Entry to this crate: [`Chain::open`].
+#[derive(Clone, Copy, Debug)]
+pub struct Chain;
+
+/// A chain whose ledger can be read, but which makes no blocks yet.
+pub struct Opened {
+    /// Reads the ledger, and takes what is submitted and delivered.
+    pub handle: ChainHandle,
+    machine: Machine,
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<Event>,
+    status: watch::Sender<ChainStatus>,
+    clock: Clock,
+}
+
+/// A chain that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// As [`Opened::handle`].
+    pub handle: ChainHandle,
+    /// Ends with `Ok` when it was told to stop, with an error when the chain cannot go on: then the node must stop too.
+    pub task: JoinHandle<Result<(), ChainError>>,
+}
+
+/// A steady clock that starts at opening, and the wall's.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { up: millis(self.0.elapsed()), wall: millis(wall) }
+    }
+
+    fn at(&self, up: u64) -> Instant {
+        // A deadline beyond an hour is looked at again in an hour.
+        self.0 + Duration::from_millis(up.min(self.now().up.saturating_add(3_600_000)))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Chain {
+    /// Opens the chain's files, or makes them, and replays the stored blocks: each certificate and block is checked again.
+    /// The folder belongs to this process alone; the caller holds the home's lock.
+    ///
+    /// # Errors
+    /// The genesis, a stored block (named by height), or a file that guards against signing twice cannot be used.
+    pub async fn open(config: ChainConfig) -> Result<Opened, ChainError> {
+        let opened = spawn_blocking(move || Opened::open(&config)).await;
+        opened.map_err(|e| ChainError::Worker(e.to_string()))?
+    }
+}
+
+impl Opened {
+    fn open(config: &ChainConfig) -> Result<Self, ChainError> {
+        let ledger = Ledger::genesis(&config.genesis).map_err(ChainError::Genesis)?;
+        let (disk, Found { wal, mark }) = Disk::open(&config.dir)?;
+        let shared = Arc::new(Shared::new(ledger));
+        for height in 1..=disk.blocks.height() {
+            replay(&shared, &disk, height)?;
+        }
+        let clock = Clock(Instant::now());
+        let host = Host::new(config, shared.clone(), mark, clock.now());
+        let (sender, events) = mpsc::channel(QUEUE);
+        let status = {
+            let view = shared.read();
+            let (height, head_time_ms) = (view.ledger.height(), view.ledger.head_time_ms());
+            ChainStatus { height, head_time_ms, signing: host.signs(), ..ChainStatus::default() }
+        };
+        let (status, watch) = watch::channel(status);
+        let handle = ChainHandle::new(shared.clone(), disk.blocks.clone(), sender, watch);
+        let machine = Machine::new(host, disk, wal);
+        Ok(Self { handle, machine, shared, events, status, clock })
+    }
+
+    /// Runs the chain until `stop` is cancelled. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn run(self, net: Arc<dyn ChainNet>, source: Arc<dyn BlockSource>, stop: CancellationToken) -> Running {
+        let handle = self.handle.clone();
+        Running { handle, task: tokio::spawn(run(self, net, source, stop)) }
+    }
+}
+
+/// Applies one stored block again.
+fn replay(shared: &Shared, disk: &Disk, height: u64) -> Result<(), ChainError> {
+    let damaged = |why: String| disk.blocks.damaged(height, why);
+    let sealed = disk.blocks.get(height)?.ok_or_else(|| damaged("it is missing".into()))?;
+    let block = Block::read(&sealed.block).map_err(|e| damaged(e.to_string()))?;
+    if sealed.certificate.height != height || sealed.certificate.block != block.id() {
+        return Err(damaged("its certificate is for another block".into()));
+    }
+    {
+        let view = shared.read();
+        let checked = sealed.certificate.verify(&view.ledger.pool(), view.ledger.signers());
+        checked.map_err(|e| damaged(e.to_string()))?;
+    }
+    shared.apply(&block, &sealed.certificate).map_err(|e| damaged(e.to_string()))?;
+    Ok(())
+}
+
+async fn run(
+    opened: Opened,
+    net: Arc<dyn ChainNet>,
+    source: Arc<dyn BlockSource>,
+    stop: CancellationToken,
+) -> Result<(), ChainError> {
+    let Opened { handle, mut machine, shared, mut events, status, clock } = opened;
+    // The task's own handle would keep the queue open for ever.
+    drop(handle);
+    let mut fetches: JoinSet<Result<Vec<SealedBlock>, String>> = JoinSet::new();
+    let mut batch = Vec::new();
+    let mut open = true;
+    loop {
+        let (work, view, now) = (std::mem::take(&mut batch), shared.clone(), clock.now());
+        let step = spawn_blocking(move || {
+            let done = machine.step(work, &view, now);
+            (machine, done)
+        });
+        let done;
+        (machine, done) = step.await.map_err(|e| ChainError::Worker(e.to_string()))?;
+        let Done { sends, wish, deadline, status: standing } = done.inspect_err(|error| {
+            tracing::error!(%error, "the chain stops");
+        })?;
+        for (topic, data) in sends {
+            net.broadcast(topic, data);
+        }
+        status.send_if_modified(|old| std::mem::replace(old, standing) != standing);
+        if let Some(wish) = wish {
+            fetches.spawn(fetch(source.clone(), wish));
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            Some(fetched) = fetches.join_next() => {
+                let fetched = fetched.unwrap_or_else(|e| Err(format!("the block source died: {e}")));
+                batch.push(Event::Fetched(fetched));
+            }
+            count = events.recv_many(&mut batch, BATCH), if open => open = count > 0,
+            () = sleep_until(clock.at(deadline)) => {}
+        }
+    }
+}
+
+async fn fetch(source: Arc<dyn BlockSource>, wish: Wish) -> Result<Vec<SealedBlock>, String> {
+    let max = u32::try_from(BLOCKS).unwrap_or(u32::MAX);
+    let fetched = timeout(FETCH_PATIENCE, source.blocks(Some(wish.hint), wish.from, max)).map(|r| match r {
+        Ok(result) => result,
+        Err(_) => Err("no answer in time".to_owned()),
+    });
+    let mut blocks = fetched.await?;
+    blocks.truncate(BLOCKS);
+    Ok(blocks)
+}

@@ -1,0 +1,201 @@
+//! The client itself: one socket, one identity, one pool, and calls of any method to any node.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+use zero2ai_proto::{NodeId, PoolId, SecretKey, limits::ADDRESSES, pool::PoolKey, record::Address, rpc::Method};
+use zero2ai_rpc::{CallError, ConnectError, Endpoint, EndpointConfig, Peer, Peers, Replies};
+
+use crate::{error::ClientError, health::Health, trust::Trust};
+
+/// How long a call bears a silent machine: such calls (a transaction, a command to one's own node) are dear to repeat.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What a client is made of.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The account: signs requests and transactions, and is the client's TLS identity.
+    pub key: SecretKey,
+    /// The pool.
+    pub pool: PoolId,
+    /// Its key.
+    pub pool_key: PoolKey,
+    /// Nodes to begin with; the first that answers is asked for names and proofs.
+    pub bootstrap: Vec<(NodeId, Vec<Address>)>,
+    /// The encoded genesis, from which everything is checked. `None` until an invite is redeemed.
+    pub genesis: Option<Vec<u8>>,
+}
+
+/// A client of one pool. Clones share its connections and what it has learnt.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) key: SecretKey,
+    pub(crate) pool: PoolId,
+    pub(crate) peers: Peers,
+    pub(crate) trust: Trust,
+    pub(crate) health: Health,
+    /// One above the last nonce this client used, since proofs lag behind its own transactions.
+    pub(crate) next_nonce: AtomicU64,
+    bootstrap: Vec<(NodeId, Vec<Address>)>,
+    /// Which node to begin with answered last.
+    preferred: AtomicUsize,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({} in pool {})", self.id().short(), self.inner.pool)
+    }
+}
+
+impl Client {
+    /// Opens a socket on a free port and connects to the first node that answers.
+    ///
+    /// # Errors
+    /// No socket, no node answers, a wrong pool key, or a genesis of another pool.
+    pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
+        let trust = Trust::new(config.pool, config.genesis.as_deref())?;
+        let bind = |ip| {
+            Endpoint::bind(EndpointConfig {
+                bind: SocketAddr::new(ip, 0),
+                key: config.key.clone(),
+                pool: config.pool,
+                pool_key: config.pool_key.clone(),
+            })
+        };
+        // IPv6 carries IPv4 too where it exists at all.
+        let endpoint = bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).or_else(|_| bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))?;
+        let client = Self {
+            inner: Arc::new(Inner {
+                key: config.key,
+                pool: config.pool,
+                peers: Peers::new(endpoint),
+                trust,
+                health: Health::default(),
+                next_nonce: AtomicU64::new(0),
+                bootstrap: config.bootstrap,
+                preferred: AtomicUsize::new(0),
+            }),
+        };
+        client.home().await?;
+        Ok(client)
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.key.public()
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> PoolId {
+        self.inner.pool
+    }
+
+    /// Calls any method that answers with one item, at `node`, within `patience`, dialling included.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call<M: Method>(
+        &self,
+        node: NodeId,
+        addresses: &[Address],
+        request: &M::Request,
+        patience: Duration,
+    ) -> Result<M::Reply, CallError> {
+        let deadline = Instant::now().checked_add(patience);
+        let peer = self.dial(node, addresses, deadline).await?.with_patience(SILENCE);
+        peer.call::<M>(request, left(deadline)).await
+    }
+
+    /// Calls any method that answers with a stream of items; `patience` is for all of it.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stream<M: Method>(
+        &self,
+        node: NodeId,
+        addresses: &[Address],
+        request: &M::Request,
+        patience: Duration,
+    ) -> Result<Replies<M>, CallError> {
+        let deadline = Instant::now().checked_add(patience);
+        let peer = self.dial(node, addresses, deadline).await?.with_patience(SILENCE);
+        peer.stream::<M>(request, left(deadline)).await
+    }
+
+    /// An open connection to `node`, made by `deadline`.
+    pub(crate) async fn dial(
+        &self,
+        node: NodeId,
+        addresses: &[Address],
+        deadline: Option<Instant>,
+    ) -> Result<Peer, ConnectError> {
+        let addresses = &addresses[..addresses.len().min(ADDRESSES)];
+        let dial = self.inner.peers.get(node, addresses);
+        match deadline {
+            None => dial.await,
+            Some(at) => timeout_at(at, dial).await.unwrap_or_else(|_| Err(no_answer(node, addresses))),
+        }
+    }
+
+    /// The node to ask: the one that answered last, or the next that does.
+    pub(crate) async fn home(&self) -> Result<Peer, ClientError> {
+        let all = &self.inner.bootstrap;
+        let first = self.inner.preferred.load(Ordering::Relaxed);
+        let mut last = None;
+        for i in 0..all.len() {
+            let index = first.wrapping_add(i) % all.len();
+            let (node, addresses) = &all[index];
+            match self.dial(*node, addresses, None).await {
+                Ok(peer) => {
+                    self.inner.preferred.store(index, Ordering::Relaxed);
+                    return Ok(peer);
+                }
+                Err(error) => last = Some(Box::new(error)),
+            }
+        }
+        let pool = self.inner.pool;
+        Err(last.map_or(ClientError::NoBootstrap(pool), |last| ClientError::NoNode { pool, tried: all.len(), last }))
+    }
+
+    /// Asks the node to begin with; if it turns out to be gone, the next one, once for each.
+    pub(crate) async fn ask<M: Method>(
+        &self,
+        request: &M::Request,
+        patience: Duration,
+    ) -> Result<(M::Reply, NodeId), ClientError> {
+        let mut tries = self.inner.bootstrap.len();
+        loop {
+            let peer = self.home().await?;
+            match peer.call::<M>(request, patience).await {
+                Err(CallError::Closed { .. }) if tries > 1 => tries -= 1,
+                other => return Ok((other?, peer.id())),
+            }
+        }
+    }
+}
+
+/// What is left until `deadline`; no deadline is no limit.
+pub(crate) fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+}
+
+fn no_answer(node: NodeId, addresses: &[Address]) -> ConnectError {
+    match addresses.iter().find_map(Address::rpc_socket) {
+        Some(addr) => ConnectError::Unreachable { addr, why: "nothing came in time".into() },
+        None => ConnectError::NoAddress { node },
+    }
+}

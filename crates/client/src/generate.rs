@@ -1,0 +1,194 @@
+//! Text, token by token. When a provider dies in the middle, the next one is given the tokens that were shown and goes on
+//! from there: what was shown is never contradicted and never doubled.
+
+use std::{fmt, time::Duration};
+
+use zero2ai_proto::{
+    Digest, NodeId,
+    calls::{Generate, GenerateCall, GenerateInput, Generated, StopReason, TokenPiece},
+    limits::NEW_TOKENS,
+    receipt::{Receipt, Status},
+};
+use zero2ai_rpc::Replies;
+
+use crate::{
+    client::{Client, left},
+    error::ClientError,
+    order::{Order, Subject},
+    predict::Line,
+    resolve::{Resolution, ResolvedEndpoint},
+};
+
+/// One event of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextEvent {
+    /// A token and the text that became certain with it.
+    Token(TokenPiece),
+    /// The end: nothing comes after it.
+    Done(TextEnd),
+}
+
+/// How a text ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextEnd {
+    /// Who ended it.
+    pub node: NodeId,
+    /// Why.
+    pub reason: StopReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Checked receipts, one a provider, in order: of one that died the last checkpoint, if it gave one.
+    pub receipts: Vec<Receipt>,
+    /// Providers that failed before or in the middle.
+    pub failed: usize,
+}
+
+/// A text being generated. Dropping it stops the work; the provider keeps a partial receipt.
+pub struct TextStream {
+    client: Client,
+    subject: Subject,
+    line: Line,
+    input: GenerateInput,
+    attempt: Option<Attempt>,
+    /// Receipts of the providers before the present one.
+    receipts: Vec<Receipt>,
+    over: bool,
+}
+
+/// What one provider has said so far.
+struct Attempt {
+    endpoint: ResolvedEndpoint,
+    order: Order,
+    replies: Replies<Generate>,
+    tokens: Vec<u32>,
+    checkpoint: Option<Receipt>,
+}
+
+impl fmt::Debug for TextStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TextStream({}, {} tokens so far)", self.subject.name, self.input.resume.len())
+    }
+}
+
+impl Client {
+    /// Begins a text at the nearest endpoint of `found`; `patience` is for all of it. `input.resume` may hold tokens to go
+    /// on from.
+    ///
+    /// # Errors
+    /// Nobody serves it; later failures come from [`TextStream::next`].
+    pub async fn generate(
+        &self,
+        found: &Resolution,
+        input: GenerateInput,
+        patience: Duration,
+    ) -> Result<TextStream, ClientError> {
+        let line = Line::new(self, found, patience)?;
+        let subject = Subject::from(found);
+        let client = self.clone();
+        let mut text = TextStream { client, subject, line, input, attempt: None, receipts: Vec::new(), over: false };
+        text.begin().await?;
+        Ok(text)
+    }
+}
+
+impl TextStream {
+    /// The next event; `None` after [`TextEvent::Done`] or an error. Goes on to the next provider by itself. Dropping the
+    /// future loses nothing that was shown, but may cost an attempt.
+    pub async fn next(&mut self) -> Option<Result<TextEvent, ClientError>> {
+        if self.over {
+            return None;
+        }
+        let event = self.advance().await;
+        self.over = !matches!(event, Ok(TextEvent::Token(_)));
+        if self.over {
+            self.attempt = None;
+        }
+        Some(event)
+    }
+
+    async fn advance(&mut self) -> Result<TextEvent, ClientError> {
+        loop {
+            let Some(attempt) = self.attempt.as_mut() else {
+                self.begin().await?;
+                continue;
+            };
+            let node = attempt.endpoint.node;
+            let item = match attempt.replies.next().await {
+                None => Err(ClientError::untrue(&node, "the text ends without its signature")),
+                Some(item) => item.map_err(ClientError::from),
+            };
+            match item.and_then(|item| self.take(item)) {
+                Ok(Some(event)) => return Ok(event),
+                Ok(None) => {}
+                Err(error) => self.give_up(error)?,
+            }
+        }
+    }
+
+    /// Takes one item of the present provider's; `None` is nothing to show.
+    fn take(&mut self, item: Generated) -> Result<Option<TextEvent>, ClientError> {
+        let pool = self.client.inner.pool;
+        let Some(attempt) = self.attempt.as_mut() else { return Ok(None) };
+        match item {
+            Generated::Token(piece) => {
+                let most = self.input.sampling.max_tokens.min(NEW_TOKENS) as usize;
+                if self.input.resume.len() >= most {
+                    return Err(ClientError::untrue(
+                        &attempt.endpoint.node,
+                        "it gives more tokens than were asked for",
+                    ));
+                }
+                attempt.tokens.push(piece.id);
+                self.input.resume.push(piece.id);
+                Ok(Some(TextEvent::Token(piece)))
+            }
+            Generated::Checkpoint(response) => {
+                attempt.checkpoint = Some(attempt.order.check(&pool, response, &attempt.tokens, Status::Checkpoint)?);
+                Ok(None)
+            }
+            Generated::Done(end) => {
+                let receipt = attempt.order.check(&pool, end.response, &attempt.tokens, Status::Complete)?;
+                self.client.inner.health.answered(&attempt.endpoint.node);
+                self.receipts.push(receipt);
+                Ok(Some(TextEvent::Done(TextEnd {
+                    node: attempt.endpoint.node,
+                    reason: end.reason,
+                    prompt_tokens: end.prompt_tokens,
+                    receipts: std::mem::take(&mut self.receipts),
+                    failed: self.line.tried - 1,
+                })))
+            }
+        }
+    }
+
+    /// Leaves the present provider, keeping what it signed; an error that holds everywhere is given back.
+    fn give_up(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let Some(attempt) = self.attempt.take() else { return Err(error) };
+        self.receipts.extend(attempt.checkpoint);
+        self.line.failed(&self.client, &attempt.endpoint, error)
+    }
+
+    /// Begins at the next endpoint that takes the request.
+    async fn begin(&mut self) -> Result<(), ClientError> {
+        loop {
+            let endpoint = self.line.next(&self.client)?;
+            match self.begin_at(&endpoint).await {
+                Ok((order, replies)) => {
+                    self.attempt = Some(Attempt { endpoint, order, replies, tokens: Vec::new(), checkpoint: None });
+                    return Ok(());
+                }
+                Err(error) => self.line.failed(&self.client, &endpoint, error)?,
+            }
+        }
+    }
+
+    async fn begin_at(&self, endpoint: &ResolvedEndpoint) -> Result<(Order, Replies<Generate>), ClientError> {
+        let peer = self.client.reach(endpoint, self.line.deadline).await?;
+        let left = left(self.line.deadline);
+        let parent: Option<Digest> = self.receipts.last().map(Receipt::id).transpose()?;
+        let signer = (&self.client.inner.pool, &self.client.inner.key);
+        let order = Order::sign(&self.subject, endpoint.node, &self.input, left, parent, signer)?;
+        let call = GenerateCall { request: order.request.clone(), salt: order.salt(), input: self.input.clone() };
+        Ok((order, peer.stream::<Generate>(&call, left).await?))
+    }
+}

@@ -1,0 +1,45 @@
+//! The client library applications link: peer RPC with proofs checked; no libp2p, no database. It knows nothing of the
+//! daemon's insides, and trusts no node: names are checked against the genesis, answers against their receipts.
+//!
+//! ```no_run
+//! # async fn example(config: zero2ai_client::ClientConfig, inputs: Vec<zero2ai_proto::tensor::Tensor>)
+//! #     -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! let client = zero2ai_client::Client::connect(config).await?;
+//! let found = client.resolve(&"lab/digits:stable".parse()?, false).await?;
+//! let answer = client.predict(&found, inputs, Duration::from_secs(5)).await?;
+//! println!("{} answered in {:?}", answer.node, answer.took);
+//! # Ok(()) }
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `client` | [`Client`]: connecting, and calls of any method |
+//! | `account` | the client's own identity on the ledger: admission, transactions |
+//! | `trust` | the chain of signer sets from the genesis, kept and extended |
+//! | `resolve` | names to endpoints: every proof checked, endpoints measured and ranked |
+//! | `order` | signing a request, and checking a response against it |
+//! | `predict`, `generate` | predictions and text, going on to the next endpoint when one is gone |
+//! | `receipts` | a provider's receipts, proved under its anchor |
+//! | `health` | endpoints that failed lately |
+
+mod account;
+mod client;
+mod error;
+mod generate;
+mod health;
+mod order;
+mod predict;
+mod receipts;
+mod resolve;
+mod trust;
+
+pub use account::Admission;
+pub use client::{Client, ClientConfig};
+pub use error::ClientError;
+pub use generate::{TextEnd, TextEvent, TextStream};
+pub use predict::Prediction;
+pub use resolve::{Resolution, ResolvedEndpoint};
+pub use zero2ai_ledger::TrustedChain;
+pub use zero2ai_proto::calls::Submitted;
+pub use zero2ai_rpc::{BindError, CallError, ConnectError, Replies};

@@ -1,0 +1,173 @@
+//! Predictions: at the nearest endpoint, and at the next one if it is gone, full, or does not keep to its word.
+
+use std::{collections::VecDeque, future::Future, time::Duration};
+
+use tokio::time::Instant;
+use zero2ai_proto::{
+    NodeId,
+    calls::{Predict, PredictCall},
+    limits::TENSORS,
+    receipt::{Receipt, Status},
+    rpc::ErrorCode,
+    tensor::Tensor,
+};
+use zero2ai_rpc::Peer;
+
+use crate::{
+    client::{Client, left},
+    error::ClientError,
+    order::{Order, Subject},
+    resolve::{Resolution, ResolvedEndpoint},
+};
+
+/// How long a provider's machine may be silent before the next one is asked. Short: the worst is a second prediction.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long dialling one endpoint may take before the next one is asked.
+const DIAL: Duration = Duration::from_secs(2);
+
+/// A prediction whose receipt holds.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The outputs.
+    pub outputs: Vec<Tensor>,
+    /// Both signed halves, checked.
+    pub receipt: Receipt,
+    /// Who answered.
+    pub node: NodeId,
+    /// From the first attempt to the checked answer.
+    pub took: Duration,
+    /// Endpoints that were tried before, in vain.
+    pub failed: usize,
+}
+
+impl Client {
+    /// Predicts at the nearest endpoint of `found` that gives an answer which holds, within `patience`. Each attempt is a
+    /// request of its own, signed for that provider alone; an endpoint that fails goes to the back of the line for a while.
+    ///
+    /// # Errors
+    /// Bad tensors, nobody serves it, every endpoint failed, or the request is refused for a reason that holds everywhere.
+    pub async fn predict(
+        &self,
+        found: &Resolution,
+        inputs: Vec<Tensor>,
+        patience: Duration,
+    ) -> Result<Prediction, ClientError> {
+        if inputs.is_empty() || inputs.len() > TENSORS {
+            return Err(ClientError::Tensors(inputs.len()));
+        }
+        inputs.iter().try_for_each(Tensor::check)?;
+        let start = Instant::now();
+        let subject = Subject::from(found);
+        let mut line = Line::new(self, found, patience)?;
+        loop {
+            let endpoint = line.next(self)?;
+            match self.predict_at(&endpoint, &subject, &inputs, line.deadline).await {
+                Ok((outputs, receipt)) => {
+                    self.inner.health.answered(&endpoint.node);
+                    let failed = line.tried - 1;
+                    return Ok(Prediction { outputs, receipt, node: endpoint.node, took: start.elapsed(), failed });
+                }
+                Err(error) => line.failed(self, &endpoint, error)?,
+            }
+        }
+    }
+
+    async fn predict_at(
+        &self,
+        endpoint: &ResolvedEndpoint,
+        subject: &Subject,
+        inputs: &[Tensor],
+        deadline: Option<Instant>,
+    ) -> Result<(Vec<Tensor>, Receipt), ClientError> {
+        let peer = self.reach(endpoint, deadline).await?;
+        let signer = (&self.inner.pool, &self.inner.key);
+        let order = Order::sign(subject, endpoint.node, inputs, left(deadline), None, signer)?;
+        let call = PredictCall { request: order.request.clone(), salt: order.salt(), inputs: inputs.to_vec() };
+        let answer = peer.call::<Predict>(&call, left(deadline)).await?;
+        let untrue = |why: &dyn std::fmt::Display| ClientError::untrue(&endpoint.node, why);
+        if answer.outputs.len() > TENSORS {
+            return Err(untrue(&"it sends too many tensors"));
+        }
+        answer.outputs.iter().try_for_each(Tensor::check).map_err(|e| untrue(&e))?;
+        let receipt = order.check(&self.inner.pool, answer.response, &answer.outputs, Status::Complete)?;
+        Ok((answer.outputs, receipt))
+    }
+
+    /// A connection to an endpoint, or a quick failure.
+    pub(crate) fn reach<'a>(
+        &'a self,
+        endpoint: &'a ResolvedEndpoint,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Peer, ClientError>> + 'a {
+        let by = Instant::now() + DIAL.min(left(deadline));
+        async move {
+            let peer = self.dial(endpoint.node, &endpoint.addresses, Some(by)).await;
+            Ok(peer.map_err(zero2ai_rpc::CallError::from)?.with_patience(SILENCE))
+        }
+    }
+}
+
+/// The endpoints still to be tried, in order, and what the others came to.
+#[derive(Debug)]
+pub(crate) struct Line {
+    subject: Subject,
+    waiting: VecDeque<ResolvedEndpoint>,
+    /// Until when all attempts together may take; `None` is no limit.
+    pub(crate) deadline: Option<Instant>,
+    /// Attempts begun.
+    pub(crate) tried: usize,
+    last: Option<ClientError>,
+}
+
+impl Line {
+    /// Every endpoint once, as ranked, with those that failed lately behind.
+    pub(crate) fn new(client: &Client, found: &Resolution, patience: Duration) -> Result<Self, ClientError> {
+        let subject = Subject::from(found);
+        if found.endpoints.is_empty() {
+            return Err(ClientError::NoEndpoint { name: subject.name, version: subject.version });
+        }
+        let mut waiting = found.endpoints.clone();
+        waiting.sort_by_key(|e| client.inner.health.is_benched(&e.node));
+        let deadline = Instant::now().checked_add(patience);
+        Ok(Self { subject, waiting: waiting.into(), deadline, tried: 0, last: None })
+    }
+
+    /// The next endpoint to try.
+    pub(crate) fn next(&mut self, client: &Client) -> Result<ResolvedEndpoint, ClientError> {
+        let name = || self.subject.name.clone();
+        if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            return Err(self.last.take().unwrap_or(ClientError::TimeOver { name: name() }));
+        }
+        // One may have failed meanwhile in another call: it waits while there are others.
+        let healthy = self.waiting.iter().position(|e| !client.inner.health.is_benched(&e.node));
+        match self.waiting.remove(healthy.unwrap_or(0)) {
+            Some(endpoint) => {
+                self.tried += 1;
+                Ok(endpoint)
+            }
+            None => Err(match self.last.take() {
+                Some(last) => ClientError::Exhausted { name: name(), tried: self.tried, last: Box::new(last) },
+                None => ClientError::NoEndpoint { name: name(), version: self.subject.version },
+            }),
+        }
+    }
+
+    /// Notes a failure. Gives it back if no other endpoint would do better.
+    pub(crate) fn failed(
+        &mut self,
+        client: &Client,
+        endpoint: &ResolvedEndpoint,
+        error: ClientError,
+    ) -> Result<(), ClientError> {
+        if !error.may_retry_elsewhere() {
+            return Err(error);
+        }
+        tracing::debug!(node = %endpoint.node.short(), "an endpoint failed: {error}");
+        // A refusal is no failure: the node may only be a block behind our admission.
+        if error.code() != Some(ErrorCode::Denied) {
+            client.inner.health.failed(endpoint.node);
+        }
+        self.last = Some(error);
+        Ok(())
+    }
+}

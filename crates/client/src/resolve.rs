@@ -1,0 +1,218 @@
+//! Names to endpoints. The node that is asked can withhold, but not lie: the name, the version and every endpoint carry
+//! proofs or signatures that are checked here, and round trips are measured here.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use tokio::time::timeout;
+use zero2ai_ledger::{LightError, light::name::proven, verify_name_record};
+use zero2ai_placement::{Candidate, rank};
+use zero2ai_proto::{
+    ManifestId, ModelName, ModelRef, NodeId, PoolId, Signed,
+    calls::{Empty, Ping, Resolve, ResolveCall, Resolved, Source},
+    limits::ADDRESSES,
+    name::Selector,
+    record::{Address, EndpointRecord},
+    state::{Model, Version, key},
+};
+
+use crate::{client::Client, error::ClientError, order::now_ms};
+
+/// Patience for a lookup that goes through the DHT.
+const LOOKUP: Duration = Duration::from_secs(15);
+/// Patience for one endpoint's ping, dialling included: one that needs longer is as good as gone.
+const PROBE: Duration = Duration::from_secs(1);
+/// Endpoints measured at a time.
+const PROBES: usize = 8;
+/// Endpoints taken from one answer; the rest are not looked at.
+const ENDPOINTS: usize = 64;
+/// How often a version that is not proven yet is asked for again: the node knows it a block before it can prove it.
+const PROVING: u32 = 6;
+/// How long between: about a block.
+const BLOCK: Duration = Duration::from_millis(500);
+
+/// A name, looked up and proved.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// The model.
+    pub name: ModelName,
+    /// The version meant.
+    pub version: u32,
+    /// Its sealed manifest.
+    pub manifest: ManifestId,
+    /// The version's entry on the ledger.
+    pub entry: Version,
+    /// Who serves it, nearest first; those that did not answer a ping come last.
+    pub endpoints: Vec<ResolvedEndpoint>,
+    /// Where the node had the name from.
+    pub source: Source,
+    /// How long the lookup took, without measuring endpoints.
+    pub took: Duration,
+    /// How old the newest header is that the name record stands under, by this machine's clock.
+    pub record_age: Duration,
+    /// Height of the header that proves the version.
+    pub height: u64,
+}
+
+/// A node that signed that it serves the version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedEndpoint {
+    /// The node.
+    pub node: NodeId,
+    /// Where it says it is.
+    pub addresses: Vec<Address>,
+    /// Measured round trip of a ping; `None` if none came back in time, or it was not measured.
+    pub rtt: Option<Duration>,
+    /// Expected wait before a new prediction starts, microseconds, as it says itself.
+    pub queue_us: u64,
+    /// Its record is not to be used after this, milliseconds since 1970 UTC.
+    pub expires_ms: u64,
+}
+
+impl Client {
+    /// Looks `name` up, checks every part of the answer, and measures and ranks the endpoints. With `fresh`, the node asks
+    /// the network even if its cache has an answer. A name that nobody serves gives no endpoints, which is no error.
+    ///
+    /// # Errors
+    /// No such name (`NotFound`, or proven by [`LightError::Missing`]), a proof that does not hold, a withdrawn version.
+    pub async fn resolve(&self, name: &ModelRef, fresh: bool) -> Result<Resolution, ClientError> {
+        let start = Instant::now();
+        let request = ResolveCall { name: name.clone(), fresh };
+        let mut tries = 0;
+        let (found, node, proved) = loop {
+            let (found, node) = self.ask::<Resolve>(&request, LOOKUP).await?;
+            match self.check(name, &found, &node).await {
+                Err(ClientError::Proof(LightError::Missing(_))) if tries < PROVING => {
+                    tries += 1;
+                    tokio::time::sleep(BLOCK).await;
+                }
+                other => break (found, node, other?),
+            }
+        };
+        let (version, entry, time_ms, height) = proved;
+        if entry.withdrawn {
+            return Err(ClientError::Withdrawn { name: name.name.clone(), version });
+        }
+        let took = start.elapsed();
+        let manifest = entry.manifest;
+        let mut endpoints = endpoints(&found.endpoints, &self.pool(), (&name.name, version, manifest), now_ms());
+        if endpoints.is_empty() && !found.endpoints.is_empty() {
+            tracing::warn!(node = %node.short(), "no endpoint record of the answer holds");
+        }
+        self.measure(&mut endpoints).await;
+        Ok(Resolution {
+            name: name.name.clone(),
+            version,
+            manifest,
+            entry,
+            endpoints,
+            source: found.source,
+            took,
+            record_age: Duration::from_millis(now_ms().saturating_sub(time_ms)),
+            height,
+        })
+    }
+
+    /// Checks the name record and the version's proof; gives the version's number and entry, the record's time, and the
+    /// height of the version's proof.
+    async fn check(
+        &self,
+        name: &ModelRef,
+        found: &Resolved,
+        node: &NodeId,
+    ) -> Result<(u32, Version, u64, u64), ClientError> {
+        let (model, _, _, record) = self.checked(|chain| verify_name_record(chain, &found.record, &name.name)).await?;
+        let header = self.verify_header(&found.version_header).await?;
+        let mut version = pick(&model, &name.selector);
+        if version.is_none_or(|v| found.version.key.as_slice() != key::version(&name.name, v)) {
+            // The record may be older than the ledger: the model's entry as it is now decides.
+            let now: Option<Model> = self.entry(&key::model(&name.name)).await?;
+            version = now.and_then(|model| pick(&model, &name.selector));
+        }
+        let missing = || LightError::Missing(format!("the version {name}"));
+        let version = version.ok_or_else(missing)?;
+        let wanted = key::version(&name.name, version);
+        if found.version.key.as_slice() != wanted {
+            return Err(ClientError::untrue(node, format!("it proves another version than {name} means, {version}")));
+        }
+        let entry: Version = proven(&header.app_hash, &found.version, &wanted)?.ok_or_else(missing)?;
+        Ok((version, entry, record.time_ms, header.height))
+    }
+
+    /// Pings up to [`PROBES`] endpoints side by side, then puts all in order.
+    async fn measure(&self, endpoints: &mut [ResolvedEndpoint]) {
+        // Those not known to be gone are worth a ping first.
+        endpoints.sort_by_key(|e| self.inner.health.is_benched(&e.node));
+        let probes = endpoints.iter().take(PROBES).map(|e| self.ping(e.node, &e.addresses));
+        let answers = join_all(probes).await;
+        let probed = answers.len();
+        let mut gone = vec![false; endpoints.len()];
+        for (i, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Some((rtt, queue_us)) => (endpoints[i].rtt, endpoints[i].queue_us) = (Some(rtt), queue_us),
+                None => gone[i] = i < probed,
+            }
+        }
+        let candidate = |e: &ResolvedEndpoint| Candidate { node: e.node, rtt: e.rtt, queue_us: e.queue_us };
+        let mut order = rank(&endpoints.iter().map(candidate).collect::<Vec<_>>());
+        order.sort_by_key(|&i| gone[i]);
+        let sorted: Vec<_> = order.into_iter().map(|i| endpoints[i].clone()).collect();
+        endpoints.clone_from_slice(&sorted);
+    }
+
+    /// Round trip and queue of one node; `None` if it does not answer in time.
+    async fn ping(&self, node: NodeId, addresses: &[Address]) -> Option<(Duration, u64)> {
+        let probe = async {
+            let peer = self.inner.peers.get(node, addresses).await.ok()?;
+            let start = Instant::now();
+            let pong = peer.call::<Ping>(&Empty {}, PROBE).await.ok()?;
+            Some((start.elapsed(), pong.queue_us))
+        };
+        let answer = timeout(PROBE, probe).await.ok().flatten();
+        match answer {
+            Some(_) => self.inner.health.answered(&node),
+            None => self.inner.health.failed(node),
+        }
+        answer
+    }
+}
+
+/// The version a selector means, by the model's entry.
+fn pick(model: &Model, selector: &Selector) -> Option<u32> {
+    match selector {
+        Selector::Latest => Some(model.latest),
+        Selector::Version(version) => Some(*version),
+        Selector::Channel(channel) => model.channels.iter().find(|(name, _)| name == channel).map(|(_, v)| *v),
+    }
+}
+
+/// The endpoints whose records hold: signed, in time, of this version and manifest. One a node, its newest record.
+fn endpoints(
+    records: &[Signed<EndpointRecord>],
+    pool: &PoolId,
+    (name, version, manifest): (&ModelName, u32, ManifestId),
+    now_ms: u64,
+) -> Vec<ResolvedEndpoint> {
+    let mut newest: BTreeMap<NodeId, EndpointRecord> = BTreeMap::new();
+    for signed in records.iter().take(ENDPOINTS) {
+        let Ok(record) = signed.verify(pool) else { continue };
+        let meant = record.name == *name && record.version == version && record.manifest == manifest;
+        let usable =
+            (1..=ADDRESSES).contains(&record.addresses.len()) && record.addresses.iter().all(Address::is_valid);
+        let newer = newest.get(&signed.signer()).is_none_or(|known| known.seq < record.seq);
+        if meant && usable && newer && record.expires_ms > now_ms {
+            newest.insert(signed.signer(), record);
+        }
+    }
+    let endpoint = |(node, r): (NodeId, EndpointRecord)| ResolvedEndpoint {
+        node,
+        addresses: r.addresses,
+        rtt: None,
+        queue_us: 0,
+        expires_ms: r.expires_ms,
+    };
+    newest.into_iter().map(endpoint).collect()
+}

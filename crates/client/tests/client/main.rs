@@ -1,0 +1,9 @@
+//! The client against small real nodes on loopback: a real ledger, real proofs, real receipts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod account;
+mod chain;
+mod generate;
+mod node;
+mod predict;
+mod resolve;

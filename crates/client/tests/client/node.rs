@@ -1,0 +1,267 @@
+//! A small node: serves the chain's proofs, and a model that doubles numbers and counts tokens, or misbehaves.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use zero2ai_client::{Client, ClientConfig};
+use zero2ai_proto::{
+    ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, encode,
+    proof::StateProof,
+    receipt::{Receipt, Request, Response, Status, commit, request_hash},
+    record::Address,
+    rpc::{ErrorCode, Method, RpcError},
+    state::key,
+    tensor::Tensor,
+};
+use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, ReplySink};
+
+use crate::chain::{Chain, name};
+
+/// How a node serves its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manners {
+    Honest,
+    /// Has no time.
+    Busy,
+    /// Signs another output than it sends.
+    Lies,
+    /// Gives the answer of the first request to every later one.
+    Replays,
+    /// Breaks down after so many tokens.
+    DiesAfter(usize),
+}
+
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) address: Address,
+    pub(crate) served: Arc<Served>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<()>,
+}
+
+pub(crate) struct Served {
+    chain: Arc<Mutex<Chain>>,
+    key: SecretKey,
+    pool: PoolId,
+    manners: Manners,
+    /// Receipts this provider would log, in order.
+    pub(crate) receipts: Mutex<Vec<Receipt>>,
+    /// Requests with their resume lengths, for generations.
+    pub(crate) generations: Mutex<Vec<(Request, Vec<u32>)>>,
+    /// Predictions asked for.
+    pub(crate) predictions: AtomicUsize,
+}
+
+/// Starts a node; with `version`, it serves the model and is among the chain's endpoints.
+pub(crate) fn start(chain: &Arc<Mutex<Chain>>, version: Option<u32>, manners: Manners) -> Node {
+    let key = SecretKey::generate().unwrap();
+    let mut locked = chain.lock().unwrap();
+    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = EndpointConfig { bind, key: key.clone(), pool: locked.pool, pool_key: locked.pool_key.clone() };
+    let endpoint = Endpoint::bind(config).unwrap();
+    let address = Address::Rpc(endpoint.local_addr().to_string());
+    if let Some(version) = version {
+        let record = locked.endpoint(&key, version, &address);
+        locked.endpoints.push(record);
+    }
+    let served = Arc::new(Served {
+        chain: Arc::clone(chain),
+        key: key.clone(),
+        pool: locked.pool,
+        manners,
+        receipts: Mutex::default(),
+        generations: Mutex::default(),
+        predictions: AtomicUsize::new(0),
+    });
+    let stop = CancellationToken::new();
+    let task = tokio::spawn({
+        let (served, stop) = (Arc::clone(&served), stop.clone());
+        async move { endpoint.serve(served, stop).await.unwrap() }
+    });
+    Node { id: key.public(), address, served, stop, task }
+}
+
+/// A client with a fresh account that knows the genesis and begins at `node`.
+pub(crate) async fn client(chain: &Arc<Mutex<Chain>>, node: &Node) -> Client {
+    let config = config(chain, &[node]);
+    Client::connect(config).await.unwrap()
+}
+
+pub(crate) fn config(chain: &Arc<Mutex<Chain>>, nodes: &[&Node]) -> ClientConfig {
+    let chain = chain.lock().unwrap();
+    ClientConfig {
+        key: SecretKey::generate().unwrap(),
+        pool: chain.pool,
+        pool_key: chain.pool_key.clone(),
+        bootstrap: nodes.iter().map(|n| (n.id, vec![n.address.clone()])).collect(),
+        genesis: Some(chain.genesis.clone()),
+    }
+}
+
+fn refused(code: ErrorCode, why: impl std::fmt::Display) -> RpcError {
+    RpcError::new(code, why.to_string())
+}
+
+impl Served {
+    async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
+        match call.method {
+            calls::Ping::ID => {
+                let pong = calls::Pong { time_ms: 0, height: 0, queue: 0, queue_us: 0, version: "test".into() };
+                reply.item::<calls::Ping>(&pong).await
+            }
+            calls::Head::ID => {
+                let head = self.chain.lock().unwrap().head.clone();
+                reply.item::<calls::Head>(&head).await
+            }
+            calls::TrustSteps::ID => {
+                let steps = self.chain.lock().unwrap().steps.clone();
+                reply.item::<calls::TrustSteps>(&calls::TrustPath { steps }).await
+            }
+            calls::Prove::ID => {
+                let proved = self.prove(&call.request::<calls::Prove>()?);
+                reply.item::<calls::Prove>(&proved).await
+            }
+            calls::Resolve::ID => {
+                let resolved = self.resolve(&call.request::<calls::Resolve>()?)?;
+                reply.item::<calls::Resolve>(&resolved).await
+            }
+            calls::Redeem::ID => {
+                let redeemed = self.redeem(&call.request::<calls::Redeem>()?)?;
+                reply.item::<calls::Redeem>(&redeemed).await
+            }
+            calls::SubmitTx::ID => {
+                let submitted = self.submit(&call.request::<calls::SubmitTx>()?)?;
+                reply.item::<calls::SubmitTx>(&submitted).await
+            }
+            calls::Predict::ID => {
+                let predicted = self.predict(&call.request::<calls::Predict>()?)?;
+                reply.item::<calls::Predict>(&predicted).await
+            }
+            calls::Generate::ID => self.generate(call.request::<calls::Generate>()?, &mut reply).await,
+            method => Err(refused(ErrorCode::Unsupported, format!("no method {method}"))),
+        }
+    }
+
+    fn prove(&self, call: &calls::ProveCall) -> calls::Proved {
+        let chain = self.chain.lock().unwrap();
+        let height = chain.ledger.height() - 1;
+        let proofs: Vec<StateProof> = call.keys.iter().map(|k| chain.ledger.prove(k, height).unwrap()).collect();
+        calls::Proved { header: chain.head.clone(), proofs }
+    }
+
+    fn resolve(&self, call: &calls::ResolveCall) -> Result<calls::Resolved, RpcError> {
+        let chain = self.chain.lock().unwrap();
+        let record = chain.ledger.name_record(&call.name.name, chain.head.clone());
+        let record = record.map_err(|e| refused(ErrorCode::NotFound, e))?;
+        let (version, _) =
+            chain.ledger.resolve(&call.name).ok_or_else(|| refused(ErrorCode::NotFound, "no version"))?;
+        let height = chain.ledger.height() - 1;
+        Ok(calls::Resolved {
+            record,
+            version: chain.ledger.prove(&key::version(&name(), version), height).unwrap(),
+            version_header: chain.head.clone(),
+            endpoints: chain.endpoints.clone(),
+            source: calls::Source::Ledger,
+            took_us: 1,
+        })
+    }
+
+    fn redeem(&self, call: &calls::RedeemCall) -> Result<calls::Redeemed, RpcError> {
+        let mut chain = self.chain.lock().unwrap();
+        let height = chain.block(std::slice::from_ref(&call.tx)).map_err(|(_, e)| refused(ErrorCode::Invalid, e))?;
+        chain.block(&[]).unwrap();
+        Ok(calls::Redeemed { genesis: ByteBuf::from(chain.genesis.clone()), height })
+    }
+
+    /// One block and no more: the newest header does not prove the new nonce yet, as on a real chain.
+    fn submit(&self, call: &calls::SubmitCall) -> Result<calls::Submitted, RpcError> {
+        let mut chain = self.chain.lock().unwrap();
+        let height = chain.block(std::slice::from_ref(&call.tx)).map_err(|(_, e)| refused(ErrorCode::Invalid, e))?;
+        Ok(calls::Submitted { id: call.tx.tx_id().unwrap(), height: Some(height) })
+    }
+
+    fn admit<T: Serialize + ?Sized>(&self, signed: &Signed<Request>, salt: &[u8], input: &T) -> [u8; 32] {
+        let request = signed.verify(&self.pool).unwrap();
+        let salt: [u8; 32] = salt.try_into().unwrap();
+        assert_eq!(request.provider, self.key.public());
+        assert_eq!(request.commitment, commit(&salt, &encode(input).unwrap()));
+        salt
+    }
+
+    fn respond<T: Serialize + ?Sized>(
+        &self,
+        request: &Signed<Request>,
+        salt: &[u8; 32],
+        output: &T,
+        status: Status,
+    ) -> Signed<Response> {
+        let commitment = commit(salt, &encode(output).unwrap());
+        let request_id = request_hash(request).unwrap();
+        let response = Response { request: request_id, commitment, units: 1, status, time_ms: 0 };
+        let response = Signed::sign(&response, &self.pool, &self.key).unwrap();
+        self.receipts.lock().unwrap().push(Receipt { request: request.clone(), response: response.clone() });
+        response
+    }
+
+    fn predict(&self, call: &calls::PredictCall) -> Result<calls::Predicted, RpcError> {
+        self.predictions.fetch_add(1, Ordering::SeqCst);
+        let salt = self.admit(&call.request, &call.salt, &call.inputs);
+        if self.manners == Manners::Busy {
+            return Err(refused(ErrorCode::Busy, "no time"));
+        }
+        let double = |t: &Tensor| {
+            let values: Vec<f32> = t.to_f32().unwrap().iter().map(|v| v * 2.0).collect();
+            Tensor::f32("doubled", &t.shape, &values)
+        };
+        let outputs: Vec<Tensor> = call.inputs.iter().map(double).collect();
+        let response = match self.manners {
+            Manners::Lies => self.respond(&call.request, &salt, &call.inputs, Status::Complete),
+            _ => self.respond(&call.request, &salt, &outputs, Status::Complete),
+        };
+        let first = self.receipts.lock().unwrap()[0].response.clone();
+        let response = if self.manners == Manners::Replays { first } else { response };
+        Ok(calls::Predicted { response, outputs })
+    }
+
+    /// Token `i` of a text is `100 + i`, whoever gives it.
+    async fn generate(&self, call: calls::GenerateCall, reply: &mut ReplySink) -> Result<(), RpcError> {
+        let salt = self.admit(&call.request, &call.salt, &call.input);
+        let request = call.request.verify(&self.pool).unwrap();
+        self.generations.lock().unwrap().push((request, call.input.resume.clone()));
+        let mut said: Vec<u32> = Vec::new();
+        for position in call.input.resume.len()..call.input.sampling.max_tokens as usize {
+            if self.manners == Manners::DiesAfter(said.len()) {
+                return Err(refused(ErrorCode::Model, "the worker died"));
+            }
+            let id = 100 + u32::try_from(position).unwrap();
+            said.push(id);
+            let piece = calls::TokenPiece { id, text: format!("{id} ") };
+            reply.item::<calls::Generate>(&calls::Generated::Token(piece)).await?;
+            if said.len().is_multiple_of(4) {
+                let point = self.respond(&call.request, &salt, &said, Status::Checkpoint);
+                reply.item::<calls::Generate>(&calls::Generated::Checkpoint(point)).await?;
+            }
+        }
+        if self.manners == Manners::Lies {
+            said.push(0);
+        }
+        let response = self.respond(&call.request, &salt, &said, Status::Complete);
+        let end = calls::GenerationEnd { response, reason: calls::StopReason::Length, prompt_tokens: 3 };
+        reply.item::<calls::Generate>(&calls::Generated::Done(end)).await
+    }
+}
+
+impl Handler for Served {
+    fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
+        self.answer(call, reply).boxed()
+    }
+}

@@ -1,0 +1,70 @@
+//! Golden inputs and outputs: a model that this runtime cannot reproduce is not served from it.
+
+use zero2ai_proto::{
+    manifest::ConformanceSample,
+    tensor::{DType, Tensor},
+};
+
+use super::Runtime;
+use crate::error::EngineError;
+
+/// Runs every sample; the error names the sample, the output and the distance.
+pub(super) fn check(runtime: &mut dyn Runtime, samples: &[ConformanceSample]) -> Result<(), EngineError> {
+    let name = runtime.info().runtime.clone();
+    for (index, sample) in samples.iter().enumerate() {
+        let number = index.saturating_add(1);
+        let fail = |why: String| {
+            EngineError::model(format!(
+                "conformance sample {number} of {} is not reproduced by {name}: {why}; the model is not served here, \
+                 publish it with samples from a runtime that agrees or run it elsewhere",
+                samples.len(),
+            ))
+        };
+        let outputs = match runtime.predict(&sample.inputs) {
+            Ok(outputs) => outputs,
+            Err(error) => return Err(fail(error.to_string())),
+        };
+        for golden in &sample.outputs {
+            let found = outputs.iter().find(|o| o.name == golden.name || golden.name.is_empty() && outputs.len() == 1);
+            let Some(found) = found else {
+                return Err(fail(format!("there is no output '{}'", golden.name)));
+            };
+            differ(golden, found, sample.tolerance_ppm).map_or(Ok(()), |why| Err(fail(why)))?;
+        }
+    }
+    Ok(())
+}
+
+/// How `found` is not `golden`, if it is not.
+fn differ(golden: &Tensor, found: &Tensor, tolerance_ppm: u32) -> Option<String> {
+    if golden.shape != found.shape || golden.dtype != found.dtype {
+        return Some(format!(
+            "output '{}' is {:?} {:?} instead of {:?} {:?}",
+            found.name, found.dtype, found.shape, golden.dtype, golden.shape
+        ));
+    }
+    if golden.dtype != DType::F32 {
+        return (golden.data != found.data).then(|| format!("output '{}' differs", found.name));
+    }
+    let (Ok(want), Ok(got)) = (golden.to_f32(), found.to_f32()) else {
+        return Some(format!("output '{}' does not hold together", found.name));
+    };
+    let tolerance = f64::from(tolerance_ppm) / 1e6;
+    let off = want.iter().zip(&got).map(|(w, g)| (f64::from(*w) - f64::from(*g)).abs());
+    let worst = off.enumerate().find(|(_, d)| d.is_nan() || *d > tolerance);
+    worst.map(|(at, d)| format!("output '{}' is off by {d:.6} at element {at}, {tolerance:.6} is allowed", found.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_beyond_the_tolerance_or_a_nan_is_told() {
+        let golden = Tensor::f32("y", &[2], &[1.0, 2.0]);
+        assert_eq!(differ(&golden, &Tensor::f32("y", &[2], &[1.0, 2.000_9]), 1000), None);
+        assert!(differ(&golden, &Tensor::f32("y", &[2], &[1.0, 2.1]), 1000).is_some_and(|w| w.contains("element 1")));
+        assert!(differ(&golden, &Tensor::f32("y", &[2], &[f32::NAN, 2.0]), 1000).is_some());
+        assert!(differ(&golden, &Tensor::f32("y", &[1, 2], &[1.0, 2.0]), 1000).is_some());
+    }
+}

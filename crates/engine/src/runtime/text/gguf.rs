@@ -1,0 +1,189 @@
+//! What a GGUF file says of a model of the llama family: its sizes, and its matrices made ready for fast products.
+
+use std::io::BufReader;
+
+use candle_core::{
+    D, Device, Tensor,
+    quantized::{
+        GgmlDType, QTensor,
+        gguf_file::{Content, Value},
+    },
+};
+
+use super::super::source::Source;
+use crate::error::EngineError;
+
+/// candle's fast kernels take rows whose length is a multiple of this.
+const FAST_ROW: usize = 256;
+/// Bounds of a plausible model: what a hostile header may make us compute with.
+const MAX_LAYERS: u32 = 512;
+const MAX_HEADS: u32 = 1_024;
+const MAX_WIDTH: u32 = 1 << 17;
+const MAX_CONTEXT: u32 = 1 << 20;
+
+/// Sizes of a llama model.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    pub(super) width: usize,
+    pub(super) context: usize,
+    pub(super) eps: f32,
+    pub(super) rope_base: f32,
+}
+
+/// An open GGUF file.
+pub(super) struct Gguf<'a> {
+    source: &'a Source,
+    pub(super) content: Content,
+}
+
+/// A candle error as a fault of the model.
+pub(super) fn bad(what: &str, error: &candle_core::Error) -> EngineError {
+    // Without candle's backtrace, which tells nothing to who reads this.
+    let text = error.to_string();
+    EngineError::model(format!("{what}: {}", text.lines().next().unwrap_or_default()))
+}
+
+impl<'a> Gguf<'a> {
+    pub(super) fn open(source: &'a Source) -> Result<Self, EngineError> {
+        let content = Content::read(&mut BufReader::new(source.reader())).map_err(|e| {
+            let what = format!("'{}' is not a whole GGUF file; it may be cut short, publish it again", source.name());
+            bad(&what, &e)
+        })?;
+        Ok(Self { source, content })
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.content.metadata.get(key).and_then(|v| v.to_string().ok()).map(String::as_str)
+    }
+
+    pub(super) fn number(&self, key: &str) -> Option<u32> {
+        match self.content.metadata.get(key)? {
+            Value::U8(v) => Some((*v).into()),
+            Value::U16(v) => Some((*v).into()),
+            Value::U32(v) => Some(*v),
+            Value::I32(v) => u32::try_from(*v).ok(),
+            Value::U64(v) => u32::try_from(*v).ok(),
+            Value::I64(v) => u32::try_from(*v).ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        self.content.metadata.get(key).and_then(|v| v.to_bool().ok())
+    }
+
+    pub(super) fn list(&self, key: &str) -> Option<&[Value]> {
+        self.content.metadata.get(key).and_then(|v| v.to_vec().ok()).map(Vec::as_slice)
+    }
+
+    fn bounded(&self, key: &str, max: u32) -> Result<usize, EngineError> {
+        let value = self.number(key).filter(|v| (1..=max).contains(v));
+        value.map(|v| v as usize).ok_or_else(|| EngineError::model(format!("the GGUF file lacks a usable '{key}'")))
+    }
+
+    /// Sizes, held to bounds and to each other. Other architectures are refused by name.
+    pub(super) fn config(&self) -> Result<Config, EngineError> {
+        let architecture = self.text("general.architecture").unwrap_or("(none)");
+        if architecture != "llama" {
+            return Err(EngineError::model(format!(
+                "the architecture '{architecture}' is not run by this version; llama is (and what shares its form: smollm, mistral)"
+            )));
+        }
+        if self.number("llama.expert_count").is_some_and(|n| n > 0) {
+            return Err(EngineError::model("mixtures of experts are not run by this version"));
+        }
+        if self.text("llama.rope.scaling.type").is_some_and(|t| t != "none") {
+            return Err(EngineError::model(
+                "scaled rotary positions are not run by this version; use the model unscaled",
+            ));
+        }
+        let heads = self.bounded("llama.attention.head_count", MAX_HEADS)?;
+        let kv_heads = match self.number("llama.attention.head_count_kv") {
+            Some(_) => self.bounded("llama.attention.head_count_kv", MAX_HEADS)?,
+            None => heads,
+        };
+        let width = self.bounded("llama.embedding_length", MAX_WIDTH)?;
+        let head_dim = match self.number("llama.attention.key_length") {
+            Some(_) => self.bounded("llama.attention.key_length", 1_024)?,
+            None => width.checked_div(heads).unwrap_or(0),
+        };
+        let rotated = self.number("llama.rope.dimension_count").map_or(head_dim, |d| d as usize);
+        if head_dim == 0 || head_dim % 2 == 1 || rotated != head_dim || heads % kv_heads != 0 {
+            return Err(EngineError::model(
+                "the GGUF file's head sizes do not fit each other, or only part of a head is rotated",
+            ));
+        }
+        let float = |key: &str| self.content.metadata.get(key).and_then(|v| v.to_f32().ok());
+        let positive = |v: &f32| v.is_finite() && *v > 0.0;
+        let eps = float("llama.attention.layer_norm_rms_epsilon").filter(positive);
+        let eps = eps.ok_or_else(|| EngineError::model("the GGUF file lacks the norm's epsilon"))?;
+        Ok(Config {
+            layers: self.bounded("llama.block_count", MAX_LAYERS)?,
+            heads,
+            kv_heads,
+            head_dim,
+            width,
+            context: self.bounded("llama.context_length", MAX_CONTEXT)?,
+            eps,
+            rope_base: float("llama.rope.freq_base").filter(positive).unwrap_or(10_000.0),
+        })
+    }
+
+    /// Number of parameters.
+    pub(super) fn parameters(&self) -> u64 {
+        let count = |dims: &[usize]| dims.iter().try_fold(1_u64, |n, d| n.checked_mul(*d as u64)).unwrap_or(0);
+        self.content.tensor_infos.values().map(|t| count(t.shape.dims())).fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
+    /// A tensor as it is stored; its shape must be this one.
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<QTensor, EngineError> {
+        let info = self.content.tensor_infos.get(name);
+        let info = info.ok_or_else(|| EngineError::model(format!("the GGUF file lacks the tensor '{name}'")))?;
+        if info.shape.dims() != shape {
+            let message = format!("the tensor '{name}' has the shape {:?} instead of {shape:?}", info.shape.dims());
+            return Err(EngineError::model(message));
+        }
+        // The position is ours: TensorInfo reads through any reader, here one with its own cursor.
+        info.read(&mut self.source.reader(), self.content.tensor_data_offset, &Device::Cpu)
+            .map_err(|e| bad(&format!("the tensor '{name}' cannot be read"), &e))
+    }
+
+    /// A vector of finite single-precision values.
+    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, EngineError> {
+        let stored = self.stored(name, &[len])?;
+        let read = || stored.dequantize(&Device::Cpu)?.to_vec1::<f32>();
+        let values = read().map_err(|e| bad(&format!("the tensor '{name}' cannot be read"), &e))?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(EngineError::model(format!("the tensor '{name}' holds values that are not finite")));
+        }
+        Ok(values)
+    }
+
+    /// A matrix ready for products: where candle has no fast kernel for a 4- or 5-bit type or a row length, as Q8_0 with
+    /// rows padded by zeros (an order of magnitude faster; the rounding added is far below that of the 4 bits).
+    pub(super) fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<QTensor, EngineError> {
+        let stored = self.stored(name, &[rows, columns])?;
+        let fast = match stored.dtype() {
+            GgmlDType::Q8_0 => columns.is_multiple_of(FAST_ROW),
+            GgmlDType::Q4_0 | GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 => false,
+            _ => true,
+        };
+        if fast {
+            return Ok(stored);
+        }
+        let pad = columns.next_multiple_of(FAST_ROW).saturating_sub(columns);
+        let convert = || {
+            let plain: Tensor = stored.dequantize(&Device::Cpu)?.pad_with_zeros(D::Minus1, 0, pad)?;
+            QTensor::quantize(&plain, GgmlDType::Q8_0)
+        };
+        convert().map_err(|e| bad(&format!("the tensor '{name}' cannot be converted"), &e))
+    }
+}

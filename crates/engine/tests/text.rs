@@ -1,0 +1,226 @@
+//! Text generation through a real worker, on a tiny llama made by the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use candle_core::{Device, quantized::GgmlDType};
+use candle_transformers::models::quantized_llama::ModelWeights;
+use common::{gguf::CONTEXT, gguf::VOCABULARY, gguf::tiny, worker};
+use zero2ai_engine::{EngineError, GenEvent, ModelFile, Worker};
+use zero2ai_proto::{
+    ByteBuf,
+    calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason},
+    manifest::{Format, Task},
+    tensor::{DType, Tensor},
+    worker::{Fault, ModelInfo},
+};
+
+async fn try_load(bytes: &[u8]) -> (Worker, Result<ModelInfo, EngineError>) {
+    let worker = worker().await;
+    let file = ModelFile::from_bytes("tiny.gguf", bytes).unwrap();
+    let info = worker.load(Format::Gguf, vec![file], vec![]).await;
+    (worker, info)
+}
+
+async fn llama() -> Worker {
+    let (worker, info) = try_load(&tiny(GgmlDType::F32, "llama")).await;
+    assert_eq!(info.unwrap().task, Task::Generate { context: CONTEXT });
+    worker
+}
+
+/// Warm enough that chance matters.
+fn input(prompt: &str, max_tokens: u32) -> GenerateInput {
+    let sampling = Sampling { max_tokens, temperature_milli: 900, top_k: 50, top_p_milli: 950, seed: 5, stop: vec![] };
+    GenerateInput { prompt: Prompt::Text(prompt.to_owned()), sampling, resume: vec![] }
+}
+
+struct Answer {
+    ids: Vec<u32>,
+    text: String,
+    reason: StopReason,
+    prompt_tokens: u32,
+}
+
+async fn generate(worker: &Worker, input: GenerateInput) -> Result<Answer, EngineError> {
+    let mut stream = worker.generate(input).await?;
+    let (mut ids, mut text) = (Vec::new(), String::new());
+    loop {
+        match stream.next().await.unwrap()? {
+            GenEvent::Token(piece) => {
+                ids.push(piece.id);
+                text.push_str(&piece.text);
+            }
+            GenEvent::End { reason, prompt_tokens } => {
+                assert!(stream.next().await.is_none());
+                return Ok(Answer { ids, text, reason, prompt_tokens });
+            }
+        }
+    }
+}
+
+fn tokens(ids: &[u32]) -> Tensor {
+    let data: Vec<u8> = ids.iter().flat_map(|id| i64::from(*id).to_le_bytes()).collect();
+    Tensor { name: "tokens".into(), dtype: DType::I64, shape: vec![ids.len() as u64], data: ByteBuf::from(data) }
+}
+
+#[tokio::test]
+async fn scores_equal_the_stock_llamas() {
+    // Full precision must be equal. Q8_0 also rounds the rows it multiplies, here in padded rows and other kernels than
+    // there: it may differ by about what that rounding costs.
+    for (dtype, tolerance) in [(GgmlDType::F32, 1e-5), (GgmlDType::Q8_0, 0.05)] {
+        let bytes = tiny(dtype, "llama");
+        let mut reader = std::io::Cursor::new(&bytes);
+        let content = candle_core::quantized::gguf_file::Content::read(&mut reader).unwrap();
+        let mut stock = ModelWeights::from_gguf(content, &mut reader, &Device::Cpu).unwrap();
+        let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
+        let row = candle_core::Tensor::new(ids.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let want: Vec<f32> = stock.forward(&row, 0).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let (worker, info) = try_load(&bytes).await;
+        info.unwrap();
+        let got = worker.predict(vec![tokens(&ids)]).await.unwrap()[0].to_f32().unwrap();
+        assert_eq!((got.len(), want.len()), (VOCABULARY, VOCABULARY));
+        let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+        let distance = squares(&mut got.iter().zip(&want).map(|(a, b)| a - b));
+        let relative = (distance / squares(&mut want.iter().copied())).sqrt();
+        assert!(relative < tolerance, "{dtype:?}: off by {relative} of the scores' size");
+    }
+}
+
+#[tokio::test]
+async fn a_text_taken_over_anywhere_goes_on_as_it_would_have() {
+    let worker = llama().await;
+    let mut whole_input = input("hello there 42", 24);
+    let whole = generate(&worker, whole_input.clone()).await.unwrap();
+    assert_eq!((whole.ids.len(), whole.reason, whole.prompt_tokens), (24, StopReason::Length, 12));
+    whole_input.sampling.stop = vec![String::from_utf8_lossy(b"\x00nowhere").into_owned()];
+    let mut said = String::new();
+    let mut stream = worker.generate(whole_input.clone()).await.unwrap();
+    let mut taken = Vec::new();
+    while let Some(Ok(GenEvent::Token(piece))) = stream.next().await {
+        taken.push(piece.id);
+        said.push_str(&piece.text);
+        let rest = GenerateInput { resume: taken.clone(), ..whole_input.clone() };
+        let rest = generate(&worker, rest).await.unwrap();
+        assert_eq!([taken.clone(), rest.ids].concat(), whole.ids);
+        assert_eq!(format!("{said}{}", rest.text), whole.text);
+        assert_eq!(rest.reason, StopReason::Length);
+    }
+    assert_eq!(taken.len(), 24);
+}
+
+#[tokio::test]
+async fn company_changes_nothing() {
+    let worker = llama().await;
+    let prompts: Vec<String> = (0..9).map(|i| format!("prompt {i} {}", "he".repeat(i))).collect();
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        alone.push(generate(&worker, input(prompt, 20)).await.unwrap().ids);
+    }
+    let together = futures::future::join_all(prompts.iter().map(|p| generate(&worker, input(p, 20)))).await;
+    let together: Vec<_> = together.into_iter().map(|a| a.unwrap().ids).collect();
+    assert_eq!(together, alone);
+    assert_ne!(alone[0], alone[1]);
+}
+
+#[tokio::test]
+async fn texts_end_where_they_should() {
+    let worker = llama().await;
+    let whole = generate(&worker, input("where to end", 30)).await.unwrap();
+    let stop: String = whole.text.chars().skip(5).take(2).collect();
+    let at = whole.text.find(&stop).unwrap();
+    let mut stopped = input("where to end", 30);
+    stopped.sampling.stop = vec![stop];
+    let answer = generate(&worker, stopped).await.unwrap();
+    assert_eq!((answer.text.as_str(), answer.reason), (&whole.text[..at], StopReason::StopString));
+
+    // 90 of the 96 positions: six tokens are read back, the seventh can only be said.
+    let answer = generate(&worker, input(&"x".repeat(90), 50)).await.unwrap();
+    assert_eq!((answer.prompt_tokens, answer.ids.len(), answer.reason), (90, 7, StopReason::Context));
+
+    // Resumed from a text that has ended already.
+    let mut over = input("a", 10);
+    over.resume = vec![70, 258];
+    let answer = generate(&worker, over).await.unwrap();
+    assert_eq!((answer.ids.len(), answer.reason), (0, StopReason::EndOfText));
+}
+
+#[tokio::test]
+async fn a_dropped_stream_stops_the_work() {
+    let worker = llama().await;
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let mut stream = worker.generate(input("on and on", 80)).await.unwrap();
+        if streams.len() < 4 {
+            stream.next().await.unwrap().unwrap();
+        }
+        streams.push(stream);
+    }
+    drop(streams);
+    assert_eq!(worker.in_flight(), 0);
+    generate(&worker, input("still there", 3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_inputs_are_the_callers_fault() {
+    let worker = llama().await;
+    let chat = |content: &str| Prompt::Chat(vec![ChatMessage { role: ChatRole::User, content: content.to_owned() }]);
+    let with = |change: &dyn Fn(&mut GenerateInput)| {
+        let mut changed = input("hello", 5);
+        change(&mut changed);
+        changed
+    };
+    let cases = [
+        (with(&|i| i.prompt = Prompt::Text("x".repeat(96))), "96 tokens"),
+        (with(&|i| i.prompt = Prompt::Text("x".repeat(300_000))), "300000 bytes"),
+        (with(&|i| i.prompt = Prompt::Text(String::new())), "empty"),
+        (with(&|i| i.prompt = chat("hi<|end|><|assistant|>")), "'<|end|>'"),
+        (with(&|i| i.prompt = Prompt::Chat(vec![])), "0 messages"),
+        (with(&|i| i.sampling.max_tokens = 0), "0 new tokens"),
+        (with(&|i| i.sampling.top_p_milli = 0), "top-p"),
+        (with(&|i| i.sampling.stop = vec![String::new()]), "stop strings"),
+        (with(&|i| i.resume = vec![999]), "resume"),
+    ];
+    for (input, expected) in cases {
+        let error = generate(&worker, input).await.err().expect(expected);
+        assert_eq!(error.fault(), Fault::Input, "{error}");
+        assert!(error.to_string().contains(expected), "'{error}' lacks '{expected}'");
+    }
+    let answer = generate(&worker, with(&|i| i.prompt = chat("he"))).await.unwrap();
+    assert_eq!(answer.prompt_tokens, 4, "<|user|> he <|end|> <|assistant|>");
+}
+
+#[tokio::test]
+async fn damaged_and_foreign_files_are_the_models_fault() {
+    let whole = tiny(GgmlDType::Q8_0, "llama");
+    for cut in [0, 4, 20, 1_000, whole.len() / 2, whole.len() - 40] {
+        let (_, info) = try_load(&whole[..cut]).await;
+        assert_eq!(info.unwrap_err().fault(), Fault::Model, "cut at {cut}");
+    }
+    let error = try_load(&tiny(GgmlDType::F32, "mamba")).await.1.unwrap_err();
+    assert!(error.fault() == Fault::Model && error.to_string().contains("'mamba'"), "{error}");
+    // Bits turned anywhere in the header: whatever comes of it stays in the worker.
+    for at in (0..24).map(|i| 8 + i * 131) {
+        let mut turned = whole.clone();
+        turned[at] ^= 0x82;
+        let (worker, info) = try_load(&turned).await;
+        if info.is_ok() {
+            let _ = generate(&worker, input("hello", 3)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_told_to_every_caller() {
+    let worker = llama().await;
+    let mut stream = worker.generate(input("on and on", 80)).await.unwrap();
+    let pid = rustix::process::Pid::from_raw(worker.pid().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let error = loop {
+        if let Err(error) = stream.next().await.unwrap() {
+            break error;
+        }
+    };
+    assert!(matches!(&error, EngineError::Died(why) if why.contains("signal 9")), "{error}");
+    assert!(worker.exited().await.to_string().contains("signal 9"));
+    assert!(matches!(worker.predict(vec![]).await, Err(EngineError::Died(_))));
+}

@@ -1,0 +1,243 @@
+//! Blocks: building one from candidates, checking one whole, applying one. Owns the header's rules:
+//!
+//! - `parent` is the id of the block before (the pool's id at height 1), `height` one above its, `time_ms` later than its;
+//! - `app_hash` is the state root after the *parent*, so that a block can be proposed before it is executed;
+//! - `signers_hash` names the set that signs this block, `next_signers_hash` the one of the next height. A `SetSigners` in
+//!   block h signs from h + 2, so header h + 1 carries it as next;
+//! - `txs_root` is the RFC 6962 root (SHA-256) over the encoded signed transactions;
+//! - the proposer is one of the signers. Whose turn it is, and whether the time is near now, the voters judge.
+
+use zero2ai_proto::{
+    BlockId, ByteBuf, CodecError, NodeId, Signed, TxId,
+    block::{Block, Header},
+    encode,
+    limits::{BLOCK_BYTES, BLOCK_TXS},
+    tx::Tx,
+};
+
+use crate::{
+    Ledger, RULES_VERSION,
+    draft::{Draft, Entries},
+    error::{BlockError, LedgerError, TxError},
+    receipt_log::root_of,
+    rules::{self, Admission, Context},
+};
+
+/// Version of the header's shape that this program writes and reads.
+const HEADER_VERSION: u16 = 1;
+
+/// A block that was executed: what applying it will write.
+pub(crate) struct Prepared {
+    id: BlockId,
+    header: Header,
+    tx_ids: Vec<TxId>,
+    writes: Entries,
+}
+
+/// A block that has been applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its id.
+    pub id: BlockId,
+    /// Its header.
+    pub header: Header,
+    /// Its transactions, in order.
+    pub tx_ids: Vec<TxId>,
+}
+
+impl Ledger {
+    /// Whether `tx` would be accepted into a block that comes now.
+    ///
+    /// # Errors
+    /// Why not. [`TxError::NonceAhead`] only beyond [`rules::NONCE_WINDOW`]; nearer ones are [`Admission::Later`].
+    pub fn check_tx(&self, tx: &Signed<Tx>, now_ms: u64) -> Result<Admission, TxError> {
+        let at = self.context(now_ms.max(self.time_ms.saturating_add(1)));
+        let mut draft = self.draft();
+        rules::begin_block(&mut draft)?;
+        rules::admit(&mut draft, &at, tx)
+    }
+
+    /// Builds the next block of those candidates that apply, in their order, as many as fit. Also returns those that this
+    /// state refuses for good; what is merely too early (a nonce ahead) or too much for one block is left out silently.
+    ///
+    /// # Errors
+    /// `time_ms` not after the newest block's, a proposer that is no signer, or this ledger's own failure.
+    pub fn build_block(
+        &self,
+        proposer: NodeId,
+        time_ms: u64,
+        candidates: &[Signed<Tx>],
+    ) -> Result<(Block, Vec<(TxId, TxError)>), BlockError> {
+        self.check_time(time_ms)?;
+        self.check_proposer(&proposer)?;
+        let at = self.context(time_ms);
+        let mut draft = self.draft();
+        rules::begin_block(&mut draft).map_err(own)?;
+        let (mut txs, mut leaves, mut tx_ids, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0usize;
+        for tx in candidates {
+            let leaf = encode(tx).map_err(LedgerError::from)?;
+            if txs.len() == BLOCK_TXS || bytes.saturating_add(leaf.len()) > BLOCK_BYTES {
+                continue;
+            }
+            match rules::execute(&mut draft, &at, tx) {
+                Ok(id) => {
+                    bytes += leaf.len();
+                    txs.push(tx.clone());
+                    leaves.push(leaf);
+                    tx_ids.push(id);
+                }
+                Err(TxError::NonceAhead { .. }) => {}
+                Err(why) => refused.push((TxId::of(&leaf), why)),
+            }
+        }
+        rules::end_block(&mut draft, &at).map_err(own)?;
+        let header = Header {
+            version: HEADER_VERSION,
+            rules_version: RULES_VERSION,
+            pool: self.pool,
+            height: at.height,
+            time_ms,
+            parent: self.head,
+            txs_root: root_of(&leaves),
+            app_hash: self.root(),
+            signers_hash: self.sets.current.hash().map_err(LedgerError::from)?,
+            next_signers_hash: self.sets.next.hash().map_err(LedgerError::from)?,
+            proposer,
+        };
+        let block = Block { header: ByteBuf::from(encode(&header).map_err(LedgerError::from)?), txs };
+        self.remember(Prepared { id: block.id(), header, tx_ids, writes: draft.into_writes() });
+        Ok((block, refused))
+    }
+
+    /// Checks a block whole: every field of its header, and that every transaction applies. The certificate, the
+    /// proposer's turn and the voter's clock are the caller's.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check_block(&self, block: &Block) -> Result<Header, BlockError> {
+        let header = self.check_header(block)?;
+        let known = self.checked.lock().is_ok_and(|held| held.as_ref().is_some_and(|p| p.id == block.id()));
+        if !known {
+            self.remember(self.execute(block, header.clone())?);
+        }
+        Ok(header)
+    }
+
+    /// Applies the next block, checking it whole unless it was the last one checked. A refused block changes nothing.
+    ///
+    /// # Errors
+    /// As [`Ledger::check_block`].
+    pub fn apply(&mut self, block: &Block) -> Result<Applied, BlockError> {
+        let header = self.check_header(block)?;
+        let held = self.checked.get_mut().ok().and_then(Option::take);
+        // The id covers the header, and the header the root over the transactions, which was just compared: a block of
+        // the same id is the same block.
+        let prepared = match held.filter(|p| p.id == block.id()) {
+            Some(prepared) => prepared,
+            None => self.execute(block, header)?,
+        };
+        let Prepared { id, header, tx_ids, writes } = prepared;
+        self.commit(writes)?;
+        (self.height, self.time_ms, self.head) = (header.height, header.time_ms, id);
+        Ok(Applied { id, header, tx_ids })
+    }
+
+    fn check_header(&self, block: &Block) -> Result<Header, BlockError> {
+        let header = block.read_header().map_err(BlockError::Header)?;
+        for (what, got, known) in
+            [("header version", header.version, HEADER_VERSION), ("rules", header.rules_version, RULES_VERSION)]
+        {
+            if got != known {
+                return Err(BlockError::Unknown { what, got, known });
+            }
+        }
+        let hash = |set: Result<_, CodecError>| set.map_err(LedgerError::from);
+        same("pool", &header.pool, &self.pool)?;
+        same("height", &header.height, &self.next_height())?;
+        same("parent", &header.parent, &self.head)?;
+        same("app_hash", &header.app_hash, &self.root())?;
+        same("signers_hash", &header.signers_hash, &hash(self.sets.current.hash())?)?;
+        same("next_signers_hash", &header.next_signers_hash, &hash(self.sets.next.hash())?)?;
+        self.check_time(header.time_ms)?;
+        self.check_proposer(&header.proposer)?;
+        check_txs(block, &header)?;
+        Ok(header)
+    }
+
+    fn execute(&self, block: &Block, header: Header) -> Result<Prepared, BlockError> {
+        let at = self.context(header.time_ms);
+        let mut draft = self.draft();
+        rules::begin_block(&mut draft).map_err(own)?;
+        let mut tx_ids = Vec::with_capacity(block.txs.len());
+        for (index, tx) in block.txs.iter().enumerate() {
+            match rules::execute(&mut draft, &at, tx) {
+                Ok(id) => tx_ids.push(id),
+                Err(source) => {
+                    let id = tx.tx_id().map_err(LedgerError::from)?;
+                    return Err(BlockError::Tx { index, id, source });
+                }
+            }
+        }
+        rules::end_block(&mut draft, &at).map_err(own)?;
+        Ok(Prepared { id: block.id(), header, tx_ids, writes: draft.into_writes() })
+    }
+
+    fn draft(&self) -> Draft<'_> {
+        Draft::new(&self.entries, &self.handles)
+    }
+
+    const fn next_height(&self) -> u64 {
+        self.height.saturating_add(1)
+    }
+
+    const fn context(&self, time_ms: u64) -> Context<'_> {
+        Context { pool: &self.pool, height: self.next_height(), time_ms }
+    }
+
+    const fn check_time(&self, got: u64) -> Result<(), BlockError> {
+        if got > self.time_ms { Ok(()) } else { Err(BlockError::Time { got, parent: self.time_ms }) }
+    }
+
+    fn check_proposer(&self, proposer: &NodeId) -> Result<(), BlockError> {
+        let signs = self.sets.current.power_of(proposer).is_some();
+        if signs { Ok(()) } else { Err(BlockError::Proposer(*proposer)) }
+    }
+
+    /// Keeps one executed block. If another thread died while it held the slot, nothing is kept and it is executed again.
+    fn remember(&self, prepared: Prepared) {
+        if let Ok(mut held) = self.checked.lock() {
+            *held = Some(prepared);
+        }
+    }
+}
+
+fn check_txs(block: &Block, header: &Header) -> Result<(), BlockError> {
+    let count = block.txs.len();
+    if count > BLOCK_TXS {
+        return Err(BlockError::TooLarge { count, bytes: 0 });
+    }
+    let leaves: Result<Vec<Vec<u8>>, CodecError> = block.txs.iter().map(encode).collect();
+    let leaves = leaves.map_err(LedgerError::from)?;
+    let bytes = leaves.iter().map(Vec::len).sum();
+    if bytes > BLOCK_BYTES {
+        return Err(BlockError::TooLarge { count, bytes });
+    }
+    let got = root_of(&leaves);
+    if got != header.txs_root {
+        return Err(BlockError::TxsRoot { got, expected: header.txs_root });
+    }
+    Ok(())
+}
+
+fn same<T: PartialEq + ToString>(field: &'static str, got: &T, expected: &T) -> Result<(), BlockError> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(BlockError::Field { field, got: got.to_string(), expected: expected.to_string() })
+}
+
+/// Rules at a block's edges fail only on unreadable state.
+fn own(why: TxError) -> BlockError {
+    LedgerError::Tree(why.to_string()).into()
+}

@@ -1,0 +1,100 @@
+//! A state being changed: entries of the last final state, with a block's and then one transaction's writes over them.
+//! Owns "a refused transaction leaves no trace"; knows nothing of rules.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+use zero2ai_proto::{AccountId, decode, encode, limits::SIGNED_BYTES, state::Handle};
+
+use crate::error::TxError;
+
+/// Entries by key, in order: whatever walks them does so alike everywhere.
+pub(crate) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Where every claimed handle stands.
+pub(crate) const HANDLES: &[u8] = b"handle/";
+
+/// A state value is one encoded struct, and none is larger than the transaction that it came from plus a few figures.
+pub(crate) const VALUE_BYTES: usize = 2 * SIGNED_BYTES;
+
+/// Entries whose key starts with `prefix`.
+pub(crate) fn with_prefix<'a>(entries: &'a Entries, prefix: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    entries
+        .range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+        .take_while(move |(key, _)| key.starts_with(prefix))
+        .map(|(key, value)| (key.as_slice(), value.as_slice()))
+}
+
+/// Reads and writes of a block under construction.
+pub(crate) struct Draft<'a> {
+    base: &'a Entries,
+    /// How many handles each account holds in `base`: derived, so that a claim does not walk all handles.
+    handles: &'a BTreeMap<AccountId, u32>,
+    block: Entries,
+    tx: Entries,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(base: &'a Entries, handles: &'a BTreeMap<AccountId, u32>) -> Self {
+        Self { base, handles, block: Entries::new(), tx: Entries::new() }
+    }
+
+    /// The value of `key` as this transaction sees it.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        let value = self.tx.get(key).or_else(|| self.block.get(key)).or_else(|| self.base.get(key));
+        value.map(Vec::as_slice)
+    }
+
+    /// The decoded value of `key`.
+    pub(crate) fn read<T: Serialize + DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, TxError> {
+        self.get(key).map(|bytes| decode(bytes, VALUE_BYTES).map_err(|e| broken(key, &e))).transpose()
+    }
+
+    /// Sets `key`.
+    pub(crate) fn write<T: Serialize>(&mut self, key: Vec<u8>, value: &T) -> Result<(), TxError> {
+        let bytes = encode(value).map_err(|e| broken(&key, &e))?;
+        self.tx.insert(key, bytes);
+        Ok(())
+    }
+
+    /// Entries whose key starts with `prefix`, in order of key.
+    pub(crate) fn scan<'s>(&'s self, prefix: &'s [u8]) -> BTreeMap<&'s [u8], &'s [u8]> {
+        let layers = [self.base, &self.block, &self.tx];
+        layers.into_iter().flat_map(|layer| with_prefix(layer, prefix)).collect()
+    }
+
+    /// How many handles `owner` holds. Handles are never given back, so the layers add up.
+    pub(crate) fn handles_of(&self, owner: &AccountId) -> Result<u32, TxError> {
+        let mut count = self.handles.get(owner).copied().unwrap_or(0);
+        for (key, value) in with_prefix(&self.block, HANDLES).chain(with_prefix(&self.tx, HANDLES)) {
+            let handle: Handle = decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?;
+            count += u32::from(handle.owner == *owner);
+        }
+        Ok(count)
+    }
+
+    /// Keeps what the transaction wrote.
+    pub(crate) fn keep(&mut self) {
+        self.block.append(&mut self.tx);
+    }
+
+    /// Forgets what the transaction wrote.
+    pub(crate) fn discard(&mut self) {
+        self.tx.clear();
+    }
+
+    /// What the block has written so far.
+    pub(crate) const fn written(&self) -> &Entries {
+        &self.block
+    }
+
+    /// The block's writes.
+    pub(crate) fn into_writes(self) -> Entries {
+        self.block
+    }
+}
+
+/// An entry that should be readable and is not.
+pub(crate) fn broken(key: &[u8], why: &dyn std::fmt::Display) -> TxError {
+    TxError::State { key: String::from_utf8_lossy(key).into_owned(), why: why.to_string() }
+}

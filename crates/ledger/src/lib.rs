@@ -1,0 +1,36 @@
+//! The ledger's state machine, authenticated state, receipt logs, proofs and light-client verification.
+//!
+//! Pure: the same genesis and blocks give the same roots on every machine. This crate knows nothing of consensus (who
+//! proposes, who votes, when), gossip, disks, clocks or randomness: callers pass blocks, times and certificates in.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`ledger`] | [`Ledger`]: the state after every final block, and typed reads of it |
+//! | [`block`] | building, checking and applying blocks |
+//! | [`rules`] | what each transaction may do, and what it writes |
+//! | [`receipt_log`] | RFC 6962 logs of receipts: roots, inclusion and consistency proofs |
+//! | [`light`] | what a client checks that holds only the genesis: headers, state proofs, name records |
+//! | [`audit`] | building an audit export, and checking one offline |
+//! | [`error`] | what is refused, and why |
+
+pub mod audit;
+pub mod block;
+pub mod error;
+pub mod ledger;
+pub mod light;
+pub mod receipt_log;
+pub mod rules;
+
+mod draft;
+mod tree;
+
+pub use audit::{AuditError, AuditReport, verify_audit};
+pub use block::Applied;
+pub use error::{BlockError, LedgerError, TicketError, TxError};
+pub use ledger::Ledger;
+pub use light::{LightError, TrustedChain, verify_name_record, verify_path, verify_state};
+pub use receipt_log::ReceiptLog;
+pub use rules::Admission;
+
+/// Rules that this program follows; a header that carries another version is refused with a clear word.
+pub const RULES_VERSION: u16 = 1;

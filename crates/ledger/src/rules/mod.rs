@@ -1,0 +1,172 @@
+//! The rules: what a transaction may do at a state, and what it writes. One file a subject; this one owns what all share:
+//! who may speak, in which order, and what happens at the edges of a block.
+//!
+//! Every transaction but a redemption is signed by a member with some right left and carries its next nonce: 0 for the
+//! first after the redemption, which itself carries 0 and uses none. A refused transaction writes nothing; a block with
+//! one is invalid, so proposers leave it out.
+
+mod anchor;
+mod endorse;
+mod model;
+mod pool;
+
+pub(crate) use endorse::{figures, score};
+
+use zero2ai_proto::{
+    AccountId, ModelName, PoolId, Signed, TxId, VerifyError,
+    state::{Event, EventKind, Member, Model, Rights, Signers, key},
+    tx::{Tx, TxBody},
+};
+
+use crate::{
+    draft::{Draft, broken},
+    error::TxError,
+};
+
+/// Handles one account may claim: names are scarce, and claims cost nothing yet.
+pub const HANDLES: u32 = 16;
+
+/// Nonces ahead of the next one that admission accepts: how many transactions an account may have waiting. More are
+/// refused until earlier ones are final.
+pub const NONCE_WINDOW: u64 = 64;
+
+/// Rights that these rules know.
+const KNOWN_RIGHTS: u16 = (1 << Rights::NAMES.len()) - 1;
+
+/// What admission says of a transaction that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It applies to the state after the newest block.
+    Ready,
+    /// Its signature and signer are fine; transactions of the same account must come first.
+    Later,
+}
+
+/// Where a transaction stands.
+pub(crate) struct Context<'a> {
+    /// The pool.
+    pub(crate) pool: &'a PoolId,
+    /// Height of the block.
+    pub(crate) height: u64,
+    /// Its time.
+    pub(crate) time_ms: u64,
+}
+
+/// One transaction, with what its rules need to know about it.
+pub(crate) struct Call<'a> {
+    pub(crate) at: &'a Context<'a>,
+    pub(crate) who: AccountId,
+    pub(crate) rights: Rights,
+    pub(crate) id: TxId,
+}
+
+impl Call<'_> {
+    fn need(&self, right: Rights) -> Result<(), TxError> {
+        if self.rights.has(right) { Ok(()) } else { Err(TxError::Forbidden { who: self.who, need: right }) }
+    }
+}
+
+/// Begins a block: the next signers become the current ones.
+pub(crate) fn begin_block(draft: &mut Draft<'_>) -> Result<(), TxError> {
+    let signers = signers(draft)?;
+    if signers.current != signers.next {
+        draft.write(key::SIGNERS.to_vec(), &Signers { current: signers.next.clone(), next: signers.next })?;
+        draft.keep();
+    }
+    Ok(())
+}
+
+/// Ends a block: the scores of all versions that were endorsed in it are computed once.
+pub(crate) fn end_block(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError> {
+    endorse::update_scores(draft, at)?;
+    draft.keep();
+    Ok(())
+}
+
+/// Applies one transaction to `draft`: all of it, or nothing.
+pub(crate) fn execute(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<TxId, TxError> {
+    let done = run(draft, at, signed);
+    match done {
+        Ok(_) => draft.keep(),
+        Err(_) => draft.discard(),
+    }
+    done
+}
+
+/// What admission can say without the transactions before it: signature, signer, nonce.
+pub(crate) fn admit(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<Admission, TxError> {
+    match execute(draft, at, signed) {
+        Ok(_) => Ok(Admission::Ready),
+        Err(TxError::NonceAhead { got, expected }) if got - expected < NONCE_WINDOW => Ok(Admission::Later),
+        Err(e) => Err(e),
+    }
+}
+
+fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<TxId, TxError> {
+    let tx = signed.verify(at.pool)?;
+    let id = signed.tx_id().map_err(|e| TxError::Envelope(VerifyError::Codec(e)))?;
+    let who = signed.signer();
+    if let TxBody::Redeem(redeem) = &tx.body {
+        pool::redeem(draft, at, who, tx.nonce, redeem)?;
+        return Ok(id);
+    }
+    let rights = use_nonce(draft, who, tx.nonce)?;
+    let call = Call { at, who, rights, id };
+    match &tx.body {
+        TxBody::Redeem(_) => {}
+        TxBody::SetRights(body) => pool::set_rights(draft, &call, body)?,
+        TxBody::SetSigners(body) => pool::set_signers(draft, &call, body)?,
+        TxBody::ClaimHandle(body) => model::claim_handle(draft, &call, body)?,
+        TxBody::Publish(body) => model::publish(draft, &call, body)?,
+        TxBody::SetChannel(body) => model::set_channel(draft, &call, body)?,
+        TxBody::Endorse(body) => endorse::endorse(draft, &call, body)?,
+        TxBody::Anchor(body) => anchor::anchor(draft, &call, body)?,
+        TxBody::Withdraw(body) => model::withdraw(draft, &call, body)?,
+    }
+    Ok(id)
+}
+
+/// Checks that `who` is a member whose next nonce this is, counts it up, and says what the member may do.
+fn use_nonce(draft: &mut Draft<'_>, who: AccountId, got: u64) -> Result<Rights, TxError> {
+    let key = key::member(&who);
+    let mut member: Member = draft.read(&key)?.ok_or(TxError::NotMember(who))?;
+    if member.rights == Rights::default() {
+        return Err(TxError::Revoked(who));
+    }
+    let expected = member.nonce;
+    if got < expected {
+        return Err(TxError::NonceUsed { got, expected });
+    }
+    if got > expected {
+        return Err(TxError::NonceAhead { got, expected });
+    }
+    member.nonce = count_up(expected, &key)?;
+    draft.write(key, &member)?;
+    Ok(member.rights)
+}
+
+/// The signer sets, as this transaction sees them.
+fn signers(draft: &Draft<'_>) -> Result<Signers, TxError> {
+    draft.read(key::SIGNERS)?.ok_or_else(|| broken(key::SIGNERS, &"it is missing"))
+}
+
+/// Adds an entry to a model's history and writes the model back.
+fn record(
+    draft: &mut Draft<'_>,
+    call: &Call<'_>,
+    name: &ModelName,
+    mut model: Model,
+    kind: EventKind,
+    version: u32,
+) -> Result<(), TxError> {
+    let Context { height, time_ms, .. } = *call.at;
+    let event = Event { kind, version, account: call.who, tx: call.id, height, time_ms };
+    draft.write(key::event(name, model.events), &event)?;
+    let key = key::model(name);
+    model.events = count_up(model.events, &key)?;
+    draft.write(key, &model)
+}
+
+fn count_up(counter: u64, key: &[u8]) -> Result<u64, TxError> {
+    counter.checked_add(1).ok_or_else(|| broken(key, &"its counter is at its end"))
+}

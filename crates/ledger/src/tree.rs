@@ -1,0 +1,150 @@
+//! The authenticated tree: a Jellyfish Merkle tree over BLAKE3, one version a height, all versions in memory. The only
+//! file that names `jmt`.
+
+use std::collections::BTreeMap;
+
+use jmt::{
+    JellyfishMerkleTree, KeyHash, OwnedValue, SimpleHasher, Version,
+    proof::SparseMerkleProof,
+    storage::{LeafNode, Node, NodeKey, TreeReader},
+};
+use serde::Deserialize;
+use zero2ai_proto::{ByteBuf, Digest, decode, encode, limits::SIGNED_BYTES, proof::StateProof};
+
+use crate::error::LedgerError;
+
+/// BLAKE3 as `jmt` wants its hash function: `jmt` accepts an older `digest` than `blake3` implements.
+struct Blake3(blake3::Hasher);
+
+impl SimpleHasher for Blake3 {
+    fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+    fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+    fn finalize(self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+/// Value a key has had since a version, until the next entry; ascending by version.
+type History = Vec<(Version, Option<OwnedValue>)>;
+
+#[derive(Default)]
+struct Nodes {
+    nodes: BTreeMap<NodeKey, Node>,
+    values: BTreeMap<KeyHash, History>,
+}
+
+impl TreeReader for Nodes {
+    fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
+        Ok(self.nodes.get(key).cloned())
+    }
+
+    fn get_value_option(&self, max_version: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
+        let history = self.values.get(&key).map_or(&[][..], Vec::as_slice);
+        let until = history.partition_point(|(version, _)| *version <= max_version);
+        Ok(until.checked_sub(1).and_then(|i| history[i].1.clone()))
+    }
+
+    fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
+        anyhow::bail!("only a tree that is being restored asks for its rightmost leaf, and this one never is")
+    }
+}
+
+/// The tree, and the root of every version: `roots[height]`.
+#[derive(Default)]
+pub(crate) struct Tree {
+    nodes: Nodes,
+    roots: Vec<Digest>,
+}
+
+impl Tree {
+    /// Writes the next version and returns its root. Nothing changes if it fails.
+    pub(crate) fn commit<'a>(
+        &mut self,
+        writes: impl IntoIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>,
+    ) -> Result<Digest, LedgerError> {
+        let version = self.roots.len() as Version;
+        let values = writes.into_iter().map(|(k, v)| (key_hash(k), Some(v.clone())));
+        let (root, batch) = JellyfishMerkleTree::<_, Blake3>::new(&self.nodes)
+            .put_value_set(values, version)
+            .map_err(|e| LedgerError::Tree(format!("{e:#}")))?;
+        let batch = batch.node_batch;
+        self.nodes.nodes.extend(batch.nodes().iter().map(|(k, n)| (k.clone(), n.clone())));
+        for ((version, key), value) in batch.values() {
+            self.nodes.values.entry(*key).or_default().push((*version, value.clone()));
+        }
+        self.roots.push(Digest(root.0));
+        Ok(Digest(root.0))
+    }
+
+    /// The root after `version`.
+    pub(crate) fn root(&self, version: u64) -> Option<Digest> {
+        usize::try_from(version).ok().and_then(|v| self.roots.get(v)).copied()
+    }
+
+    /// Proves what `key` is, or that it is not, under the root after `version`.
+    pub(crate) fn prove(&self, key: &[u8], version: u64) -> Result<StateProof, LedgerError> {
+        if self.root(version).is_none() {
+            return Err(LedgerError::UnknownHeight {
+                asked: version,
+                head: (self.roots.len() as u64).saturating_sub(1),
+            });
+        }
+        let (value, proof) = JellyfishMerkleTree::<_, Blake3>::new(&self.nodes)
+            .get_with_proof(key_hash(key), version)
+            .map_err(|e| LedgerError::Tree(format!("{e:#}")))?;
+        let path = Path::read(&proof)?;
+        Ok(StateProof {
+            key: ByteBuf::from(key),
+            value: value.map(ByteBuf::from),
+            leaf: path.leaf.map(|l| (Digest(l.key_hash), Digest(l.value_hash))),
+            siblings: path.siblings.iter().map(Sibling::hash).collect(),
+        })
+    }
+}
+
+fn key_hash(key: &[u8]) -> KeyHash {
+    KeyHash(*blake3::hash(key).as_bytes())
+}
+
+/// A `jmt` proof as it serialises itself: its own fields are private, and its sibling hashes are what we carry.
+#[derive(Deserialize, serde::Serialize)]
+struct Path {
+    leaf: Option<Leaf>,
+    siblings: Vec<Sibling>,
+    phantom_hasher: (),
+}
+
+#[derive(Deserialize, serde::Serialize)]
+struct Leaf {
+    key_hash: [u8; 32],
+    value_hash: [u8; 32],
+}
+
+#[derive(Deserialize, serde::Serialize)]
+enum Sibling {
+    Null,
+    Internal { left_child: [u8; 32], right_child: [u8; 32] },
+    Leaf { key_hash: [u8; 32], value_hash: [u8; 32] },
+}
+
+impl Path {
+    fn read(proof: &SparseMerkleProof<Blake3>) -> Result<Self, LedgerError> {
+        // At most 256 siblings of two hashes each, every byte of them up to two in CBOR: 33 KiB and a little.
+        Ok(decode(&encode(proof)?, 2 * SIGNED_BYTES)?)
+    }
+}
+
+impl Sibling {
+    fn hash(&self) -> Digest {
+        use crate::light::state::{EMPTY, inner_hash, leaf_hash};
+        match self {
+            Self::Null => EMPTY,
+            Self::Internal { left_child, right_child } => inner_hash(&Digest(*left_child), &Digest(*right_child)),
+            Self::Leaf { key_hash, value_hash } => leaf_hash(&Digest(*key_hash), &Digest(*value_hash)),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Every rule's refusal, beside what the rule allows.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::{Pool, START_MS, anchor, claim, endorse, id, name, publish, secret, signers};
+use zero2ai_ledger::{Admission, ReceiptLog, TicketError, TxError};
+use zero2ai_proto::{
+    Digest, PoolId, Signed, VerifyError,
+    manifest::Task,
+    pool::{Nonce, Ticket},
+    state::{EventKind, Rights, Verdict},
+    tx::{Anchor, Endorse, Publish, SetChannel, SetRights, SetSigners, Thresholds, Tx, TxBody, Withdraw},
+};
+
+fn set_rights(member: u8, rights: Rights) -> TxBody {
+    TxBody::SetRights(SetRights { member: id(member), rights })
+}
+
+fn set_signers(of: &[u8], force: bool) -> TxBody {
+    TxBody::SetSigners(SetSigners { signers: signers(of), force })
+}
+
+fn set_channel(channel: &str, version: u32) -> TxBody {
+    TxBody::SetChannel(SetChannel { name: name("lab/digits"), channel: channel.into(), version })
+}
+
+fn withdraw(version: u32) -> TxBody {
+    TxBody::Withdraw(Withdraw { name: name("lab/digits"), version })
+}
+
+fn is_invalid(error: &TxError, part: &str) -> bool {
+    matches!(error, TxError::Invalid { what, .. } if *what == part)
+}
+
+/// A pool where account 1 published `lab/digits@1`.
+fn published() -> Pool {
+    let mut pool = Pool::with_members(6);
+    let txs = [pool.tx(1, claim("lab")), pool.tx(1, publish("lab/digits", 1))];
+    pool.commit(&txs);
+    pool
+}
+
+#[test]
+fn envelopes_of_another_pool_or_signer_are_refused() {
+    let pool = Pool::with_members(1);
+    let tx = Tx { nonce: 0, body: claim("lab") };
+    let foreign = Signed::sign(&tx, &PoolId([7; 32]), &secret(1)).unwrap();
+    assert_eq!(pool.ledger.check_tx(&foreign, START_MS), Err(TxError::Envelope(VerifyError::BadSignature)));
+    assert_eq!(pool.refusal(9, claim("lab")), TxError::NotMember(id(9)));
+}
+
+#[test]
+fn nonces_are_used_once_and_in_order() {
+    let mut pool = Pool::with_members(1);
+    let first = pool.tx(1, claim("a"));
+    pool.commit(std::slice::from_ref(&first));
+    let now = pool.ledger.head_time_ms() + 1;
+    assert_eq!(pool.ledger.check_tx(&first, now), Err(TxError::NonceUsed { got: 0, expected: 1 }));
+    assert_eq!(pool.ledger.check_tx(&pool.tx_at(1, 1, claim("b")), now), Ok(Admission::Ready));
+    assert_eq!(pool.ledger.check_tx(&pool.tx_at(1, 3, claim("c")), now), Ok(Admission::Later));
+    let far = pool.ledger.check_tx(&pool.tx_at(1, 65, claim("d")), now);
+    assert_eq!(far, Err(TxError::NonceAhead { got: 65, expected: 1 }));
+    let two = [pool.tx_at(1, 2, claim("c")), pool.tx_at(1, 1, claim("b"))];
+    let (block, refused) = pool.build(&two);
+    assert_eq!((block.txs.len(), refused), (1, Vec::new()), "what is early waits, and is not refused for good");
+}
+
+#[test]
+fn tickets_admit_as_often_as_they_say_and_not_for_ever() {
+    let mut pool = Pool::new();
+    let ticket = pool.ticket(1, 2, Rights::MEMBER);
+    let txs = [pool.redeem(1, &ticket), pool.redeem(2, &ticket)];
+    pool.commit(&txs);
+    assert_eq!(pool.ledger.member(&id(1)).unwrap().rights, Rights::MEMBER);
+    assert_eq!(pool.ledger.member(&id(1)).unwrap().nonce, 0, "a redemption uses no nonce");
+    let refused = |tx: &Signed<Tx>| pool.ledger.check_tx(tx, START_MS).unwrap_err();
+    let ticket_error = |ticket: &Signed<Ticket>| match refused(&pool.redeem(3, ticket)) {
+        TxError::Ticket(why) => why,
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused(&pool.redeem(1, &ticket)), TxError::AlreadyMember(id(1)));
+    assert_eq!(ticket_error(&ticket), TicketError::UsedUp(2));
+    let fresh = Ticket { nonce: Nonce([5; 16]), expires_ms: START_MS + 9_000, uses: 1, rights: Rights::USER };
+    assert_eq!(ticket_error(&pool.ticket_by(1, fresh.clone())), TicketError::NotAdmin(id(1)));
+    let late = Ticket { expires_ms: START_MS, ..fresh.clone() };
+    assert!(matches!(ticket_error(&pool.ticket_by(0, late)), TicketError::Expired { .. }));
+    for rights in [Rights(0), Rights(1 << 7), Rights(0xffff)] {
+        let odd = Ticket { rights, ..fresh.clone() };
+        assert_eq!(ticket_error(&pool.ticket_by(0, odd)), TicketError::Rights(rights.0));
+    }
+    let foreign = Signed::sign(&fresh, &PoolId([7; 32]), &secret(0)).unwrap();
+    assert!(matches!(ticket_error(&foreign), TicketError::Envelope(VerifyError::BadSignature)));
+    let TxBody::Redeem(body) = pool.redeem(3, &pool.ticket_by(0, fresh)).verify(&pool.ledger.pool()).unwrap().body
+    else {
+        panic!("a redemption");
+    };
+    assert!(is_invalid(&refused(&pool.tx_at(3, 1, TxBody::Redeem(body))), "nonce"));
+}
+
+#[test]
+fn rights_are_set_by_administrators_and_one_stays() {
+    let mut pool = Pool::with_members(4);
+    assert_eq!(pool.refusal(1, set_rights(2, Rights::USER)), TxError::Forbidden { who: id(1), need: Rights::ADMIN });
+    assert_eq!(pool.refusal(0, set_rights(9, Rights::USER)), TxError::NotMember(id(9)));
+    assert!(is_invalid(&pool.refusal(0, set_rights(1, Rights(1 << 9))), "rights"));
+    assert!(is_invalid(&pool.refusal(0, set_rights(0, Rights::SIGNER)), "rights"), "the last administrator");
+    assert!(is_invalid(&pool.refusal(0, set_rights(0, Rights::ADMIN)), "rights"), "a signer of the next block");
+    let txs = [pool.tx(0, set_rights(1, Rights::ADMIN)), pool.tx(0, set_rights(0, Rights::SIGNER))];
+    pool.commit(&txs);
+    assert!(!pool.ledger.member(&id(0)).unwrap().rights.has(Rights::ADMIN));
+    let revoke = pool.tx(1, set_rights(2, Rights(0)));
+    pool.commit(&[revoke]);
+    assert_eq!(pool.refusal(2, claim("lab")), TxError::Revoked(id(2)));
+    let again = pool.redeem(2, &pool.ticket(8, 1, Rights::MEMBER));
+    assert_eq!(pool.ledger.check_tx(&again, START_MS), Err(TxError::Revoked(id(2))), "no ticket undoes that");
+}
+
+#[test]
+fn signers_change_two_heights_later_and_small_sets_need_force() {
+    let mut pool = Pool::with_members(4);
+    assert!(matches!(pool.refusal(1, set_signers(&[1], false)), TxError::Forbidden { .. }));
+    assert!(is_invalid(&pool.refusal(0, set_signers(&[], true)), "signer set"));
+    assert!(is_invalid(&pool.refusal(0, set_signers(&[0, 0], true)), "signer set"));
+    assert!(is_invalid(&pool.refusal(0, set_signers(&[0, 1, 2], false)), "signer set"));
+    assert_eq!(pool.refusal(0, set_signers(&[9], false)), TxError::NotMember(id(9)));
+    let tx = pool.tx(0, set_rights(4, Rights::USER));
+    pool.commit(&[tx]);
+    let no_right = TxError::Forbidden { who: id(4), need: Rights::SIGNER };
+    assert_eq!(pool.refusal(0, set_signers(&[0, 1, 2, 4], false)), no_right);
+    let tx = pool.tx(0, set_signers(&[0, 1, 2, 3], false));
+    let block = pool.commit(&[tx]);
+    let changed = block.read_header().unwrap().height;
+    assert_eq!(pool.ledger.signers().as_slice().len(), 1, "height {} is still signed by one", changed + 1);
+    assert!(is_invalid(&pool.refusal(0, set_rights(3, Rights::USER)), "rights"), "it signs soon");
+    let next = pool.commit(&[]).read_header().unwrap();
+    assert_ne!(next.signers_hash, next.next_signers_hash);
+    assert_eq!(pool.ledger.signers().as_slice().len(), 4);
+    let last = pool.commit(&[]).read_header().unwrap();
+    assert_eq!((last.height, last.signers_hash), (changed + 2, next.next_signers_hash));
+    assert_eq!(last.signers_hash, last.next_signers_hash);
+}
+
+#[test]
+fn handles_are_scarce_and_owned() {
+    let mut pool = Pool::with_members(2);
+    for bad in ["", "Lab", "-lab", "a/b", &"x".repeat(64)] {
+        assert!(is_invalid(&pool.refusal(1, claim(bad)), "handle"), "{bad}");
+    }
+    let txs: Vec<_> = (0..10).map(|i| pool.tx(1, claim(&format!("lab{i}")))).collect();
+    pool.commit(&txs);
+    assert!(matches!(pool.refusal(1, claim("lab3")), TxError::Exists(_)));
+    assert!(matches!(pool.refusal(2, claim("lab3")), TxError::NotOwner { owner, .. } if owner == id(1)));
+    let txs: Vec<_> = (10..17).map(|i| pool.tx(1, claim(&format!("lab{i}")))).collect();
+    let (block, refused) = pool.build(&txs);
+    assert_eq!((block.txs.len(), refused.len()), (6, 1), "16 in all, counted within a block too");
+    pool.apply(&block).unwrap();
+    assert!(is_invalid(&pool.refusal(1, claim("lab17")), "handle"));
+}
+
+#[test]
+fn versions_follow_each_other_under_an_owned_handle() {
+    let mut pool = published();
+    assert!(matches!(pool.refusal(1, publish("free/digits", 1)), TxError::Missing(_)));
+    assert!(matches!(pool.refusal(2, publish("lab/digits", 2)), TxError::NotOwner { .. }));
+    for version in [0, 1, 3, u32::MAX] {
+        assert!(is_invalid(&pool.refusal(1, publish("lab/digits", version)), "version"), "{version}");
+    }
+    let with = |change: fn(&mut Publish)| {
+        let TxBody::Publish(mut body) = publish("lab/digits", 2) else { panic!("a publication") };
+        change(&mut body);
+        TxBody::Publish(body)
+    };
+    for (part, body) in [
+        ("chunks", with(|p| p.chunks = 0)),
+        ("chunks", with(|p| p.chunks = 150_001)),
+        ("bytes", with(|p| p.bytes = 0)),
+        ("bytes", with(|p| p.bytes = 3 * 1024 * 1024 + 1)),
+        ("base", with(|p| p.base = Some(2))),
+        ("base", with(|p| p.base = Some(0))),
+        ("thresholds", with(|p| p.thresholds = Thresholds { accept_ppm: 1_000_001, reject_ppm: 0 })),
+        ("thresholds", with(|p| p.thresholds = Thresholds { accept_ppm: 5, reject_ppm: 5 })),
+        ("task", with(|p| p.task = Task::Classify { classes: 0 })),
+    ] {
+        assert!(is_invalid(&pool.refusal(1, body), part), "{part}");
+    }
+    let tx = pool.tx(1, publish("lab/digits", 2));
+    pool.commit(&[tx]);
+    assert_eq!(pool.ledger.model(&name("lab/digits")).unwrap().latest, 2);
+    assert_eq!(pool.ledger.resolve(&"lab/digits@1".parse().unwrap()).unwrap().0, 1);
+    assert_eq!(pool.ledger.resolve(&"lab/digits@9".parse().unwrap()), None);
+}
+
+#[test]
+fn channels_point_at_versions_that_stand() {
+    let mut pool = published();
+    assert!(matches!(pool.refusal(2, set_channel("stable", 1)), TxError::NotOwner { .. }));
+    assert!(matches!(pool.refusal(1, set_channel("stable", 2)), TxError::Missing(_)));
+    assert!(is_invalid(&pool.refusal(1, set_channel("no spaces", 1)), "channel"));
+    let txs: Vec<_> = (0..16).rev().map(|i| pool.tx(1, set_channel(&format!("c{i:02}"), 1))).collect();
+    pool.commit(&txs);
+    assert!(is_invalid(&pool.refusal(1, set_channel("one-more", 1)), "channel"));
+    let model = pool.ledger.model(&name("lab/digits")).unwrap();
+    assert!(model.channels.is_sorted() && model.channels.len() == 16);
+    assert_eq!(pool.ledger.resolve(&"lab/digits:c07".parse().unwrap()).unwrap().0, 1);
+
+    assert!(matches!(pool.refusal(2, withdraw(1)), TxError::NotOwner { .. }));
+    assert!(matches!(pool.refusal(1, withdraw(2)), TxError::Missing(_)));
+    let tx = pool.tx(1, withdraw(1));
+    pool.commit(&[tx]);
+    assert!(pool.ledger.version(&name("lab/digits"), 1).unwrap().withdrawn);
+    assert!(matches!(pool.refusal(1, withdraw(1)), TxError::Exists(_)));
+    assert!(is_invalid(&pool.refusal(1, set_channel("c00", 1)), "version"));
+    assert!(is_invalid(&pool.refusal(2, TxBody::Endorse(endorse("lab/digits", 1, 1, 0))), "version"));
+    assert_eq!(pool.ledger.events(&name("lab/digits")).last().unwrap().kind, EventKind::Withdrawn);
+}
+
+#[test]
+fn endorsements_are_counted_once_and_hold_together() {
+    let mut pool = published();
+    let model = name("lab/digits");
+    let refuse = |pool: &Pool, who: u8, change: fn(&mut Endorse)| {
+        let mut body = endorse("lab/digits", 1, 7, 5);
+        change(&mut body);
+        pool.refusal(who, TxBody::Endorse(body))
+    };
+    assert!(is_invalid(&refuse(&pool, 1, |_| {}), "endorsement"), "the publisher");
+    assert!(matches!(refuse(&pool, 2, |e| e.version = 2), TxError::Missing(_)));
+    assert!(matches!(refuse(&pool, 2, |e| e.name = name("lab/other")), TxError::Missing(_)));
+    assert!(is_invalid(&refuse(&pool, 2, |e| e.classes.truncate(1)), "counts"));
+    assert!(is_invalid(&refuse(&pool, 2, |e| e.correct += 1), "counts"));
+    assert!(is_invalid(&refuse(&pool, 2, |e| e.samples = 0), "counts"));
+    assert!(is_invalid(&refuse(&pool, 2, |e| e.classes[0].fp += 1), "counts"));
+    let tx = pool.tx(0, set_rights(5, Rights::USER));
+    pool.commit(&[tx]);
+    assert!(matches!(refuse(&pool, 5, |_| {}), TxError::Forbidden { need: Rights::VALIDATOR, .. }));
+
+    // Wrong on 2·w of 100: quality 1 − 2w/100 in both classes.
+    for (who, wrong, verdict) in [(2, 1, Verdict::Positive), (3, 8, Verdict::Abstain), (4, 20, Verdict::Negative)] {
+        let tx = pool.tx(who, TxBody::Endorse(endorse("lab/digits", 1, who, wrong)));
+        pool.commit(&[tx]);
+        let (_, endorsement) =
+            pool.ledger.endorsements(&model, 1).into_iter().find(|(validator, _)| *validator == id(who)).unwrap();
+        assert_eq!((endorsement.verdict, endorsement.quality_ppm), (verdict, 1_000_000 - wrong * 20_000));
+    }
+    assert!(matches!(refuse(&pool, 2, |_| {}), TxError::Exists(_)), "once a validator");
+    let score = pool.ledger.score(&model, 1).unwrap();
+    assert_eq!((score.score_ppm, score.verdicts, score.datasets), (Some(840_000), [1, 1, 1], 3));
+    assert_eq!(score.samples, 300);
+    assert_eq!(pool.ledger.events(&model).len(), 4);
+}
+
+#[test]
+fn what_is_no_classifier_is_not_graded_by_counts() {
+    let mut pool = published();
+    let TxBody::Publish(mut body) = publish("lab/text", 1) else { panic!("a publication") };
+    body.task = Task::Generate { context: 2_048 };
+    let tx = pool.tx(1, TxBody::Publish(body));
+    pool.commit(&[tx]);
+    assert!(is_invalid(&pool.refusal(2, TxBody::Endorse(endorse("lab/text", 1, 1, 0))), "task"));
+}
+
+#[test]
+fn an_anchored_log_only_grows() {
+    let mut pool = Pool::with_members(2);
+    let mut log = ReceiptLog::new();
+    (0..5u8).for_each(|i| {
+        log.push(&[i]);
+    });
+    assert!(is_invalid(&pool.refusal(1, anchor(&log, 2, 0)), "anchor"), "the first is number 1");
+    let padded = Anchor { seq: 1, size: 5, root: log.root(), consistency: vec![Digest([0; 32])] };
+    assert!(matches!(pool.refusal(1, TxBody::Anchor(padded)), TxError::NotConsistent(_)));
+    let tx = pool.tx(1, anchor(&log, 1, 0));
+    pool.commit(&[tx]);
+    assert!(is_invalid(&pool.refusal(1, anchor(&log, 2, 5)), "anchor"), "nothing new");
+    assert!(is_invalid(&pool.refusal(1, anchor(&log, 1, 5)), "anchor"), "the number was used");
+    let mut rewritten = ReceiptLog::new();
+    (0..9u8).for_each(|i| {
+        rewritten.push(&[i ^ 1]);
+    });
+    assert!(matches!(pool.refusal(1, anchor(&rewritten, 2, 5)), TxError::NotConsistent(_)));
+    log.push(b"more");
+    assert!(matches!(pool.refusal(2, anchor(&log, 2, 5)), TxError::Invalid { .. }), "everyone has his own log");
+    let tx = pool.tx(1, anchor(&log, 2, 5));
+    pool.commit(&[tx]);
+    let held = pool.ledger.anchor(&id(1)).unwrap();
+    assert_eq!((held.seq, held.size, held.root), (2, 6, log.root()));
+    let huge = Anchor { seq: 3, size: u64::MAX, root: log.root(), consistency: vec![] };
+    assert!(matches!(pool.refusal(1, TxBody::Anchor(huge)), TxError::NotConsistent(_)));
+}

@@ -1,0 +1,96 @@
+//! What the caller configures, and every tunable of this crate with its reason.
+
+use std::{net::SocketAddr, time::Duration};
+
+use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey};
+
+/// How to run the swarm of one pool.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// This node's identity.
+    pub key: SecretKey,
+    /// The pool.
+    pub pool: PoolId,
+    /// The pool's key, proven on every connection.
+    pub pool_key: PoolKey,
+    /// UDP address to listen on. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Nodes dialled until connected and never forgotten, each with a multiaddress such as `/ip4/10.0.0.7/udp/7000/quic-v1`.
+    /// At most 64.
+    pub bootstrap: Vec<(NodeId, String)>,
+    /// Look for nodes of this pool on the local network. Its announcements are visible to everyone there: off by default.
+    pub mdns: bool,
+}
+
+/// Time a new connection has for the pool proof and the admission check. Strangers are held this long: longer lets
+/// fewer of them fill [`PENDING_INBOUND`]; shorter cuts off members over slow links.
+pub(crate) const GATE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for the QUIC handshake. Also how long one dial of a dead host takes to fail.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Silence after which QUIC calls a peer dead, milliseconds. Four keep-alives may be lost before.
+pub(crate) const QUIC_IDLE_MS: u32 = 8_000;
+/// Interval of QUIC's keep-alives.
+pub(crate) const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Connections with nothing to do stay open this long: in pools of up to hundreds of nodes an open one is worth more
+/// than the few kilobytes it costs.
+pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(3600);
+/// Inbound connections that have not passed the gate. Beyond it new ones are refused until some pass or time out.
+pub(crate) const PENDING_INBOUND: u32 = 128;
+/// Connections being dialled.
+pub(crate) const PENDING_OUTBOUND: u32 = 64;
+/// Established connections, both directions. Beyond it new ones are refused.
+pub(crate) const ESTABLISHED: u32 = 512;
+/// Established connections with one peer: two when both dial at once, and room for their replacements.
+pub(crate) const PER_PEER: u32 = 4;
+/// Streams a peer may have open at once on one connection.
+pub(crate) const STREAMS: u32 = 128;
+
+/// A second connection from a peer whose first is older than this means that the peer restarted: a living node doesn't
+/// dial a peer it is connected to, but two nodes that dial each other at once may take a moment.
+pub(crate) const RESTARTED_AFTER: Duration = Duration::from_secs(3);
+/// Period of the driver's housekeeping: re-dials, announcements, events that did not fit their queue.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// Ticks between two checks that every connected peer is still admitted (one second).
+pub(crate) const ADMISSION_TICKS: u64 = 10;
+/// Ticks between two sweeps of expired records (one minute).
+pub(crate) const EXPIRY_TICKS: u64 = 600;
+/// With fewer peers than this the routing table is asked for more.
+pub(crate) const FEW_PEERS: usize = 8;
+/// Ticks between two such questions (ten seconds).
+pub(crate) const BOOTSTRAP_TICKS: u64 = 100;
+/// Time that leaving peers are given to hear of it when the node stops.
+pub(crate) const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Commands waiting for the driver. When full, callers wait.
+pub(crate) const COMMANDS: usize = 256;
+/// Events waiting for the node. When full, gossip is dropped (consensus and mempool tolerate loss); peers coming and
+/// going are kept and told later.
+pub(crate) const EVENTS: usize = 256;
+/// DHT questions under way for callers. Beyond it they are told to come back later.
+pub(crate) const QUERIES: usize = 256;
+/// Nodes a DHT record is stored on, and closest nodes a lookup visits: enough to survive most of them leaving between
+/// two announcements; more slows every put.
+pub(crate) const REPLICATION: usize = 8;
+/// Time for one DHT query.
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one request within a query, so that one dead peer doesn't hold up the rest.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// After the first valid answer others may still better it for this long.
+pub(crate) const SETTLE: Duration = Duration::from_millis(30);
+/// Providers returned by one lookup.
+pub(crate) const PROVIDERS_FOUND: usize = 64;
+/// Own records and provider keys are announced again this often, and those of others handed on if nobody did.
+pub(crate) const ANNOUNCE_EVERY: Duration = Duration::from_secs(600);
+/// After a peer joined, own announcements are repeated, once, this much later: a pool that just formed fills its DHT.
+pub(crate) const ANNOUNCE_AFTER_JOIN: Duration = Duration::from_millis(700);
+/// Announcements under way at once.
+pub(crate) const ANNOUNCING: usize = 16;
+/// Life of a provider record without renewal: three announcements may fail.
+pub(crate) const PROVIDER_TTL: Duration = Duration::from_secs(2_400);
+/// Longest life of a record without renewal, whatever it says itself.
+pub(crate) const RECORD_TTL: Duration = Duration::from_secs(86_400);
+
+/// Bytes of a Kademlia message beyond its record: keys and the addresses of closer peers.
+pub(crate) const KAD_OVERHEAD: usize = 16 * 1024;
+/// Bytes of a gossip frame beyond its message: signature, topic, control entries.
+pub(crate) const GOSSIP_OVERHEAD: usize = 16 * 1024;

@@ -1,0 +1,120 @@
+//! Kademlia with our store, wrapped so that the store knows which peer it is dealing with: the protocol's own
+//! `publisher` field is written by whoever sends it, and no quota can rest on that.
+
+use std::{
+    num::NonZeroUsize,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol,
+    core::{Endpoint, transport::PortUse},
+    kad::{self, Caching, StoreInserts},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+        ToSwarm,
+    },
+};
+use zero2ai_proto::limits::RECORD_BYTES;
+
+use crate::{
+    config::{KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REPLICATION, REQUEST_TIMEOUT},
+    error::NetError,
+    records::Shelf,
+};
+
+type Inner = kad::Behaviour<Shelf>;
+
+/// Kademlia over our store.
+pub(crate) struct Dht {
+    pub(crate) kad: Inner,
+}
+
+impl Dht {
+    /// A DHT of its own: `pool` is in the protocol's name, so that two pools never merge.
+    pub(crate) fn new(local: PeerId, shelf: Shelf, pool: &str) -> Result<Self, NetError> {
+        let setup = |reason: String| NetError::Setup { part: "the DHT", reason };
+        let protocol =
+            StreamProtocol::try_from_owned(format!("/zero2ai/{pool}/kad/1")).map_err(|e| setup(e.to_string()))?;
+        let replication = NonZeroUsize::new(REPLICATION).ok_or_else(|| setup("replication is zero".into()))?;
+        let mut config = kad::Config::new(protocol);
+        config
+            .set_replication_factor(replication)
+            .set_query_timeout(QUERY_TIMEOUT)
+            .set_substreams_timeout(REQUEST_TIMEOUT)
+            .set_max_packet_size(RECORD_BYTES.saturating_add(KAD_OVERHEAD))
+            .set_record_ttl(Some(RECORD_TTL))
+            .set_provider_record_ttl(Some(PROVIDER_TTL))
+            // Validation happens in the store, where a refusal resets the stream: filtering would acknowledge first.
+            .set_record_filtering(StoreInserts::Unfiltered)
+            .set_caching(Caching::Disabled)
+            // `announce` does these three: Kademlia's own jobs keep an unbounded set of keys that peers choose, and
+            // don't run when a pool has just formed.
+            .set_replication_interval(None)
+            .set_publication_interval(None)
+            .set_provider_publication_interval(None);
+        let mut kad = kad::Behaviour::with_config(local, shelf, config);
+        // The automatic mode waits for a confirmed external address, which a LAN pool never sees.
+        kad.set_mode(Some(kad::Mode::Server));
+        Ok(Self { kad })
+    }
+}
+
+impl NetworkBehaviour for Dht {
+    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = kad::Event;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.kad.handle_pending_inbound_connection(id, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.kad.handle_pending_outbound_connection(id, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_outbound_connection(id, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.kad.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.kad.store_mut().source = Some(peer);
+        self.kad.on_connection_handler_event(peer, id, event);
+        self.kad.store_mut().source = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.kad.poll(cx)
+    }
+}

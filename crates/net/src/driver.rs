@@ -1,0 +1,322 @@
+//! The task that owns the swarm: commands in, events out, housekeeping in between. `events` holds its reactions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use futures::StreamExt;
+use libp2p::{
+    PeerId, Swarm,
+    gossipsub::PublishError,
+    kad::{Quorum, Record, RecordKey},
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{self, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+use zero2ai_proto::NodeId;
+
+use crate::{
+    announce::{Announcer, quorum},
+    book::Book,
+    config::{
+        ADMISSION_TICKS, BOOTSTRAP_TICKS, COMMANDS, EVENTS, EXPIRY_TICKS, FEW_PEERS, GOODBYE, NetConfig, REPLICATION,
+        TICK,
+    },
+    error::{NetError, chain},
+    gossip::Topics,
+    handle::{Command, Counters, NetEvent, NetHandle, Reply, View},
+    identity::peer_id,
+    judge::{Judge, Topic},
+    providers::OWN_KEYS,
+    queries::Queries,
+    swarm::{Behaviours, build, listen, parse, short},
+};
+
+/// Bootstrap nodes of one configuration: more are refused at the start.
+const BOOTSTRAP_NODES: usize = 64;
+/// Dials begun in one tick.
+const DIALS_PER_TICK: usize = 8;
+
+/// A swarm that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Speaks to it.
+    pub handle: NetHandle,
+    /// What it tells. Dropping the receiver drops all gossip; the swarm goes on.
+    pub events: mpsc::Receiver<NetEvent>,
+    /// Ends with `Ok` when it was told to stop, with an error if the listener failed. Whoever holds it must notice.
+    pub task: JoinHandle<Result<(), NetError>>,
+}
+
+/// Starts the swarm of one pool and returns once it listens. It dials the bootstrap nodes, then whatever it learns,
+/// and dials again, with back-off, whoever is lost. Stopping takes at most 200 ms.
+///
+/// # Errors
+/// [`NetError::Listen`] if the port is taken, [`NetError::Address`] for an unusable bootstrap address,
+/// [`NetError::Setup`].
+pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationToken) -> Result<Running, NetError> {
+    let now = Instant::now();
+    let local = config.key.public();
+    let mut book = Book::default();
+    if config.bootstrap.len() > BOOTSTRAP_NODES {
+        let reason = format!("{} bootstrap nodes; {BOOTSTRAP_NODES} are allowed", config.bootstrap.len());
+        return Err(NetError::Setup { part: "bootstrap", reason });
+    }
+    for (node, address) in config.bootstrap.iter().filter(|(node, _)| *node != local) {
+        let bad = |reason: &str| NetError::Setup { part: "bootstrap", reason: format!("node {node} {reason}") };
+        book.bootstrap(peer_id(node).ok_or_else(|| bad("is no public key"))?, parse(address)?, now);
+    }
+    let topics = Topics::new(&short(&config));
+    let mut swarm = build(&config, &judge, &topics)?;
+    let address = listen(&mut swarm, config.listen).await?;
+    tracing::info!(%address, node = %local.short(), "the swarm listens");
+
+    let (commands, command_queue) = mpsc::channel(COMMANDS);
+    let (events, event_queue) = mpsc::channel(EVENTS);
+    let (view, seen) = watch::channel(View::default());
+    let counters = Arc::new(Counters::default());
+    let mut driver = Driver {
+        swarm,
+        judge,
+        topics,
+        book,
+        queries: Queries::default(),
+        announcer: Announcer::new(now),
+        peers: BTreeMap::new(),
+        told: BTreeSet::new(),
+        dials: HashMap::new(),
+        events,
+        view,
+        counters: Arc::clone(&counters),
+        ticks: 0,
+    };
+    driver.show();
+    let task = tokio::spawn(driver.run(command_queue, stop));
+    Ok(Running { handle: NetHandle { commands, view: seen, counters }, events: event_queue, task })
+}
+
+/// A connected peer.
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    /// Its connections, and since when.
+    pub(crate) connections: Vec<(ConnectionId, Instant)>,
+    /// Whether it is on this machine: only then are its loopback addresses of use.
+    pub(crate) loopback: bool,
+}
+
+/// A caller that waits for a connection.
+pub(crate) struct Dialing {
+    pub(crate) node: NodeId,
+    pub(crate) address: String,
+    pub(crate) reply: Reply<()>,
+}
+
+/// The swarm and everything that is known around it.
+pub(crate) struct Driver {
+    pub(crate) swarm: Swarm<Behaviours>,
+    pub(crate) judge: Arc<dyn Judge>,
+    pub(crate) topics: Topics,
+    pub(crate) book: Book,
+    pub(crate) queries: Queries,
+    pub(crate) announcer: Announcer,
+    pub(crate) peers: BTreeMap<PeerId, Peer>,
+    /// Peers whose coming was told and whose going was not.
+    pub(crate) told: BTreeSet<NodeId>,
+    pub(crate) dials: HashMap<ConnectionId, Dialing>,
+    pub(crate) events: mpsc::Sender<NetEvent>,
+    pub(crate) view: watch::Sender<View>,
+    pub(crate) counters: Arc<Counters>,
+    ticks: u64,
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) -> Result<(), NetError> {
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let settled = self.queries.next_settled();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = self.swarm.select_next_some() => self.react(event)?,
+                // Without handles left there is nobody to ask, but peers still need this node.
+                Some(command) = commands.recv() => self.carry_out(command),
+                () = time::sleep_until(settled.unwrap_or_else(time::Instant::now)), if settled.is_some() => self.settle(),
+                _ = tick.tick() => self.housekeep(),
+            }
+        }
+        self.say_goodbye().await;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Put { key, value, copies, reply } => self.put(key, value, copies, reply),
+            Command::Get { key, reply } => {
+                if let Some(reply) = self.admit(reply) {
+                    let id = self.swarm.behaviour_mut().dht.kad.get_record(RecordKey::new(&key));
+                    self.queries.get(id, key, reply);
+                }
+            }
+            Command::Provide { key, reply } => {
+                let Some(reply) = self.admit(reply) else { return };
+                match self.swarm.behaviour_mut().dht.kad.start_providing(RecordKey::new(&key)) {
+                    Ok(id) => self.queries.provide(id, reply),
+                    Err(_) => drop(reply.send(Err(NetError::Provide { limit: OWN_KEYS }))),
+                }
+            }
+            Command::Unprovide { key, reply } => {
+                self.swarm.behaviour_mut().dht.kad.stop_providing(&RecordKey::new(&key));
+                drop(reply.send(Ok(())));
+            }
+            Command::Providers { key, reply } => {
+                if let Some(reply) = self.admit(reply) {
+                    let id = self.swarm.behaviour_mut().dht.kad.get_providers(RecordKey::new(&key));
+                    self.queries.providers(id, key, reply);
+                }
+            }
+            Command::Publish { topic, data, reply } => drop(reply.send(self.publish(topic, data))),
+            Command::Dial { node, address, reply } => self.dial(node, address, reply),
+        }
+    }
+
+    /// The reply, if one more question may be asked.
+    fn admit<T>(&self, reply: Reply<T>) -> Option<Reply<T>> {
+        match self.queries.room() {
+            Ok(()) => Some(reply),
+            Err(busy) => {
+                drop(reply.send(Err(busy)));
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, key: [u8; 32], value: Vec<u8>, copies: usize, reply: Reply<usize>) {
+        let Some(reply) = self.admit(reply) else { return };
+        let wanted = copies.min(self.peers.len()).min(REPLICATION);
+        let record = Record::new(RecordKey::new(&key), value);
+        let kad = &mut self.swarm.behaviour_mut().dht.kad;
+        // Kademlia takes it by the same way a moment later; this one says why not.
+        if let Err(refusal) = kad.store_mut().take(record.clone()) {
+            return drop(reply.send(Err(refusal.into())));
+        }
+        kad.store_mut().own(&key);
+        let goal = if wanted == 0 { Quorum::All } else { quorum(wanted) };
+        match kad.put_record(record, goal) {
+            Ok(id) if wanted > 0 => self.queries.put(id, wanted, reply),
+            _ => drop(reply.send(Ok(0))),
+        }
+    }
+
+    fn publish(&mut self, topic: Topic, data: Vec<u8>) -> Result<(), NetError> {
+        let Some(hash) = self.topics.hash(topic) else { return Ok(()) };
+        match self.swarm.behaviour_mut().gossip.publish(hash, data) {
+            // Alone, or told already: nobody is left to tell.
+            Ok(_) | Err(PublishError::NoPeersSubscribedToTopic | PublishError::Duplicate) => Ok(()),
+            Err(error) => Err(NetError::Publish(error.to_string())),
+        }
+    }
+
+    fn dial(&mut self, node: NodeId, address: String, reply: Reply<()>) {
+        let target = parse(&address).and_then(|multiaddr| {
+            let reason = || "that identity is no public key".to_owned();
+            let peer = peer_id(&node).ok_or_else(|| NetError::Address { text: address.clone(), reason: reason() })?;
+            Ok((peer, multiaddr))
+        });
+        let (peer, multiaddr) = match target {
+            Ok(target) => target,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        self.book.learn(peer, std::slice::from_ref(&multiaddr), Instant::now());
+        if self.peers.contains_key(&peer) {
+            self.book.connected(&peer, Instant::now());
+            return drop(reply.send(Ok(())));
+        }
+        let opts = DialOpts::peer_id(peer).addresses(vec![multiaddr]).condition(PeerCondition::Disconnected).build();
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => drop(self.dials.insert(id, Dialing { node, address, reply })),
+            Err(error) => drop(reply.send(Err(NetError::Dial { node, address, reason: chain(&error) }))),
+        }
+    }
+
+    fn settle(&mut self) {
+        let kad = &mut self.swarm.behaviour_mut().dht.kad;
+        for id in self.queries.settled(time::Instant::now(), kad.store_mut()) {
+            if let Some(mut query) = kad.query_mut(&id) {
+                query.finish();
+            }
+        }
+    }
+
+    fn housekeep(&mut self) {
+        let now = Instant::now();
+        self.ticks = self.ticks.wrapping_add(1);
+        self.tell();
+        self.redial(now);
+        let kad = &mut self.swarm.behaviour_mut().dht.kad;
+        for id in self.queries.abandoned() {
+            if let Some(mut query) = kad.query_mut(&id) {
+                query.finish();
+            }
+        }
+        if !self.peers.is_empty() {
+            self.announcer.run(kad, now);
+        }
+        if self.ticks.is_multiple_of(EXPIRY_TICKS) {
+            kad.store_mut().expire();
+        }
+        if self.ticks.is_multiple_of(BOOTSTRAP_TICKS) && (1..FEW_PEERS).contains(&self.peers.len()) {
+            // Fails only with an empty routing table, which the next connection fills.
+            let _ = kad.bootstrap();
+        }
+        if self.ticks.is_multiple_of(ADMISSION_TICKS) {
+            self.expel();
+        }
+    }
+
+    fn redial(&mut self, now: Instant) {
+        for (peer, addresses) in self.book.due(now, DIALS_PER_TICK) {
+            let opts = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::DisconnectedAndNotDialing);
+            if let Err(error) = self.swarm.dial(opts.build()) {
+                tracing::trace!(%peer, %error, "not dialled");
+                self.book.failed(&peer, now);
+            }
+        }
+    }
+
+    /// Disconnects whoever is no longer admitted.
+    fn expel(&mut self) {
+        let judge = &self.judge;
+        let gone: Vec<_> = self.peers.iter().filter(|(_, p)| !judge.admitted(&p.node)).map(|(id, _)| *id).collect();
+        for peer in gone {
+            tracing::info!(%peer, "disconnected: no longer admitted to the pool");
+            self.book.forget(&peer);
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// Closes connections in a way that peers notice at once, rather than after eight seconds of silence.
+    async fn say_goodbye(&mut self) {
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for peer in peers {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closing = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+            // The last close frame leaves with the endpoint's next turn.
+            time::sleep(GOODBYE / 4).await;
+        };
+        let _ = time::timeout(GOODBYE, closing).await;
+    }
+}

@@ -1,0 +1,235 @@
+//! How the driver reacts to what the swarm reports.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::ConnectedPoint,
+    gossipsub::{self, Message, MessageAcceptance, MessageId},
+    identify, kad, mdns,
+    swarm::{ConnectionId, DialError, SwarmEvent},
+};
+use tokio::sync::mpsc::error::TrySendError;
+use zero2ai_proto::limits::GOSSIP_BYTES;
+
+use crate::{
+    book::ADDRESSES_EACH,
+    config::RESTARTED_AFTER,
+    driver::{Driver, Peer},
+    error::{NetError, chain},
+    handle::{NetEvent, View},
+    identity::node_id,
+    judge::Verdict,
+    swarm::{BehavioursEvent, bare, dialable, is_loopback},
+};
+
+/// Nodes taken from one mDNS report: the local network can be full of strangers.
+const MDNS_BATCH: usize = 64;
+
+impl Driver {
+    /// Takes one event. An error ends the task: the swarm can't go on.
+    pub(crate) fn react(&mut self, event: SwarmEvent<BehavioursEvent>) -> Result<(), NetError> {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behaved(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.came(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.went(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.not_reached(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(from = %send_back_addr, reason = chain(&error), "an inbound connection was refused");
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.show(),
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "the swarm's listener reports an error"),
+            SwarmEvent::ListenerClosed { reason, .. } => {
+                let source = reason.err().map_or_else(|| "it was closed".into(), Into::into);
+                return Err(NetError::ListenerClosed { source });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn behaved(&mut self, event: BehavioursEvent) {
+        match event {
+            BehavioursEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                self.heard(propagation_source, &message_id, message);
+            }
+            BehavioursEvent::Dht(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+                if step.last && self.announcer.ended(&id) {
+                    return;
+                }
+                let shelf = self.swarm.behaviour_mut().dht.kad.store_mut();
+                self.queries.progress(id, result, step.last, &*self.judge, shelf);
+            }
+            BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.learn(peer_id, info.listen_addrs);
+            }
+            BehavioursEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
+            _ => {}
+        }
+    }
+
+    fn came(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        if let Some(dialing) = self.dials.remove(&connection) {
+            drop(dialing.reply.send(Ok(())));
+        }
+        // The gate lets none through whose identity is no node's.
+        let Some(node) = node_id(&peer) else {
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        };
+        let now = Instant::now();
+        let loopback = is_loopback(endpoint.get_remote_address());
+        let entry = self.peers.entry(peer).or_insert(Peer { node, connections: Vec::new(), loopback });
+        let restarted = entry.connections.iter().any(|(_, since)| since.elapsed() > RESTARTED_AFTER);
+        let first = entry.connections.is_empty();
+        entry.connections.push((connection, now));
+        if restarted {
+            // The peer's process is a new one, while every protocol here still thinks of the old: gossipsub would never
+            // tell it our topics. Start afresh with it, which takes one dial.
+            tracing::debug!(node = %node.short(), "a peer restarted: reconnecting");
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        }
+        self.book.connected(&peer, now);
+        if first {
+            self.announcer.peer_joined(now);
+            self.show();
+            self.tell();
+        }
+    }
+
+    fn went(&mut self, peer: PeerId, connection: ConnectionId, left: u32) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.connections.retain(|(id, _)| *id != connection);
+        if left > 0 {
+            return;
+        }
+        self.peers.remove(&peer);
+        self.book.disconnected(&peer, Instant::now());
+        // A dead peer in the routing table costs every query three seconds; a living one is back in it when it connects.
+        self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
+        self.show();
+        self.tell();
+    }
+
+    fn not_reached(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        if let Some(dialing) = self.dials.remove(&connection) {
+            let (node, address) = (dialing.node, dialing.address);
+            drop(dialing.reply.send(Err(NetError::Dial { node, address, reason: reason(error) })));
+        }
+        let Some(peer) = peer.filter(|peer| !self.peers.contains_key(peer)) else { return };
+        tracing::debug!(%peer, reason = reason(error), "a peer was not reached");
+        self.book.failed(&peer, Instant::now());
+        self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
+    }
+
+    /// Takes the addresses at which a connected peer says it listens.
+    fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let Some(entry) = self.peers.get(&peer) else { return };
+        let usable = |address: &Multiaddr| dialable(address) && (entry.loopback || !is_loopback(address));
+        let addresses: Vec<_> = addresses.into_iter().map(bare).filter(usable).take(ADDRESSES_EACH).collect();
+        let now = Instant::now();
+        let dropped = self.book.learn(peer, &addresses, now);
+        self.book.connected(&peer, now);
+        let kad = &mut self.swarm.behaviour_mut().dht.kad;
+        for address in addresses {
+            kad.add_address(&peer, address);
+        }
+        for address in dropped {
+            kad.remove_address(&peer, &address);
+        }
+    }
+
+    /// Takes nodes that announce themselves on the local network, if they are of this pool and not known yet. Anyone
+    /// can announce anything there, so it never changes what is known of a node.
+    fn discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        for (peer, address) in found.into_iter().take(MDNS_BATCH) {
+            let address = bare(address);
+            let ours = node_id(&peer).is_some_and(|node| self.judge.admitted(&node));
+            if ours && dialable(&address) && !self.book.knows(&peer) {
+                self.book.learn(peer, &[address], Instant::now());
+            }
+        }
+    }
+
+    fn heard(&mut self, relay: PeerId, id: &MessageId, message: Message) {
+        let verdict = self.judged(&message);
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+            Verdict::Reject => MessageAcceptance::Reject,
+        };
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &relay, acceptance);
+        if verdict != Verdict::Accept {
+            return;
+        }
+        let topic = self.topics.topic(&message.topic);
+        let parties = message.source.as_ref().and_then(node_id).zip(node_id(&relay));
+        let (Some(topic), Some((author, relayed_by))) = (topic, parties) else { return };
+        let event = NetEvent::Gossip { topic, author, relayed_by, data: message.data };
+        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+            let dropped = self.counters.dropped_gossip.fetch_add(1, Ordering::Relaxed);
+            if dropped.is_multiple_of(1_000) {
+                tracing::warn!(dropped = dropped.saturating_add(1), "the node is too slow for its gossip");
+            }
+        }
+    }
+
+    fn judged(&self, message: &Message) -> Verdict {
+        let author = message.source.as_ref().and_then(node_id);
+        let (Some(author), Some(topic)) = (author, self.topics.topic(&message.topic)) else { return Verdict::Reject };
+        if message.data.len() > GOSSIP_BYTES {
+            return Verdict::Reject;
+        }
+        // The relay may not know yet that the author was revoked, or this node not yet that he was admitted.
+        if !self.judge.admitted(&author) {
+            return Verdict::Ignore;
+        }
+        self.judge.gossip(topic, &author, &message.data)
+    }
+
+    /// Tells the node who came and went, as far as its queue has room; the rest is told at the next tick.
+    pub(crate) fn tell(&mut self) {
+        let connected = self.peers.values().map(|peer| peer.node).collect();
+        let gone: Vec<_> = self.told.difference(&connected).copied().collect();
+        let new: Vec<_> = connected.difference(&self.told).copied().collect();
+        for node in gone {
+            if self.events.try_send(NetEvent::PeerDown(node)).is_err() {
+                return;
+            }
+            self.told.remove(&node);
+        }
+        for node in new {
+            if self.events.try_send(NetEvent::PeerUp(node)).is_err() {
+                return;
+            }
+            self.told.insert(node);
+        }
+    }
+
+    /// Brings what handles see up to date.
+    pub(crate) fn show(&mut self) {
+        let peers = self.peers.values().map(|peer| peer.node).collect();
+        let addresses = self.swarm.listeners().map(ToString::to_string).collect();
+        self.view.send_replace(View { peers, addresses });
+    }
+}
+
+/// Why a dial failed, without the address, which the caller knows.
+fn reason(error: &DialError) -> String {
+    match error {
+        DialError::Transport(errors) => {
+            let mut reasons: Vec<_> = errors.iter().map(|(_, error)| chain(error)).collect();
+            reasons.dedup();
+            reasons.join("; ")
+        }
+        other => chain(other),
+    }
+}

@@ -1,0 +1,197 @@
+//! The gate: what a fresh QUIC connection must pass before the swarm learns of it. TLS has proven the peer's identity;
+//! here both ends prove the pool key on the first stream, and both ask whether the other is admitted.
+//!
+//! ```text
+//! dialler  → hello {version u8, epoch u32 be, nonce 32}     (only if the listener is admitted)
+//! listener → hello
+//! dialler  → proof 32
+//! listener → 0, proof 32  |  1: "you hold the key but are not admitted"  |  closes: the key is wrong
+//! ```
+//! A stranger learns nothing but that something closes his connection.
+
+use std::{io, sync::Arc};
+
+use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
+use libp2p::{
+    PeerId,
+    core::{ConnectedPoint, Endpoint, muxing::StreamMuxerExt},
+    quic,
+};
+use tokio::time::timeout;
+use zero2ai_proto::{
+    NodeId, PoolId,
+    keys::random_bytes,
+    pool::{PoolKey, ProofInput, Role, TransportLabel},
+};
+
+use crate::{
+    config::{GATE_TIMEOUT, GOODBYE},
+    identity::node_id,
+    judge::Judge,
+};
+
+/// Version of the exchange above.
+const VERSION: u8 = 1;
+const HELLO_BYTES: usize = 37;
+const ADMITTED: u8 = 0;
+const NOT_ADMITTED: u8 = 1;
+
+/// Why a connection was refused at the gate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GateError {
+    #[error("the peer's identity is not an Ed25519 key")]
+    Identity,
+    #[error("the peer speaks version {0} of the pool proof, this node version {VERSION}: update the older of the two")]
+    Version(u8),
+    #[error("the peer's pool key has epoch {theirs}, this node's {ours}: fetch the newer key")]
+    Epoch { ours: u32, theirs: u32 },
+    #[error("the peer does not hold this pool's key")]
+    WrongKey,
+    #[error("the peer closed without an answer: it holds another pool's key, or is no node of a pool")]
+    NoAnswer,
+    #[error("node {} is not admitted to this pool", .0.short())]
+    Unadmitted(NodeId),
+    #[error("the peer says that this node is not admitted to the pool: redeem a ticket first")]
+    NotAdmittedThere,
+    #[error("no proof within {} seconds", GATE_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the connection broke during the proof: {0}")]
+    Broken(#[source] io::Error),
+}
+
+/// What the gate of one node knows.
+pub(crate) struct Gate {
+    pub(crate) pool: PoolId,
+    pub(crate) key: PoolKey,
+    pub(crate) local: NodeId,
+    pub(crate) judge: Arc<dyn Judge>,
+}
+
+impl Gate {
+    /// Lets the connection through, or closes it and says why.
+    pub(crate) async fn pass(
+        self: Arc<Self>,
+        (peer, mut connection): (PeerId, quic::Connection),
+        point: ConnectedPoint,
+    ) -> Result<(PeerId, quic::Connection), GateError> {
+        // The endpoint, not the direction of the packets: hole punching overrides roles on both sides alike.
+        let outcome = timeout(GATE_TIMEOUT, async {
+            let remote = node_id(&peer).ok_or(GateError::Identity)?;
+            match point.to_endpoint() {
+                Endpoint::Dialer => self.knock(remote, &mut connection).await,
+                Endpoint::Listener => self.answer(remote, &mut connection).await,
+            }
+        })
+        .await
+        .unwrap_or(Err(GateError::Timeout));
+        match outcome {
+            Ok(()) => Ok((peer, connection)),
+            Err(error) => {
+                let _ = timeout(GOODBYE, connection.close()).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn knock(&self, listener: NodeId, connection: &mut quic::Connection) -> Result<(), GateError> {
+        // TLS has authenticated the listener, so it can be turned down before it hears anything.
+        if !self.judge.admitted(&listener) {
+            return Err(GateError::Unadmitted(listener));
+        }
+        let mut stream = poll_fn(|cx| connection.poll_outbound_unpin(cx)).await.map_err(broken)?;
+        let (hello, dialer_nonce) = self.hello()?;
+        stream.write_all(&hello).await.map_err(GateError::Broken)?;
+        stream.flush().await.map_err(GateError::Broken)?;
+        let listener_nonce = self.read_hello(&mut stream).await?;
+
+        let input = |role| ProofInput {
+            pool: &self.pool,
+            transport: TransportLabel::Swarm,
+            role,
+            dialer: &self.local,
+            listener: &listener,
+            dialer_nonce: &dialer_nonce,
+            listener_nonce: &listener_nonce,
+        };
+        stream.write_all(&self.key.proof(&input(Role::Dialer))).await.map_err(GateError::Broken)?;
+        stream.flush().await.map_err(GateError::Broken)?;
+
+        let [verdict] = read::<1>(&mut stream).await?;
+        if verdict == NOT_ADMITTED {
+            return Err(GateError::NotAdmittedThere);
+        }
+        let proof = read::<32>(&mut stream).await?;
+        if verdict != ADMITTED || !self.key.check(&input(Role::Listener), &proof) {
+            return Err(GateError::WrongKey);
+        }
+        stream.close().await.map_err(GateError::Broken)
+    }
+
+    async fn answer(&self, dialer: NodeId, connection: &mut quic::Connection) -> Result<(), GateError> {
+        let mut stream = poll_fn(|cx| connection.poll_inbound_unpin(cx)).await.map_err(broken)?;
+        let dialer_nonce = self.read_hello(&mut stream).await?;
+        let (hello, listener_nonce) = self.hello()?;
+        stream.write_all(&hello).await.map_err(GateError::Broken)?;
+        stream.flush().await.map_err(GateError::Broken)?;
+
+        let input = |role| ProofInput {
+            pool: &self.pool,
+            transport: TransportLabel::Swarm,
+            role,
+            dialer: &dialer,
+            listener: &self.local,
+            dialer_nonce: &dialer_nonce,
+            listener_nonce: &listener_nonce,
+        };
+        let proof = read::<32>(&mut stream).await?;
+        if !self.key.check(&input(Role::Dialer), &proof) {
+            return Err(GateError::WrongKey);
+        }
+        if !self.judge.admitted(&dialer) {
+            stream.write_all(&[NOT_ADMITTED]).await.map_err(GateError::Broken)?;
+            stream.close().await.map_err(GateError::Broken)?;
+            // Closing the connection now would drop the byte on its way: wait until the dialler has gone.
+            let _ = timeout(GOODBYE, stream.read(&mut [0])).await;
+            return Err(GateError::Unadmitted(dialer));
+        }
+        stream.write_all(&[ADMITTED]).await.map_err(GateError::Broken)?;
+        stream.write_all(&self.key.proof(&input(Role::Listener))).await.map_err(GateError::Broken)?;
+        stream.flush().await.map_err(GateError::Broken)?;
+        stream.close().await.map_err(GateError::Broken)
+    }
+
+    fn hello(&self) -> Result<([u8; HELLO_BYTES], [u8; 32]), GateError> {
+        let nonce: [u8; 32] = random_bytes().map_err(|e| GateError::Broken(io::Error::other(e.to_string())))?;
+        let mut hello = [VERSION; HELLO_BYTES];
+        hello[1..5].copy_from_slice(&self.key.epoch.to_be_bytes());
+        hello[5..].copy_from_slice(&nonce);
+        Ok((hello, nonce))
+    }
+
+    async fn read_hello(&self, stream: &mut quic::Stream) -> Result<[u8; 32], GateError> {
+        let [version] = read::<1>(stream).await?;
+        if version != VERSION {
+            return Err(GateError::Version(version));
+        }
+        let theirs = u32::from_be_bytes(read::<4>(stream).await?);
+        if theirs != self.key.epoch {
+            return Err(GateError::Epoch { ours: self.key.epoch, theirs });
+        }
+        read::<32>(stream).await
+    }
+}
+
+async fn read<const N: usize>(stream: &mut quic::Stream) -> Result<[u8; N], GateError> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await.map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
+            GateError::NoAnswer
+        }
+        _ => GateError::Broken(e),
+    })?;
+    Ok(bytes)
+}
+
+fn broken(error: quic::Error) -> GateError {
+    GateError::Broken(io::Error::other(error))
+}

@@ -1,0 +1,166 @@
+//! The handle that everyone but the driver holds: typed questions, and what the swarm tells in return.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use zero2ai_proto::{NodeId, limits::GOSSIP_BYTES};
+
+use crate::{error::NetError, judge::Topic};
+
+/// What the swarm tells the node, through a queue of 256. When it is full, gossip is dropped (and counted, see
+/// [`NetHandle::dropped_gossip`]); peers that came or went are told as soon as there is room, a peer that went and came
+/// back meanwhile not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetEvent {
+    /// A message that the judge accepted. Own messages do not come back.
+    Gossip {
+        /// What it is about.
+        topic: Topic,
+        /// Who signed it: admitted, as the judge sees it.
+        author: NodeId,
+        /// The peer it came from.
+        relayed_by: NodeId,
+        /// Its bytes, at most `GOSSIP_BYTES`.
+        data: Vec<u8>,
+    },
+    /// A peer passed the gate and is connected.
+    PeerUp(NodeId),
+    /// The last connection to a peer ended. A peer that crashes is missed after eight seconds, one that restarts at once.
+    PeerDown(NodeId),
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetError>>;
+
+/// What a handle asks of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Put { key: [u8; 32], value: Vec<u8>, copies: usize, reply: Reply<usize> },
+    Get { key: [u8; 32], reply: Reply<Option<Vec<u8>>> },
+    Provide { key: [u8; 32], reply: Reply<()> },
+    Unprovide { key: [u8; 32], reply: Reply<()> },
+    Providers { key: [u8; 32], reply: Reply<Vec<NodeId>> },
+    Publish { topic: Topic, data: Vec<u8>, reply: Reply<()> },
+    Dial { node: NodeId, address: String, reply: Reply<()> },
+}
+
+/// What the driver lets everyone see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) peers: Vec<NodeId>,
+    pub(crate) addresses: Vec<String>,
+}
+
+/// Counters shared by driver and handles.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) refused: AtomicU64,
+    pub(crate) dropped_gossip: AtomicU64,
+}
+
+/// Speaks to the swarm's task. Cheap to clone. Commands go through a queue of 256; when it is full, callers wait. Once the
+/// task has ended every method that asks it fails with [`NetError::Stopped`].
+#[derive(Clone, Debug)]
+pub struct NetHandle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) view: watch::Receiver<View>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl NetHandle {
+    /// Publishes a record in the DHT and keeps it published (every ten minutes, and when peers join) until it expires or
+    /// one with a higher sequence number is put. Answers with the number of *other* nodes that validated and hold it:
+    /// as soon as `want_copies` do (bounded by the peers there are, at most 8), or fewer if no more can be had; 0 alone.
+    ///
+    /// # Errors
+    /// [`NetError::Record`] if it is invalid or not newer than what is held here; [`NetError::Busy`].
+    pub async fn put_record(&self, key: [u8; 32], value: Vec<u8>, want_copies: usize) -> Result<usize, NetError> {
+        self.ask(|reply| Command::Put { key, value, copies: want_copies, reply }).await
+    }
+
+    /// The best valid record at a key: highest sequence number among the answers that arrive within 30 ms of the first.
+    /// Every answer is judged here, whoever gave it. `None` after all were asked (at most ten seconds).
+    ///
+    /// # Errors
+    /// [`NetError::Busy`], [`NetError::Stopped`].
+    pub async fn get_record(&self, key: [u8; 32]) -> Result<Option<Vec<u8>>, NetError> {
+        self.ask(|reply| Command::Get { key, reply }).await
+    }
+
+    /// Announces this node as a provider of a key, and again every ten minutes and when peers join. Returns when the
+    /// closest nodes were told.
+    ///
+    /// # Errors
+    /// [`NetError::Provide`], [`NetError::Busy`].
+    pub async fn start_providing(&self, key: [u8; 32]) -> Result<(), NetError> {
+        self.ask(|reply| Command::Provide { key, reply }).await
+    }
+
+    /// Stops announcing. Other nodes forget it when their entry expires, at most forty minutes later.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn stop_providing(&self, key: [u8; 32]) -> Result<(), NetError> {
+        self.ask(|reply| Command::Unprovide { key, reply }).await
+    }
+
+    /// Nodes that say they provide a key and that the judge allows: at most 64, in no order, this one included. Those
+    /// that answer within 30 ms of the first; none after all were asked (at most ten seconds).
+    ///
+    /// # Errors
+    /// [`NetError::Busy`], [`NetError::Stopped`].
+    pub async fn providers(&self, key: [u8; 32]) -> Result<Vec<NodeId>, NetError> {
+        self.ask(|reply| Command::Providers { key, reply }).await
+    }
+
+    /// Sends a message to everyone on a topic, directly to the peers of this node. Alone in the pool it is no error.
+    ///
+    /// # Errors
+    /// [`NetError::TooLarge`] beyond `GOSSIP_BYTES`; [`NetError::Publish`] if no peer could take it.
+    pub async fn publish(&self, topic: Topic, data: Vec<u8>) -> Result<(), NetError> {
+        if data.len() > GOSSIP_BYTES {
+            return Err(NetError::TooLarge { bytes: data.len(), limit: GOSSIP_BYTES });
+        }
+        self.ask(|reply| Command::Publish { topic, data, reply }).await
+    }
+
+    /// Connects to a node at a multiaddress and remembers the address. Returns when connected, at once if it is already.
+    ///
+    /// # Errors
+    /// [`NetError::Address`]; [`NetError::Dial`] if it can't be reached or either gate refuses.
+    pub async fn dial(&self, node: NodeId, address: &str) -> Result<(), NetError> {
+        self.ask(|reply| Command::Dial { node, address: address.to_owned(), reply }).await
+    }
+
+    /// Nodes connected now, at most 512.
+    #[must_use]
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.view.borrow().peers.clone()
+    }
+
+    /// Multiaddresses this node listens on.
+    #[must_use]
+    pub fn listen_addresses(&self) -> Vec<String> {
+        self.view.borrow().addresses.clone()
+    }
+
+    /// Inbound connections turned away at the gate or beyond the limits since the start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.counters.refused.load(Ordering::Relaxed)
+    }
+
+    /// Accepted gossip messages that the node was too slow to take, since the start.
+    #[must_use]
+    pub fn dropped_gossip(&self) -> u64 {
+        self.counters.dropped_gossip.load(Ordering::Relaxed)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, NetError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| NetError::Stopped)?;
+        answer.await.map_err(|_| NetError::Stopped)?
+    }
+}

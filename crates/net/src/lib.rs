@@ -1,0 +1,47 @@
+//! The libp2p swarm of one pool: QUIC with the pool proof inside the transport, Kademlia with a validating record
+//! store, gossip with validation and peer scoring, discovery, and connections that come back after a crash.
+//!
+//! The only crate that names `libp2p`; none of its types cross this crate's border. It refuses to know what a record, a
+//! vote or a model is: a [`Judge`] decides what is valid, this crate carries what was found valid. It writes nothing to
+//! disk: records live as long as the process, and their publishers announce them again.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `config` | [`NetConfig`], and every tunable with its reason |
+//! | `judge` | the [`Judge`] trait: what is admitted, valid, worth relaying |
+//! | `identity` | `NodeId` to `PeerId` and back |
+//! | `gate` | the pool proof and the admission check, before a connection reaches the swarm |
+//! | `records`, `providers` | what the DHT makes this node hold: bounded, sequenced, expiring |
+//! | `dht` | Kademlia, told which peer each record came from |
+//! | `gossip` | topics, limits and peer scores of gossipsub |
+//! | `swarm` | the behaviours put together, and listening |
+//! | `book` | whom to dial, and when again: pure |
+//! | `queries`, `announce` | questions under way; what is due to be published again |
+//! | `driver`, `events` | the task that owns the swarm |
+//! | `handle` | [`NetHandle`], which hides the task's channel |
+//!
+//! A connection's life: QUIC handshake (TLS proves the identity) → the gate (pool key, then admission, within three
+//! seconds) → swarm → [`NetEvent::PeerUp`] … [`NetEvent::PeerDown`] → dialled again with back-off.
+
+mod announce;
+mod book;
+mod config;
+mod dht;
+mod driver;
+mod error;
+mod events;
+mod gate;
+mod gossip;
+mod handle;
+mod identity;
+mod judge;
+mod providers;
+mod queries;
+mod records;
+mod swarm;
+
+pub use config::NetConfig;
+pub use driver::{Running, start};
+pub use error::{Cause, NetError, Refusal};
+pub use handle::{NetEvent, NetHandle};
+pub use judge::{Judge, RecordFacts, Topic, Verdict};

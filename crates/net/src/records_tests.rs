@@ -1,0 +1,119 @@
+//! The shelf's invariants, over random histories.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use zero2ai_proto::{NodeId, SecretKey};
+
+use super::*;
+use crate::{
+    identity::peer_id,
+    judge::{Topic, Verdict},
+};
+
+/// Reads a record's sequence number and life from its first bytes; a value that starts with 0xff is invalid.
+struct Plain;
+
+impl Judge for Plain {
+    fn admitted(&self, _: &NodeId) -> bool {
+        true
+    }
+    fn record(&self, _: &[u8; 32], value: &[u8]) -> Result<RecordFacts, String> {
+        match value {
+            [0xff, ..] | [] => Err("bad".into()),
+            [seq, ..] => Ok(RecordFacts { seq: u64::from(*seq), expires_ms: u64::MAX }),
+        }
+    }
+    fn provider(&self, key: &[u8; 32], _: &NodeId) -> bool {
+        key[0] != 0xff
+    }
+    fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
+        Verdict::Accept
+    }
+}
+
+fn peer(n: u8) -> PeerId {
+    peer_id(&SecretKey::from_bytes(&[n; 32]).public()).unwrap()
+}
+
+fn shelf(records: usize, bytes: usize) -> Shelf {
+    Shelf::new(peer(200), Arc::new(Plain), Capacity { records, bytes, share: 2 })
+}
+
+fn record(key: u8, value: &[u8]) -> Record {
+    Record::new(RecordKey::new(&[key; 32]), value.to_vec())
+}
+
+#[test]
+fn a_lower_number_never_replaces_a_higher_one() {
+    let mut shelf = shelf(8, 1024);
+    shelf.take(record(1, &[5, 1])).unwrap();
+    assert_eq!(shelf.take(record(1, &[4, 1])), Err(Refusal::Older { held: 5, offered: 4 }));
+    assert_eq!(shelf.take(record(1, &[5, 2])), Err(Refusal::Conflict { seq: 5 }));
+    shelf.take(record(1, &[5, 1])).unwrap();
+    shelf.take(record(1, &[6, 9])).unwrap();
+    assert_eq!(shelf.get(&RecordKey::new(&[1; 32])).unwrap().value, [6, 9]);
+}
+
+#[test]
+fn invalid_and_misshapen_records_are_refused_by_put() {
+    let mut shelf = shelf(8, 1 << 20);
+    assert!(shelf.put(record(1, &[0xff])).is_err());
+    assert!(shelf.put(Record::new(RecordKey::new(&[1; 31]), vec![1])).is_err());
+    assert!(shelf.put(record(1, &vec![1; RECORD_BYTES + 1])).is_err());
+    let mut over = record(1, &[1]);
+    over.expires = Some(Instant::now());
+    shelf.put(over).unwrap();
+    shelf.expire();
+    assert!(shelf.records.is_empty() && shelf.used == Usage::default());
+    let provider = |key: u8| ProviderRecord::new(RecordKey::new(&[key; 32]), peer(1), vec![]);
+    assert!(shelf.add_provider(provider(0xff)).is_err());
+    shelf.add_provider(provider(1)).unwrap();
+}
+
+#[test]
+fn one_peer_fills_at_most_its_share() {
+    let mut shelf = shelf(8, 1 << 20);
+    shelf.source = Some(peer(1));
+    for key in 0..4 {
+        shelf.take(record(key, &[1])).unwrap();
+    }
+    assert!(matches!(shelf.take(record(4, &[1])), Err(Refusal::Full { .. })));
+    shelf.take(record(3, &[2])).unwrap();
+    shelf.source = Some(peer(2));
+    shelf.take(record(4, &[1])).unwrap();
+}
+
+#[test]
+fn life_is_what_the_record_says() {
+    assert!(life_left(&RecordFacts { seq: 0, expires_ms: 1 }).is_none());
+    assert!(life_left(&RecordFacts { seq: 0, expires_ms: u64::MAX }).is_some());
+}
+
+proptest! {
+    #[test]
+    fn accounts_balance_and_numbers_rise(
+        steps in prop::collection::vec((0u8..6, prop::collection::vec(any::<u8>(), 1..40), 0u8..4, any::<bool>()), 1..60)
+    ) {
+        let mut shelf = shelf(4, 100);
+        for (key, value, source, remove) in steps {
+            shelf.source = (source > 0).then(|| peer(source));
+            let before = shelf.records.get(&[key; 32]).map(|held| held.seq);
+            if remove {
+                shelf.remove(&RecordKey::new(&[key; 32]));
+            } else if shelf.take(record(key, &value)).is_ok() {
+                prop_assert!(before.is_none_or(|seq| seq <= u64::from(value[0])));
+                prop_assert_ne!(value[0], 0xff);
+            }
+            let bytes: usize = shelf.records.values().map(|held| held.record.value.len()).sum();
+            prop_assert_eq!(shelf.used, Usage { records: shelf.records.len(), bytes });
+            prop_assert!(shelf.records.len() <= 4 && bytes <= 100);
+            for source in 1..4 {
+                let of: Vec<_> = shelf.records.values().filter(|held| held.source == Some(peer(source))).collect();
+                let bytes = of.iter().map(|held| held.record.value.len()).sum();
+                prop_assert!(of.len() <= 2 && bytes <= 50);
+                let account = shelf.used_by.get(&peer(source)).copied().unwrap_or_default();
+                prop_assert_eq!(account, Usage { records: of.len(), bytes });
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The behaviours put together on a transport with the gate in it, and listening. No behaviour here ever sees a peer that
+//! did not pass the gate.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, Swarm, SwarmBuilder, Transport, connection_limits, identify,
+    identity::Keypair,
+    mdns,
+    multiaddr::Protocol,
+    ping, quic,
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+};
+
+use crate::{
+    config::{
+        ESTABLISHED, HANDSHAKE_TIMEOUT, IDLE_CONNECTION, NetConfig, PENDING_INBOUND, PENDING_OUTBOUND, PER_PEER,
+        QUIC_IDLE_MS, QUIC_KEEP_ALIVE, STREAMS,
+    },
+    dht::Dht,
+    error::NetError,
+    gate::Gate,
+    gossip::{self, Gossip, Topics},
+    identity::keypair,
+    judge::Judge,
+    records::{Capacity, Shelf},
+};
+
+/// Everything the swarm speaks. Limits come first, so that they refuse before anything else is set up.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviours {
+    limits: connection_limits::Behaviour,
+    pub(crate) dht: Dht,
+    pub(crate) gossip: Gossip,
+    pub(crate) identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// The swarm of one pool, not yet listening.
+pub(crate) fn build(
+    config: &NetConfig,
+    judge: &Arc<dyn Judge>,
+    topics: &Topics,
+) -> Result<Swarm<Behaviours>, NetError> {
+    let keys = keypair(&config.key)?;
+    let behaviours = behaviours(config, &keys, judge, topics)?;
+    let gate = Arc::new(Gate {
+        pool: config.pool,
+        key: config.pool_key.clone(),
+        local: config.key.public(),
+        judge: Arc::clone(judge),
+    });
+    let builder = SwarmBuilder::with_existing_identity(keys)
+        .with_tokio()
+        .with_other_transport(|keys| {
+            let mut quic = quic::Config::new(keys);
+            quic.handshake_timeout = HANDSHAKE_TIMEOUT;
+            quic.max_idle_timeout = QUIC_IDLE_MS;
+            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
+            quic.max_concurrent_stream_limit = STREAMS;
+            quic::tokio::Transport::new(quic)
+                .and_then(move |connection, point| Arc::clone(&gate).pass(connection, point))
+        })
+        .map_err(|never| -> NetError { match never {} })?
+        .with_behaviour(|_| behaviours)
+        .map_err(|never| -> NetError { match never {} })?;
+    Ok(builder.with_swarm_config(|c| c.with_idle_connection_timeout(IDLE_CONNECTION)).build())
+}
+
+fn behaviours(
+    config: &NetConfig,
+    keys: &Keypair,
+    judge: &Arc<dyn Judge>,
+    topics: &Topics,
+) -> Result<Behaviours, NetError> {
+    let local = keys.public().to_peer_id();
+    let pool = short(config);
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_INBOUND))
+        .with_max_pending_outgoing(Some(PENDING_OUTBOUND))
+        .with_max_established(Some(ESTABLISHED))
+        .with_max_established_per_peer(Some(PER_PEER));
+    let shelf = Shelf::new(local, Arc::clone(judge), Capacity::default());
+    let mdns = if config.mdns {
+        let discovery = mdns::tokio::Behaviour::new(mdns::Config::default(), local);
+        Some(discovery.map_err(|e| NetError::Setup { part: "mDNS discovery", reason: e.to_string() })?)
+    } else {
+        None
+    };
+    let identify = identify::Config::new(format!("/zero2ai/{pool}/1"), keys.public())
+        .with_agent_version(format!("zero2ai/{}", env!("CARGO_PKG_VERSION")))
+        .with_push_listen_addr_updates(true);
+    Ok(Behaviours {
+        limits: connection_limits::Behaviour::new(limits),
+        dht: Dht::new(local, shelf, &pool)?,
+        gossip: gossip::behaviour(keys, &pool, topics)?,
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::default(),
+        mdns: Toggle::from(mdns),
+    })
+}
+
+/// The first 16 digits of the pool's id: enough to keep pools apart in protocol and topic names.
+pub(crate) fn short(config: &NetConfig) -> String {
+    config.pool.to_string().chars().take(16).collect()
+}
+
+/// Listens, and returns once the first address is known.
+pub(crate) async fn listen(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -> Result<Multiaddr, NetError> {
+    let multiaddr = Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1);
+    swarm.listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { address, .. } => return Ok(address),
+            SwarmEvent::ListenerError { error, .. } | SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                return Err(NetError::Listen { address, source: error.into() });
+            }
+            SwarmEvent::ListenerClosed { .. } => {
+                return Err(NetError::Listen { address, source: "the listener closed at once".into() });
+            }
+            // Nothing has been dialled and nobody knows the address: there is nothing to miss.
+            _ => {}
+        }
+    }
+}
+
+/// True for addresses that this swarm can dial: `/ip4|ip6/udp/quic-v1`, neither unspecified nor multicast.
+pub(crate) fn dialable(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let ip_ok = match parts.next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+        _ => false,
+    };
+    let port_ok = matches!(parts.next(), Some(Protocol::Udp(port)) if port != 0);
+    ip_ok && port_ok && parts.next() == Some(Protocol::QuicV1) && parts.next().is_none()
+}
+
+/// True for an address on the same machine.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}
+
+/// The address without the identity that may stand at its end.
+pub(crate) fn bare(mut address: Multiaddr) -> Multiaddr {
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
+    }
+    address
+}
+
+/// Reads a multiaddress that this swarm can dial.
+pub(crate) fn parse(text: &str) -> Result<Multiaddr, NetError> {
+    let refuse = |reason: String| NetError::Address { text: text.chars().take(128).collect(), reason };
+    let address = bare(text.parse::<Multiaddr>().map_err(|e| refuse(e.to_string()))?);
+    if dialable(&address) { Ok(address) } else { Err(refuse("not an IP address, UDP port and QUIC v1".into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_quic_addresses_can_be_dialled() {
+        for good in ["/ip4/10.0.0.7/udp/7000/quic-v1", "/ip6/::1/udp/1/quic-v1"] {
+            assert_eq!(parse(good).unwrap().to_string(), good);
+        }
+        let id = libp2p::PeerId::random();
+        assert_eq!(
+            parse(&format!("/ip4/1.2.3.4/udp/5/quic-v1/p2p/{id}")).unwrap().to_string(),
+            "/ip4/1.2.3.4/udp/5/quic-v1"
+        );
+        for bad in [
+            "",
+            "10.0.0.7:7000",
+            "/ip4/0.0.0.0/udp/1/quic-v1",
+            "/ip4/1.2.3.4/tcp/1",
+            "/ip4/1.2.3.4/udp/0/quic-v1",
+            "/ip4/1.2.3.4/udp/1/quic-v1/p2p-circuit",
+            "/dns4/host/udp/1/quic-v1",
+            "/ip4/239.1.1.1/udp/1/quic-v1",
+        ] {
+            assert!(matches!(parse(bad), Err(NetError::Address { .. })), "{bad}");
+        }
+    }
+}

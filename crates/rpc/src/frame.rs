@@ -1,0 +1,83 @@
+//! Length-framed messages: a big-endian `u32` and that many bytes of canonical CBOR.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zero2ai_proto::{CodecError, decode, encode};
+
+const PREFIX: usize = 4;
+/// Bytes asked from the stream at a time.
+const READ: usize = 64 * 1024;
+
+/// Why a frame could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    /// The stream failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The stream ended inside a frame, or where one was due.
+    #[error("the stream ended too early")]
+    Ended,
+    /// Too long, malformed, or not canonical.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Reads frames. Memory grows with what arrives, never with what a length promises, and a dropped [`FrameReader::next`]
+/// loses nothing.
+pub(crate) struct FrameReader {
+    stream: Box<dyn AsyncRead + Send + Unpin>,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    pub(crate) fn new(stream: Box<dyn AsyncRead + Send + Unpin>) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    /// The next frame's value; `max` bounds its bytes.
+    pub(crate) async fn next<T: Serialize + DeserializeOwned>(&mut self, max: usize) -> Result<T, FrameError> {
+        let len = loop {
+            if let Some((prefix, _)) = self.buffer.split_first_chunk::<PREFIX>() {
+                break u32::from_be_bytes(*prefix) as usize;
+            }
+            self.fill(PREFIX).await?;
+        };
+        if len > max {
+            return Err(CodecError::TooLong { len, max }.into());
+        }
+        while self.buffer.len() < PREFIX + len {
+            self.fill(PREFIX + len - self.buffer.len()).await?;
+        }
+        self.buffer.advance(PREFIX);
+        let frame = self.buffer.split_to(len);
+        Ok(decode(&frame, max)?)
+    }
+
+    async fn fill(&mut self, missing: usize) -> Result<(), FrameError> {
+        self.buffer.reserve(missing.min(READ));
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(FrameError::Ended),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `value` as a frame of at most `max` bytes.
+pub(crate) fn frame<T: Serialize>(value: &T, max: usize) -> Result<Vec<u8>, CodecError> {
+    let body = encode(value)?;
+    let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= max);
+    let len = len.ok_or(CodecError::TooLong { len: body.len(), max })?;
+    Ok([len.to_be_bytes().as_slice(), &body].concat())
+}
+
+/// Writes `value` as one frame.
+pub(crate) async fn write<T: Serialize, W: AsyncWrite + Unpin + ?Sized>(
+    stream: &mut W,
+    value: &T,
+    max: usize,
+) -> Result<(), FrameError> {
+    Ok(stream.write_all(&frame(value, max)?).await?)
+}

@@ -1,0 +1,74 @@
+//! What a server implements, and what it is given.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zero2ai_proto::{
+    ByteBuf, NodeId, decode, encode,
+    limits::FRAME_BYTES,
+    rpc::{ErrorCode, Method, RpcError},
+};
+
+/// Bytes that a reply's frame adds to its item.
+const FRAMING: usize = 16;
+
+/// Answers calls. Each runs in a task of its own; a panic fails that call alone, with `Internal`.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one call: items go to `reply`, `Ok` ends them as a whole answer, `Err` is told to the caller. When
+    /// `call.cancelled` fires, it should end soon: it is dropped after [`crate::tuning::CANCEL_GRACE`].
+    fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>>;
+}
+
+/// A call to be answered.
+#[derive(Debug)]
+pub struct IncomingCall {
+    /// Who calls: authenticated, and proven to hold the pool key; not necessarily admitted on the ledger.
+    pub peer: NodeId,
+    /// Which method: [`Method::ID`].
+    pub method: u16,
+    /// The encoded request, at most [`FRAME_BYTES`] long.
+    pub body: Vec<u8>,
+    /// How long the caller waits, from now; `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// Fires when the caller goes away, its time is over, or the server stops and has waited long enough.
+    pub cancelled: CancellationToken,
+}
+
+impl IncomingCall {
+    /// The request of method `M`.
+    ///
+    /// # Errors
+    /// `Invalid`, ready to be returned to the caller.
+    pub fn request<M: Method>(&self) -> Result<M::Request, RpcError> {
+        decode(&self.body, FRAME_BYTES)
+            .map_err(|e| RpcError::new(ErrorCode::Invalid, format!("the request of {} cannot be read: {e}", M::NAME)))
+    }
+}
+
+/// Where a call's answer goes, item by item.
+#[derive(Debug)]
+pub struct ReplySink {
+    queue: mpsc::Sender<ByteBuf>,
+}
+
+impl ReplySink {
+    pub(crate) fn new(queue: mpsc::Sender<ByteBuf>) -> Self {
+        Self { queue }
+    }
+
+    /// Sends one item. Waits while the caller reads too slowly and [`crate::tuning::REPLY_QUEUE`] items are queued.
+    ///
+    /// # Errors
+    /// The item is too large (`Internal`), or the caller went away (`Timeout`): return it, nobody will see it.
+    pub async fn item<M: Method>(&mut self, item: &M::Reply) -> Result<(), RpcError> {
+        let bytes = encode(item).map_err(|e| RpcError::new(ErrorCode::Internal, format!("{}: {e}", M::NAME)))?;
+        if bytes.len() > FRAME_BYTES - FRAMING {
+            let why = format!("an answer of {} is {} bytes, over the bound of {FRAME_BYTES}", M::NAME, bytes.len());
+            return Err(RpcError::new(ErrorCode::Internal, why));
+        }
+        let gone = |_| RpcError::new(ErrorCode::Timeout, "the caller went away");
+        self.queue.send(ByteBuf::from(bytes)).await.map_err(gone)
+    }
+}

@@ -1,0 +1,134 @@
+//! A bounded cache of connections by identity: dials when needed, once for all who wait, and forgets what is closed.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared, select_ok},
+};
+use zero2ai_proto::{NodeId, record::Address};
+
+use crate::{
+    endpoint::Endpoint,
+    error::ConnectError,
+    peer::Peer,
+    tuning::{CACHED_PEERS, DIALS},
+};
+
+type Dial = Shared<BoxFuture<'static, Result<Peer, ConnectError>>>;
+
+/// Connections of one endpoint. At most [`CACHED_PEERS`] are kept; the least recently used goes, and closes when its last
+/// user is done.
+#[derive(Debug)]
+pub struct Peers {
+    endpoint: Endpoint,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_node: HashMap<NodeId, Slot>,
+    /// Counts uses, to tell which slot was used last.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    dial: Dial,
+    used: u64,
+}
+
+impl Slot {
+    /// True if using it again makes no sense: the dial failed, or the connection is closed.
+    fn is_dead(&self) -> bool {
+        match self.dial.peek() {
+            None => false,
+            Some(Ok(peer)) => peer.is_closed(),
+            Some(Err(_)) => true,
+        }
+    }
+}
+
+impl Peers {
+    /// An empty cache over `endpoint`.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, slots: Mutex::default() }
+    }
+
+    /// The endpoint that dials.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A connection to `node`: the open one, or a new one to whichever of the first [`DIALS`] addresses answers first.
+    /// Callers that ask at the same time wait for the same dial, and share its error; a failure is not remembered.
+    ///
+    /// # Errors
+    /// No address, or the dial failed at every one: the last failure.
+    pub async fn get(&self, node: NodeId, addresses: &[Address]) -> Result<Peer, ConnectError> {
+        self.slot(node, addresses).await
+    }
+
+    /// The open connection to `node`, if there is one.
+    #[must_use]
+    pub fn open(&self, node: &NodeId) -> Option<Peer> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = slots.by_node.get(node)?.dial.peek()?.clone().ok()?;
+        (!peer.is_closed()).then_some(peer)
+    }
+
+    /// Identities with an open connection.
+    #[must_use]
+    pub fn connected(&self) -> Vec<NodeId> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = |slot: &Slot| matches!(slot.dial.peek(), Some(Ok(peer)) if !peer.is_closed());
+        slots.by_node.iter().filter(|(_, slot)| open(slot)).map(|(node, _)| *node).collect()
+    }
+
+    /// Forgets `node`, so that the next use dials afresh.
+    pub fn forget(&self, node: &NodeId) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).by_node.remove(node);
+    }
+
+    fn slot(&self, node: NodeId, addresses: &[Address]) -> Dial {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.clock += 1;
+        let used = slots.clock;
+        if let Some(slot) = slots.by_node.get_mut(&node).filter(|slot| !slot.is_dead()) {
+            slot.used = used;
+            return slot.dial.clone();
+        }
+        if slots.by_node.len() >= CACHED_PEERS {
+            slots.by_node.retain(|_, slot| !slot.is_dead());
+        }
+        if slots.by_node.len() >= CACHED_PEERS
+            && let Some(oldest) = slots.by_node.iter().min_by_key(|(_, slot)| slot.used).map(|(node, _)| *node)
+        {
+            slots.by_node.remove(&oldest);
+        }
+        let dial = dial(self.endpoint.clone(), node, addresses);
+        slots.by_node.insert(node, Slot { dial: dial.clone(), used });
+        dial
+    }
+}
+
+fn dial(endpoint: Endpoint, node: NodeId, addresses: &[Address]) -> Dial {
+    let sockets: Vec<_> = addresses.iter().filter_map(Address::rpc_socket).take(DIALS).collect();
+    async move {
+        if sockets.is_empty() {
+            return Err(ConnectError::NoAddress { node });
+        }
+        let attempts = sockets.into_iter().map(|addr| {
+            let endpoint = endpoint.clone();
+            async move { endpoint.connect(addr, Some(node)).await }.boxed()
+        });
+        select_ok(attempts).await.map(|(peer, _)| peer)
+    }
+    .boxed()
+    .shared()
+}

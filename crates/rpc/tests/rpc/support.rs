@@ -1,0 +1,157 @@
+//! A pool, its endpoints, and a handler with one method for each behaviour that tests need.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use zero2ai_proto::{
+    ByteBuf, NodeId, PoolId, SecretKey, methods,
+    pool::PoolKey,
+    rpc::{ErrorCode, Method, RpcError},
+};
+use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, ReplySink, ServeError};
+
+/// More than any of these tests needs.
+pub(crate) const LONG: Duration = Duration::from_secs(15);
+
+methods! {
+    /// Gives the request back.
+    Echo = 60_001: ByteBuf => ByteBuf;
+    /// Counts from 0 to one below the request.
+    Count = 60_002: u32 => u32;
+    /// Answers only when it is cancelled; says so in [`Answers::cancelled`].
+    Hang = 60_003: u32 => u32;
+    /// Panics.
+    Panic = 60_004: u32 => u32;
+    /// Refuses.
+    Refuse = 60_005: u32 => u32;
+    /// Sends items until nobody takes them.
+    Forever = 60_006: u32 => ByteBuf;
+    /// Waits for [`Answers::go`], then gives the request back.
+    Wait = 60_007: u32 => u32;
+    /// Sends one item and hangs without heeding its cancellation.
+    Deaf = 60_008: u32 => u32;
+    /// Nobody serves it.
+    Unknown = 60_009: u32 => u32;
+    /// Tells who called.
+    Whoami = 60_010: u32 => NodeId;
+}
+
+/// The handler.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    /// Calls that reached it.
+    pub(crate) calls: AtomicUsize,
+    /// Calls in progress in [`Hang`], [`Wait`] and [`Forever`].
+    pub(crate) waiting: AtomicUsize,
+    /// Told when one of them was cancelled.
+    pub(crate) cancelled: Notify,
+    /// Lets [`Wait`] go on.
+    pub(crate) go: Notify,
+}
+
+impl Answers {
+    async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        match call.method {
+            Echo::ID => reply.item::<Echo>(&call.request::<Echo>()?).await,
+            Count::ID => {
+                for i in 0..call.request::<Count>()? {
+                    reply.item::<Count>(&i).await?;
+                }
+                Ok(())
+            }
+            Hang::ID => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                call.cancelled.cancelled().await;
+                self.cancelled.notify_one();
+                reply.item::<Hang>(&7).await
+            }
+            Panic::ID => panic!("a bug in a handler"),
+            Refuse::ID => Err(RpcError::new(ErrorCode::Denied, "you may not")),
+            Forever::ID => loop {
+                let sent = reply.item::<Forever>(&ByteBuf::from(vec![0; 1 << 20])).await;
+                if sent.is_err() {
+                    self.cancelled.notify_one();
+                    return sent;
+                }
+            },
+            Wait::ID => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                self.go.notified().await;
+                reply.item::<Wait>(&call.request::<Wait>()?).await
+            }
+            Deaf::ID => {
+                reply.item::<Deaf>(&1).await?;
+                std::future::pending().await
+            }
+            Whoami::ID => reply.item::<Whoami>(&call.peer).await,
+            method => Err(RpcError::new(ErrorCode::Unsupported, format!("no method {method}"))),
+        }
+    }
+}
+
+impl Handler for Answers {
+    fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
+        self.answer(call, reply).boxed()
+    }
+}
+
+/// A pool's id and key.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    pub(crate) id: PoolId,
+    pub(crate) key: PoolKey,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Self { id: PoolId([1; 32]), key: PoolKey::generate().unwrap() }
+    }
+
+    /// An endpoint with a fresh identity on a free port.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        let key = SecretKey::generate().unwrap();
+        Endpoint::bind(EndpointConfig { bind, key, pool: self.id, pool_key: self.key.clone() }).unwrap()
+    }
+
+    /// A running server.
+    pub(crate) fn server(&self) -> Server {
+        let (endpoint, answers, stop) = (self.endpoint(), Arc::new(Answers::default()), CancellationToken::new());
+        let task = tokio::spawn({
+            let (endpoint, handler, stop) = (endpoint.clone(), Arc::clone(&answers), stop.clone());
+            async move { endpoint.serve(handler, stop).await }
+        });
+        Server { id: endpoint.id(), addr: endpoint.local_addr(), answers, stop, task }
+    }
+}
+
+/// A server and what a test needs of it.
+pub(crate) struct Server {
+    pub(crate) id: NodeId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Server {
+    /// Waits until so many calls are in progress.
+    pub(crate) async fn waiting(&self, calls: usize) {
+        let reached = async {
+            while self.answers.waiting.load(Ordering::SeqCst) < calls {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LONG, reached).await.expect("the calls reach the handler");
+    }
+}

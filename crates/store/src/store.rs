@@ -1,0 +1,341 @@
+//! One home's chunks and manifests: plain files named by their hash, with an index over the chunks.
+//!
+//! The files are the truth. The index says quickly which chunks are here; after an unclean stop, or when its database was
+//! broken, it is rebuilt from the files at open.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use zero2ai_proto::{
+    Cid, ManifestId,
+    limits::{CHUNK_BYTES, MANIFEST_BYTES, SEAL_OVERHEAD},
+};
+
+use crate::{
+    error::StoreError,
+    files,
+    index::Index,
+    lock,
+    tree::{KeyValue, Tree},
+};
+
+/// Bytes in one stored chunk: a full plaintext chunk and its tag.
+const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + SEAL_OVERHEAD;
+/// Folder of chunk files, one subfolder a first byte, so that no folder has to hold all of them.
+const CHUNKS: &str = "chunks";
+/// Folder of sealed manifests.
+const MANIFESTS: &str = "manifests";
+/// Folder of files that are still being written; emptied at open.
+const TEMP: &str = "temp";
+/// Written at a clean stop, removed at open: the number of index rows. If it is missing or tells another number, the index
+/// is not to be believed.
+const CLEAN: &str = "clean";
+/// The index's map from chunk id to its length, 4 bytes big-endian.
+const CHUNK_ROWS: &str = "store/chunks";
+
+/// How a store uses its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Bytes of memory the index may use as a cache. The database's own default, 1 GiB, is too much for a node.
+    pub cache_bytes: u64,
+    /// Bytes of chunks allowed; `None` is whatever the disk holds. Beyond it, chunks are refused, none is evicted.
+    pub quota_bytes: Option<u64>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { cache_bytes: 64 * 1024 * 1024, quota_bytes: None }
+    }
+}
+
+/// What [`Store::open`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The last stop was not a clean one, or the index was broken or incomplete: it was rebuilt from the files.
+    pub rebuilt: bool,
+    /// Where a broken database was moved.
+    pub broken_index: Option<PathBuf>,
+    /// Unfinished files that were removed.
+    pub temp_files: usize,
+}
+
+/// How much is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Number of chunks.
+    pub chunks: u64,
+    /// Bytes of their ciphertext.
+    pub bytes: u64,
+}
+
+/// One home's store. Clones share it; the home stays locked until the last clone and the last [`Tree`] are gone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    chunks_dir: PathBuf,
+    manifests_dir: PathBuf,
+    temp_dir: PathBuf,
+    clean: PathBuf,
+    rows: Tree,
+    index: Arc<Index>,
+    config: StoreConfig,
+    chunks: AtomicU64,
+    bytes: AtomicU64,
+    report: OpenReport,
+}
+
+impl Store {
+    /// Opens or creates the store in the folder `home` and locks it against other processes.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Io`], or [`StoreError::Index`] if even a fresh index cannot be made.
+    pub fn open(home: &Path, config: StoreConfig) -> Result<Self, StoreError> {
+        files::create_dir(home)?;
+        let lock = lock::acquire(home)?;
+        let [chunks_dir, manifests_dir, temp_dir] = [CHUNKS, MANIFESTS, TEMP].map(|folder| home.join(folder));
+        let is_new = !fs::exists(&chunks_dir).map_err(StoreError::io("look for", &chunks_dir))?;
+        for dir in [&chunks_dir, &manifests_dir, &temp_dir] {
+            files::create_dir(dir)?;
+        }
+        let temp_files = sweep(&temp_dir)?;
+        let clean = home.join(CLEAN);
+        let at_stop =
+            files::read_bounded(&clean, 20).ok().flatten().and_then(|n| String::from_utf8(n).ok()?.parse().ok());
+        let checked = at_stop.map(|_: u64| CHUNK_ROWS);
+        let (index, broken_index) = Index::open(home, config.cache_bytes, checked, lock)?;
+        let index = Arc::new(index);
+        let rows = Tree::new(index.tree(CHUNK_ROWS)?, Arc::clone(&index));
+        let mut stats = count(&rows)?;
+        let rebuilt = !is_new && (at_stop != Some(stats.chunks) || broken_index.is_some());
+        if rebuilt {
+            rebuild(&chunks_dir, &rows)?;
+            stats = count(&rows)?;
+        }
+        files::remove(&clean)?;
+        let report = OpenReport { rebuilt, broken_index, temp_files };
+        let (chunks, bytes) = (AtomicU64::new(stats.chunks), AtomicU64::new(stats.bytes));
+        let inner = Inner { chunks_dir, manifests_dir, temp_dir, clean, rows, index, config, chunks, bytes, report };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What was found when this store was opened.
+    #[must_use]
+    pub fn open_report(&self) -> &OpenReport {
+        &self.inner.report
+    }
+
+    /// Stores a chunk durably; false if it was here already. Its hash is checked first.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongHash`], [`StoreError::TooLarge`] (or empty), [`StoreError::Quota`], [`StoreError::Io`],
+    /// [`StoreError::Index`]. The chunk is then not visible, unless the index alone failed: it is then on disk, and
+    /// found by the next open.
+    pub fn put_chunk(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
+        let len = ciphertext.len();
+        if len == 0 || len > SEALED_CHUNK_BYTES {
+            return Err(StoreError::TooLarge { what: "a chunk", len, max: SEALED_CHUNK_BYTES });
+        }
+        let actual = Cid::of(ciphertext);
+        if actual != *cid {
+            return Err(StoreError::WrongHash { cid: *cid, actual });
+        }
+        if self.has_chunk(cid)? {
+            return Ok(false);
+        }
+        self.check_quota(len as u64)?;
+        let path = self.chunk_path(cid);
+        path.parent().map_or(Ok(()), files::create_dir)?;
+        files::write_whole(&self.inner.temp_dir, &path, ciphertext)?;
+        let row = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        if self.inner.rows.replace(cid.as_bytes(), Some(&row))?.is_some() {
+            return Ok(false); // Another thread stored the same bytes meanwhile.
+        }
+        self.inner.chunks.fetch_add(1, Ordering::Relaxed);
+        self.inner.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// A chunk's ciphertext, its hash checked again; `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the bytes on disk have changed, [`StoreError::Io`], [`StoreError::Index`].
+    pub fn chunk(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes = match files::read_bounded(&self.chunk_path(cid), SEALED_CHUNK_BYTES) {
+            Err(StoreError::Damaged { .. }) => return Err(StoreError::Corrupt { cid: *cid }),
+            other => other?,
+        };
+        match bytes {
+            Some(bytes) if Cid::of(&bytes) == *cid => Ok(Some(bytes)),
+            Some(_) => Err(StoreError::Corrupt { cid: *cid }),
+            None => {
+                // Somebody removed the file under us: stop claiming that it is here.
+                self.forget(cid)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// True if the index has the chunk. Its bytes are not looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`].
+    pub fn has_chunk(&self, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(self.inner.rows.get(cid.as_bytes())?.is_some())
+    }
+
+    /// Removes a chunk; false if it was not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Index`].
+    pub fn delete_chunk(&self, cid: &Cid) -> Result<bool, StoreError> {
+        // The row goes first: a crash in between leaves a file nobody claims, never a claim without a file.
+        let known = self.forget(cid)?;
+        Ok(files::remove(&self.chunk_path(cid))? || known)
+    }
+
+    /// Number and bytes of the chunks held.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats { chunks: self.inner.chunks.load(Ordering::Relaxed), bytes: self.inner.bytes.load(Ordering::Relaxed) }
+    }
+
+    /// Stores an encoded sealed manifest durably. Storing it again is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] (or empty), [`StoreError::Io`].
+    pub fn put_manifest(&self, sealed: &[u8]) -> Result<ManifestId, StoreError> {
+        if sealed.is_empty() || sealed.len() > MANIFEST_BYTES {
+            return Err(StoreError::TooLarge { what: "a sealed manifest", len: sealed.len(), max: MANIFEST_BYTES });
+        }
+        let id = ManifestId::of(sealed);
+        files::write_whole(&self.inner.temp_dir, &self.manifest_path(&id), sealed)?;
+        Ok(id)
+    }
+
+    /// An encoded sealed manifest, its hash checked again; `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the bytes on disk have changed, [`StoreError::Io`].
+    pub fn manifest(&self, id: &ManifestId) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.manifest_path(id);
+        match files::read_bounded(&path, MANIFEST_BYTES)? {
+            Some(bytes) if ManifestId::of(&bytes) != *id => {
+                Err(StoreError::Damaged { path, why: "its bytes no longer have the hash they are named by".into() })
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Removes a manifest, not its chunks; false if it was not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn delete_manifest(&self, id: &ManifestId) -> Result<bool, StoreError> {
+        files::remove(&self.manifest_path(id))
+    }
+
+    /// The manifests held, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn manifests(&self) -> Result<Vec<ManifestId>, StoreError> {
+        Ok(files::names(&self.inner.manifests_dir)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The map called `name`, made if missing. Names that start with `store/` belong to this crate.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`].
+    pub fn tree(&self, name: &str) -> Result<Tree, StoreError> {
+        Ok(Tree::new(self.inner.index.tree(name)?, Arc::clone(&self.inner.index)))
+    }
+
+    fn forget(&self, cid: &Cid) -> Result<bool, StoreError> {
+        let Some(len) = self.inner.rows.replace(cid.as_bytes(), None)? else { return Ok(false) };
+        self.inner.chunks.fetch_sub(1, Ordering::Relaxed);
+        self.inner.bytes.fetch_sub(row_len(&len), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn check_quota(&self, needed: u64) -> Result<(), StoreError> {
+        let used = self.stats().bytes;
+        match self.inner.config.quota_bytes {
+            Some(quota) if used.saturating_add(needed) > quota => Err(StoreError::Quota { needed, used, quota }),
+            _ => Ok(()),
+        }
+    }
+
+    fn chunk_path(&self, cid: &Cid) -> PathBuf {
+        chunk_path(&self.inner.chunks_dir, cid)
+    }
+
+    fn manifest_path(&self, id: &ManifestId) -> PathBuf {
+        self.inner.manifests_dir.join(id.to_string())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Only an index that never failed and is flushed may call the stop a clean one; else the next open rebuilds it.
+        if self.index.is_suspect() {
+            return;
+        }
+        let rows = self.chunks.load(Ordering::Relaxed).to_string();
+        let stopped =
+            self.index.flush().and_then(|()| files::write_whole(&self.temp_dir, &self.clean, rows.as_bytes()));
+        if let Err(e) = stopped {
+            tracing::warn!(error = %e, "the store was not closed cleanly: the next start rebuilds its index");
+        }
+    }
+}
+
+fn chunk_path(chunks_dir: &Path, cid: &Cid) -> PathBuf {
+    let name = cid.to_string();
+    chunks_dir.join(&name[..2]).join(name)
+}
+
+/// Removes what was being written when the last process died.
+fn sweep(temp_dir: &Path) -> Result<usize, StoreError> {
+    let names = files::names(temp_dir)?;
+    for name in &names {
+        let path = temp_dir.join(name);
+        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+    }
+    Ok(names.len())
+}
+
+/// Makes the rows say what the files say. Lengths come from the files' metadata; bytes are checked when they are read.
+fn rebuild(chunks_dir: &Path, rows: &Tree) -> Result<(), StoreError> {
+    rows.clear()?;
+    for folder in files::names(chunks_dir)? {
+        for name in files::names(&chunks_dir.join(folder))? {
+            let Ok(cid) = name.parse::<Cid>() else { continue };
+            let path = chunk_path(chunks_dir, &cid);
+            let len = fs::metadata(&path).map_err(StoreError::io("read", &path))?.len();
+            rows.put(cid.as_bytes(), &u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes())?;
+        }
+    }
+    rows.flush()
+}
+
+fn count(rows: &Tree) -> Result<Stats, StoreError> {
+    let mut stats = Stats::default();
+    for (_, len) in rows.scan_prefix(&[])? {
+        stats.chunks += 1;
+        stats.bytes = stats.bytes.saturating_add(row_len(&len));
+    }
+    Ok(stats)
+}
+
+fn row_len(row: &[u8]) -> u64 {
+    row.try_into().map_or(0, |len| u64::from(u32::from_be_bytes(len)))
+}

@@ -1,0 +1,218 @@
+//! Chunks, manifests, the index, the lock and key files, in real folders.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use tempfile::tempdir;
+use zero2ai_proto::{Cid, ManifestId, limits::CHUNK_BYTES};
+use zero2ai_store::{Change, KeyValue, Stats, Store, StoreConfig, StoreError, atomic_write, secret_file};
+
+fn open(home: &Path) -> Store {
+    Store::open(home, StoreConfig { cache_bytes: 1 << 20, quota_bytes: None }).unwrap()
+}
+
+fn chunk_file(home: &Path, cid: &Cid) -> std::path::PathBuf {
+    let name = cid.to_string();
+    home.join("chunks").join(&name[..2]).join(name)
+}
+
+#[test]
+fn chunks_survive_reopening_and_are_counted_once() {
+    let home = tempdir().unwrap();
+    let cid = Cid::of(b"first");
+    {
+        let store = open(home.path());
+        assert!(store.put_chunk(&cid, b"first").unwrap());
+        assert!(!store.put_chunk(&cid, b"first").unwrap());
+        assert_eq!(store.stats(), Stats { chunks: 1, bytes: 5 });
+    }
+    let store = open(home.path());
+    assert!(!store.open_report().rebuilt);
+    assert_eq!(store.chunk(&cid).unwrap().unwrap(), b"first");
+    assert_eq!(store.stats(), Stats { chunks: 1, bytes: 5 });
+    assert!(store.delete_chunk(&cid).unwrap());
+    assert!(!store.delete_chunk(&cid).unwrap());
+    assert_eq!(store.chunk(&cid).unwrap(), None);
+    assert_eq!(store.stats(), Stats::default());
+}
+
+#[test]
+fn wrong_hashes_lengths_and_quotas_are_refused() {
+    let home = tempdir().unwrap();
+    let store = Store::open(home.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: Some(10) }).unwrap();
+    let wrong = store.put_chunk(&Cid::of(b"a"), b"b").unwrap_err();
+    assert!(matches!(wrong, StoreError::WrongHash { .. }), "{wrong}");
+    assert!(matches!(store.put_chunk(&Cid::of(b""), b""), Err(StoreError::TooLarge { .. })));
+    let long = vec![0; CHUNK_BYTES + 17];
+    assert!(matches!(store.put_chunk(&Cid::of(&long), &long), Err(StoreError::TooLarge { .. })));
+    store.put_chunk(&Cid::of(b"12345678"), b"12345678").unwrap();
+    let full = store.put_chunk(&Cid::of(b"90a"), b"90a").unwrap_err();
+    assert!(matches!(full, StoreError::Quota { needed: 3, used: 8, quota: 10 }), "{full}");
+    assert_eq!(fs::read_dir(home.path().join("temp")).unwrap().count(), 0);
+}
+
+#[test]
+fn every_flipped_byte_of_a_chunk_is_detected() {
+    let home = tempdir().unwrap();
+    let store = open(home.path());
+    let bytes = b"some ciphertext";
+    let cid = Cid::of(bytes);
+    store.put_chunk(&cid, bytes).unwrap();
+    let path = chunk_file(home.path(), &cid);
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.to_vec();
+        flipped[at] ^= 1;
+        fs::write(&path, flipped).unwrap();
+        assert!(matches!(store.chunk(&cid), Err(StoreError::Corrupt { cid: c }) if c == cid));
+    }
+    fs::write(&path, vec![0; CHUNK_BYTES + 17]).unwrap();
+    assert!(matches!(store.chunk(&cid), Err(StoreError::Corrupt { .. })));
+    store.delete_chunk(&cid).unwrap();
+    assert!(store.put_chunk(&cid, bytes).unwrap());
+    assert_eq!(store.chunk(&cid).unwrap().unwrap(), bytes);
+}
+
+#[test]
+fn a_second_store_on_the_same_home_is_refused() {
+    let home = tempdir().unwrap();
+    let store = open(home.path());
+    let tree = store.tree("t").unwrap();
+    let second = Store::open(home.path(), StoreConfig::default()).err().unwrap();
+    assert!(matches!(second, StoreError::InUse { .. }));
+    assert!(second.to_string().contains("in use by a running node"));
+    drop(store);
+    assert!(Store::open(home.path(), StoreConfig::default()).is_err(), "a tree still holds the home");
+    drop(tree);
+    open(home.path());
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_write_leaves_the_old_state_or_the_new_one() {
+    let home = tempdir().unwrap();
+    let (kept, renamed) = (Cid::of(b"kept"), Cid::of(b"renamed"));
+    open(home.path()).put_chunk(&kept, b"kept").unwrap();
+    // Died while writing the temporary file; died between rename and index row.
+    fs::write(home.path().join("temp/.1-2.tmp"), b"half of").unwrap();
+    let path = chunk_file(home.path(), &renamed);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, b"renamed").unwrap();
+    // A process that is killed never says that it stopped cleanly.
+    fs::remove_file(home.path().join("clean")).unwrap();
+
+    let store = open(home.path());
+    assert_eq!(store.open_report().temp_files, 1);
+    assert!(store.open_report().rebuilt);
+    assert_eq!(store.stats(), Stats { chunks: 2, bytes: 11 });
+    assert_eq!(store.chunk(&kept).unwrap().unwrap(), b"kept");
+    assert_eq!(store.chunk(&renamed).unwrap().unwrap(), b"renamed");
+    assert_eq!(fs::read_dir(home.path().join("temp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_removed_under_us_is_forgotten() {
+    let home = tempdir().unwrap();
+    let store = open(home.path());
+    let cid = Cid::of(b"x");
+    store.put_chunk(&cid, b"x").unwrap();
+    fs::remove_file(chunk_file(home.path(), &cid)).unwrap();
+    assert_eq!(store.chunk(&cid).unwrap(), None);
+    assert!(!store.has_chunk(&cid).unwrap());
+    assert_eq!(store.stats(), Stats::default());
+}
+
+#[test]
+fn a_broken_index_is_set_aside_and_rebuilt() {
+    for damage in 0..4u8 {
+        let home = tempdir().unwrap();
+        let cids: Vec<Cid> = (0..20u8).map(|n| Cid::of(&[n])).collect();
+        {
+            let store = open(home.path());
+            for (n, cid) in cids.iter().enumerate() {
+                store.put_chunk(cid, &[n as u8]).unwrap();
+            }
+            store.tree("other").unwrap().put(b"k", b"v").unwrap();
+        }
+        let db = home.path().join("index/db");
+        let mut bytes = fs::read(&db).unwrap();
+        match damage {
+            0 => bytes.fill(0x5a),
+            1 => bytes.truncate(100),
+            2 => fs::write(home.path().join("index/conf"), b"garbage").unwrap(),
+            _ => bytes.iter_mut().step_by(97).for_each(|b| *b ^= 0xff),
+        }
+        fs::write(&db, bytes).unwrap();
+        let store = open(home.path());
+        for cid in &cids {
+            assert!(store.has_chunk(cid).unwrap(), "damage {damage}: {:?}", store.open_report());
+            assert!(store.chunk(cid).unwrap().is_some());
+        }
+        // A damaged settings file alone loses nothing.
+        assert!(store.open_report().rebuilt || damage == 2, "damage {damage}");
+        assert_eq!(store.stats(), Stats { chunks: 20, bytes: 20 });
+    }
+}
+
+#[test]
+fn manifests_are_kept_by_their_hash() {
+    let home = tempdir().unwrap();
+    let store = open(home.path());
+    let id = store.put_manifest(b"sealed").unwrap();
+    assert_eq!(id, ManifestId::of(b"sealed"));
+    assert_eq!(store.put_manifest(b"sealed").unwrap(), id);
+    assert_eq!(store.manifest(&id).unwrap().unwrap(), b"sealed");
+    assert_eq!(store.manifests().unwrap(), [id]);
+    fs::write(home.path().join("manifests").join(id.to_string()), b"sealex").unwrap();
+    assert!(matches!(store.manifest(&id), Err(StoreError::Damaged { .. })));
+    assert!(store.delete_manifest(&id).unwrap());
+    assert_eq!(store.manifest(&id).unwrap(), None);
+}
+
+#[test]
+fn a_tree_is_an_ordered_map_with_atomic_batches() {
+    let home = tempdir().unwrap();
+    {
+        let tree = open(home.path()).tree("names").unwrap();
+        let put = |k: &str, v: &str| Change::Put(k.into(), v.into());
+        tree.apply(vec![put("a/1", "x"), put("a/3", "y"), put("b/1", "z"), put("a/2", "gone")]).unwrap();
+        tree.apply(vec![Change::Delete(b"a/2".to_vec())]).unwrap();
+        let too_long = Change::Put(b"k".to_vec(), vec![0; zero2ai_store::tree::VALUE_BYTES + 1]);
+        assert!(tree.apply(vec![put("c", "not kept"), too_long]).is_err());
+        tree.flush().unwrap();
+    }
+    let tree = open(home.path()).tree("names").unwrap();
+    assert_eq!(tree.get(b"c").unwrap(), None);
+    assert_eq!(tree.scan_prefix(b"a/").unwrap(), [(b"a/1".to_vec(), b"x".to_vec()), (b"a/3".to_vec(), b"y".to_vec())]);
+    assert_eq!(tree.scan(b"", b"a/2", 1).unwrap(), [(b"a/3".to_vec(), b"y".to_vec())]);
+    assert_eq!(tree.last(b"a/", b"a/2").unwrap().unwrap().1, b"x");
+    assert_eq!(tree.last(b"b/", b"a/9").unwrap(), None);
+    tree.clear().unwrap();
+    assert_eq!(tree.scan_prefix(b"").unwrap(), []);
+}
+
+#[test]
+fn key_files_are_private_and_replaced_whole() {
+    let home = tempdir().unwrap();
+    let path = home.path().join("keys/node.key");
+    secret_file::write(&path, b"secret").unwrap();
+    secret_file::write(&path, b"rotated").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(secret_file::read(&path, 32).unwrap().as_slice(), b"rotated");
+    assert!(matches!(secret_file::read(&path, 6), Err(StoreError::Damaged { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let exposed = secret_file::read(&path, 32).unwrap_err();
+    assert!(matches!(exposed, StoreError::Exposed { mode: 0o640, .. }));
+    assert!(exposed.to_string().contains("chmod 600"), "{exposed}");
+    assert_eq!(fs::read_dir(home.path().join("keys")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_write_that_fails_says_what_to_do_and_leaves_nothing() {
+    let home = tempdir().unwrap();
+    fs::write(home.path().join("file"), b"").unwrap();
+    let not_a_folder = atomic_write(&home.path().join("file/inside"), b"x").unwrap_err();
+    assert!(not_a_folder.to_string().contains("Something else stands"), "{not_a_folder}");
+    let target = home.path().join("target");
+    fs::create_dir(&target).unwrap();
+    assert!(atomic_write(&target, b"x").is_err());
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2, "the temporary file is gone");
+}

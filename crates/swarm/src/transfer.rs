@@ -1,0 +1,320 @@
+//! The loop that carries out what the planner decides: asks peers, writes what came, tells the planner what happened.
+//!
+//! One task runs it. Requests are futures that it polls, so dropping the transfer drops them; writes are blocking tasks that
+//! it waits for before it returns, so that nothing touches the store afterwards.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    StreamExt,
+    future::{AbortHandle, Abortable, BoxFuture},
+    stream::FuturesUnordered,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use zero2ai_chunk::{
+    ChunkSet,
+    planner::{Action, DropReason, Event, Planner, PlannerConfig},
+};
+use zero2ai_proto::{ManifestId, NodeId, manifest::SealedManifest};
+use zero2ai_store::{Store, StoreError};
+
+use crate::{
+    error::FetchError,
+    fetch::{FetchOptions, FetchReport, Progress},
+    source::{Source, SourceError},
+};
+
+/// How often peers that do not hold everything are asked again what they hold. Shorter costs a bit field a peer each time.
+const REFRESH: Duration = Duration::from_secs(2);
+/// Ticks within one stall time, as the planner wants.
+const TICKS_PER_STALL: u32 = 10;
+
+/// An answer from the network.
+enum Answer {
+    Held {
+        peer: NodeId,
+        held: Result<Vec<u8>, SourceError>,
+    },
+    Chunk {
+        peer: NodeId,
+        chunk: u32,
+        bytes: Result<Vec<u8>, SourceError>,
+    },
+    /// The request was taken back.
+    Cancelled,
+}
+
+/// A chunk that went to the disk.
+struct Written {
+    peer: NodeId,
+    chunk: u32,
+    stored: Result<bool, StoreError>,
+}
+
+pub(crate) struct Transfer {
+    store: Store,
+    source: Arc<dyn Source>,
+    id: ManifestId,
+    manifest: Arc<SealedManifest>,
+    options: FetchOptions,
+    report: FetchReport,
+    total_bytes: u64,
+    planner: Planner<NodeId>,
+    started: Instant,
+    /// Peers that may still be asked what they hold.
+    candidates: BTreeSet<NodeId>,
+    /// Those that hold everything: not asked again.
+    complete: BTreeSet<NodeId>,
+    /// Peers with an unanswered question about what they hold: one at a time.
+    asking: BTreeSet<NodeId>,
+    network: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// At most as many as requests in flight, since the planner counts a chunk as open until it is written.
+    writes: JoinSet<Written>,
+    open: BTreeMap<(NodeId, u32), AbortHandle>,
+    starved_since: Option<Instant>,
+    next_refresh: Instant,
+}
+
+/// What a transfer starts from.
+pub(crate) struct Start {
+    pub(crate) store: Store,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) id: ManifestId,
+    pub(crate) manifest: Arc<SealedManifest>,
+    pub(crate) peers: Vec<NodeId>,
+    pub(crate) options: FetchOptions,
+    /// What the planner's random choices follow from.
+    pub(crate) seed: u64,
+    /// The chunks that are here.
+    pub(crate) held: ChunkSet,
+    /// What happened before.
+    pub(crate) report: FetchReport,
+}
+
+impl Transfer {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { store, source, id, manifest, peers, options, seed, held, report } = start;
+        let config = PlannerConfig {
+            seed,
+            in_flight: options.in_flight.max(1),
+            stall_ms: u64::try_from(options.stall.as_millis()).unwrap_or(u64::MAX),
+            ..PlannerConfig::default()
+        };
+        let missing = (0u32..).zip(&manifest.chunks).filter(|(nth, _)| !held.contains(*nth));
+        let total_bytes = missing.map(|(_, chunk)| u64::from(chunk.len)).sum();
+        let now = Instant::now();
+        Self {
+            store,
+            source,
+            id,
+            manifest,
+            options,
+            report,
+            total_bytes,
+            planner: Planner::new(config, &held),
+            started: now,
+            candidates: peers.into_iter().collect(),
+            complete: BTreeSet::new(),
+            asking: BTreeSet::new(),
+            network: FuturesUnordered::new(),
+            writes: JoinSet::new(),
+            open: BTreeMap::new(),
+            starved_since: None,
+            next_refresh: now,
+        }
+    }
+
+    /// Runs to the end, then waits for the writes that are still under way.
+    pub(crate) async fn run(
+        mut self,
+        progress: &(impl Fn(Progress) + Send + Sync),
+        stop: &CancellationToken,
+    ) -> Result<FetchReport, FetchError> {
+        progress(self.progress());
+        let ended = self.until_done(progress, stop).await;
+        self.network.clear();
+        while self.writes.join_next().await.is_some() {}
+        ended.map(|()| self.report)
+    }
+
+    async fn until_done(
+        &mut self,
+        progress: &(impl Fn(Progress) + Send + Sync),
+        stop: &CancellationToken,
+    ) -> Result<(), FetchError> {
+        let mut tick = interval((self.options.stall / TICKS_PER_STALL).max(Duration::from_millis(5)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.planner.is_done() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(FetchError::Stopped),
+                Some(written) = self.writes.join_next() => {
+                    self.on_written(written?)?;
+                    progress(self.progress());
+                }
+                Some(answer) = self.network.next() => self.on_answer(answer),
+                _ = tick.tick() => self.on_tick()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn on_tick(&mut self) -> Result<(), FetchError> {
+        self.tell(Event::Tick);
+        let now = Instant::now();
+        if now >= self.next_refresh {
+            self.next_refresh = now + REFRESH;
+            self.ask_what_they_hold();
+        }
+        if !self.planner.is_starved() || !self.writes.is_empty() {
+            self.starved_since = None;
+            return Ok(());
+        }
+        let since = *self.starved_since.get_or_insert(now);
+        if self.candidates.is_empty() || now.duration_since(since) > self.options.patience {
+            let total = u32::try_from(self.manifest.chunks.len()).unwrap_or(u32::MAX);
+            return Err(FetchError::NoSource { missing: self.planner.missing(), total });
+        }
+        Ok(())
+    }
+
+    fn ask_what_they_hold(&mut self) {
+        for peer in self.candidates.difference(&self.complete) {
+            if !self.asking.insert(*peer) {
+                continue;
+            }
+            let (source, peer, id, patience) = (Arc::clone(&self.source), *peer, self.id, self.options.stall);
+            self.network.push(Box::pin(async move {
+                let held = timeout(patience, source.have(peer, id)).await;
+                Answer::Held { peer, held: held.unwrap_or_else(|_| Err(SourceError::new("no answer in time"))) }
+            }));
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Cancelled => {}
+            Answer::Held { peer, held } => {
+                self.asking.remove(&peer);
+                self.on_held(peer, held);
+            }
+            Answer::Chunk { peer, chunk, bytes } => {
+                self.open.remove(&(peer, chunk));
+                match bytes {
+                    Ok(bytes) => self.write(peer, chunk, bytes),
+                    Err(e) => {
+                        tracing::debug!(%peer, chunk, error = %e, "a peer did not give a chunk");
+                        self.complete.remove(&peer);
+                        self.tell(Event::Failed { peer, chunk });
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_held(&mut self, peer: NodeId, held: Result<Vec<u8>, SourceError>) {
+        if !self.candidates.contains(&peer) {
+            return;
+        }
+        let held = match held.map(|bytes| ChunkSet::from_bytes(&bytes, self.manifest.chunks.len())) {
+            Ok(Ok(held)) => held,
+            Ok(Err(e)) => {
+                tracing::warn!(%peer, error = %e, "not used any more");
+                self.candidates.remove(&peer);
+                return;
+            }
+            Err(e) => {
+                tracing::debug!(%peer, error = %e, "a peer did not say what it holds: asked again later");
+                return;
+            }
+        };
+        if held.is_full() {
+            self.complete.insert(peer);
+        }
+        self.tell(Event::Joined { peer, held });
+    }
+
+    fn write(&mut self, peer: NodeId, chunk: u32, bytes: Vec<u8>) {
+        let Some(listed) = self.manifest.chunks.get(chunk as usize).copied() else { return };
+        if bytes.len() != listed.len as usize {
+            self.tell(Event::Wrong { peer, chunk });
+            return;
+        }
+        let store = self.store.clone();
+        self.writes.spawn_blocking(move || Written { peer, chunk, stored: store.put_chunk(&listed.cid, &bytes) });
+    }
+
+    fn on_written(&mut self, Written { peer, chunk, stored }: Written) -> Result<(), FetchError> {
+        match stored {
+            Ok(is_new) => {
+                if is_new {
+                    let len = self.manifest.chunks.get(chunk as usize).map_or(0, |c| u64::from(c.len));
+                    self.report.bytes += len;
+                    self.report.chunks += 1;
+                    *self.report.by_peer.entry(peer).or_insert(0) += len;
+                }
+                self.tell(Event::Received { peer, chunk });
+                Ok(())
+            }
+            Err(StoreError::WrongHash { .. }) => {
+                self.tell(Event::Wrong { peer, chunk });
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Tells the planner what happened, and does what it says.
+    fn tell(&mut self, event: Event<NodeId>) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut actions = VecDeque::from(self.planner.handle(now_ms, event));
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Request { peer, chunk } => self.request(peer, chunk),
+                Action::Cancel { peer, chunk } => {
+                    // None if it is being written already: then it is taken all the same.
+                    if let Some(request) = self.open.remove(&(peer, chunk)) {
+                        request.abort();
+                    }
+                }
+                Action::Drop { peer, why } => {
+                    tracing::warn!(%peer, ?why, "not used any more in this transfer");
+                    self.candidates.remove(&peer);
+                    if why == DropReason::WrongHash {
+                        self.report.banned.push(peer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, peer: NodeId, chunk: u32) {
+        let Some(cid) = self.manifest.chunks.get(chunk as usize).map(|c| c.cid) else { return };
+        let (handle, registration) = AbortHandle::new_pair();
+        self.open.insert((peer, chunk), handle);
+        let source = Arc::clone(&self.source);
+        let asked = Abortable::new(async move { source.chunk(peer, cid).await }, registration);
+        self.network.push(Box::pin(async move {
+            asked.await.map_or(Answer::Cancelled, |bytes| Answer::Chunk { peer, chunk, bytes })
+        }));
+    }
+
+    fn progress(&self) -> Progress {
+        let total_chunks = u32::try_from(self.manifest.chunks.len()).unwrap_or(u32::MAX);
+        Progress {
+            chunks: total_chunks.saturating_sub(self.planner.missing()),
+            total_chunks,
+            bytes: self.report.bytes,
+            total_bytes: self.total_bytes,
+            peers: self.planner.peers(),
+        }
+    }
+}

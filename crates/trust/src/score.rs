@@ -1,0 +1,80 @@
+//! What one endorsement says and what many come to. Owns the rule of the round score: the weighted median, which a
+//! minority of the counted weight cannot push outside what the others found.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use zero2ai_proto::{Digest, state::Verdict, tx::Thresholds};
+
+/// Distinct datasets that a score needs at least: with two, one validator alone decides the median.
+pub const MIN_DATASETS: usize = 3;
+
+/// The verdict on a quality: positive from `accept_ppm` up, else negative from `reject_ppm` down, else abstaining.
+#[must_use]
+pub fn verdict(quality_ppm: u32, thresholds: Thresholds) -> Verdict {
+    if quality_ppm >= thresholds.accept_ppm {
+        Verdict::Positive
+    } else if quality_ppm <= thresholds.reject_ppm {
+        Verdict::Negative
+    } else {
+        Verdict::Abstain
+    }
+}
+
+/// One endorsement, as far as the score is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// What it weighs; 1 for everyone while there is neither stake nor reputation.
+    pub weight: u64,
+    /// The quality it found, millionths.
+    pub quality_ppm: u32,
+    /// Root over its samples: equal roots mean one dataset.
+    pub dataset_root: Digest,
+    /// Samples.
+    pub samples: u32,
+    /// Height at which it was made.
+    pub height: u64,
+}
+
+/// What a round of votes comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScoreParts {
+    /// The largest quality that at least half of the counted weight supports, millionths; `None` below
+    /// [`MIN_DATASETS`] distinct datasets.
+    pub score_ppm: Option<u32>,
+    /// Distinct dataset roots.
+    pub datasets: u32,
+    /// Samples over distinct datasets.
+    pub samples: u64,
+}
+
+/// The score of a set of votes; their order does not matter.
+///
+/// Votes on one dataset count once: the heaviest stands for it; among equals the earliest (whoever copied a root came
+/// later), then the one of lowest quality, then of fewest samples. The score is the largest x such that votes of quality
+/// x or more carry at least half of the counted weight. Those who carry less than half of the *counted* weight cannot
+/// move it beyond the qualities of the rest; within one block a copied root can still take the place of the original,
+/// which only commitments before disclosure will close.
+#[must_use]
+pub fn round_score(votes: &[Vote]) -> ScoreParts {
+    let mut by_dataset: BTreeMap<Digest, Vote> = BTreeMap::new();
+    for vote in votes.iter().filter(|v| v.weight > 0) {
+        let precedence = |v: &Vote| (Reverse(v.weight), v.height, v.quality_ppm, v.samples);
+        by_dataset
+            .entry(vote.dataset_root)
+            .and_modify(|held| *held = *std::cmp::min_by_key(&*held, vote, |v| precedence(v)))
+            .or_insert(*vote);
+    }
+    let mut counted: Vec<Vote> = by_dataset.into_values().collect();
+    counted.sort_by_key(|v| Reverse(v.quality_ppm));
+    let total: u128 = counted.iter().map(|v| u128::from(v.weight)).sum();
+    let mut support = 0u128;
+    let median = counted.iter().find(|v| {
+        support += u128::from(v.weight);
+        support * 2 >= total
+    });
+    ScoreParts {
+        score_ppm: median.filter(|_| counted.len() >= MIN_DATASETS).map(|v| v.quality_ppm),
+        datasets: u32::try_from(counted.len()).unwrap_or(u32::MAX),
+        samples: counted.iter().fold(0, |sum, v| sum.saturating_add(u64::from(v.samples))),
+    }
+}

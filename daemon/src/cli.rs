@@ -1,0 +1,417 @@
+//! The command line's shape: what can be typed. What it does is in [`crate::commands`].
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use zero2ai_proto::{
+    ModelName, ModelRef, NodeId,
+    state::{Rights, Signer},
+};
+
+/// A pool of machines that publishes, grades, names, serves and audits AI models. Every node runs this one program.
+#[derive(Debug, Parser)]
+#[command(name = "zero2ai", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Folder of the node's keys, store and chain [default: ~/.zero2ai]
+    #[arg(long, global = true, env = "ZERO2AI_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Print results as JSON on standard output, and errors as JSON on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Log more: -v debug, -vv trace (RUST_LOG overrides it)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node until Ctrl-C or SIGTERM; without a pool it makes its own, with itself as the one signer
+    #[command(after_help = "Examples:\n  zero2ai up\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
+        zero2ai up --home ~/b --join z2a1-...\n  zero2ai up --home ~/b --join-file invite.txt")]
+    Up(UpArgs),
+    /// Make, show and govern the pool
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Cut, seal, store, replicate and publish a model file as the next version of a name
+    #[command(after_help = "Examples:\n  zero2ai publish digits.onnx --name lab/digits\n  \
+        zero2ai publish chat.gguf --name lab/chat --replicas 3 --accept 0.95 --reject 0.8")]
+    Publish(PublishArgs),
+    /// Fetch a version into this node's store; with --serve also load and announce it
+    #[command(after_help = "Examples:\n  zero2ai fetch lab/digits\n  zero2ai fetch lab/chat@2 --serve")]
+    Fetch(FetchArgs),
+    /// Run a model on your own labelled samples and sign what came out as an endorsement
+    #[command(after_help = "Examples:\n  zero2ai validate lab/digits --data heldout.csv\n  \
+        zero2ai validate lab/digits@1 --data heldout.csv --serve\n\n\
+        The file has one sample a row: the features, then the class as a whole number; a header line is skipped.")]
+    Validate(ValidateArgs),
+    /// Look a name up: its version, and who serves it how far away
+    #[command(
+        after_help = "Examples:\n  zero2ai resolve lab/digits\n  zero2ai resolve lab/digits:stable --fresh --json"
+    )]
+    Resolve(ResolveArgs),
+    /// Send tensors to the nearest endpoint of a model and print what it answers
+    #[command(after_help = "Examples:\n  zero2ai predict lab/digits --input rows.csv\n  \
+        zero2ai predict lab/digits --input labelled.csv --labelled\n  \
+        echo '{\"inputs\":[{\"name\":\"\",\"shape\":[1,2],\"data\":[0.5,1]}]}' | zero2ai predict lab/m --input - --json")]
+    Predict(PredictArgs),
+    /// Generate text with a language model of the pool, token by token
+    #[command(after_help = "Examples:\n  zero2ai run lab/chat \"Why is the sky blue?\"\n  \
+        zero2ai run lab/chat \"Once upon a time\" --raw --max-tokens 64 --temperature 0.8 --seed 7")]
+    Run(RunArgs),
+    /// What the node of --home is, holds and does
+    #[command(after_help = "Examples:\n  zero2ai status\n  zero2ai status --home ~/b --json")]
+    Status,
+    /// Who published a model, who graded it with what figures, who used it, with every proof checked
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    #[command(after_help = "Examples:\n  zero2ai audit lab/digits --export audit.cbor\n  \
+        zero2ai pool genesis --out genesis.cbor\n  zero2ai audit verify audit.cbor --genesis genesis.cbor   # needs no node")]
+    Audit(AuditArgs),
+    /// Stop the node of --home in order
+    #[command(after_help = "Example:\n  zero2ai stop --home ~/b")]
+    Stop,
+    /// What this machine offers to run models on
+    #[command(after_help = "Example:\n  zero2ai hardware --json")]
+    Hardware,
+    /// The whole job before your eyes: a pool of several nodes publishes, grades, names, serves and audits a model
+    #[command(after_help = "Examples:\n  zero2ai demo\n  zero2ai demo --llm --report demo.json\n  \
+        zero2ai demo --nodes 7 --keep --homes /tmp/pool --export /tmp/audit")]
+    Demo(DemoArgs),
+    /// (internal) Run models for a node, inside the sandbox
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Join the pool of this invite (a secret: prefer --join-file where others can list processes)
+    #[arg(long, value_name = "INVITE", conflicts_with = "join_file")]
+    pub(crate) join: Option<String>,
+    /// Join with the invite in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_file: Option<PathBuf>,
+    /// Address of peer RPC (UDP), over config.toml's
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Address of the swarm (UDP), over config.toml's
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) swarm_listen: Option<SocketAddr>,
+    /// (internal) Stop when standard input ends: the demo's nodes go when the demo does
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_closes: bool,
+}
+
+/// `pool ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Make a pool in --home without starting the node; 'up' does it by itself
+    #[command(after_help = "Example:\n  zero2ai pool create --home ~/lab")]
+    Create,
+    /// Print an invite: one line with the pool key and a signed ticket. Treat it like a password
+    #[command(
+        after_help = "Examples:\n  zero2ai pool invite\n  zero2ai pool invite --rights provider,user --uses 3 --ttl 10m"
+    )]
+    Invite {
+        /// Rights it gives: member, or a list of admin, signer, validator, publisher, provider, auditor, user
+        #[arg(long, default_value = "member", value_parser = rights)]
+        rights: Rights,
+        /// How many identities it admits
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        uses: u32,
+        /// How long it can be redeemed: 30s, 10m, 1h, 7d
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+    },
+    /// Members, their rights, and who signs blocks
+    #[command(after_help = "Example:\n  zero2ai pool show --json")]
+    Show,
+    /// Replace the set of block signers, two heights later
+    #[command(after_help = "Example:\n  zero2ai pool signers KEY1 KEY2=2 KEY3 KEY4\n\n\
+        Two or three signers stop for good when one dies: grow from one to four, or insist with --force.")]
+    Signers {
+        /// The whole new set: node keys (64 hexadecimal digits), each with =POWER if it is not 1
+        #[arg(required = true, value_parser = signer, value_name = "NODE[=POWER]")]
+        signers: Vec<Signer>,
+        /// Accept a set of two or three
+        #[arg(long)]
+        force: bool,
+    },
+    /// Set the rights of a member; 'none' revokes it
+    #[command(after_help = "Examples:\n  zero2ai pool rights KEY member,auditor\n  zero2ai pool rights KEY none")]
+    Rights {
+        /// The member's node key
+        node: NodeId,
+        /// Its rights from now on
+        #[arg(value_parser = rights)]
+        rights: Rights,
+    },
+    /// Write the pool's genesis to a file: all that an offline verifier needs to hold
+    #[command(after_help = "Example:\n  zero2ai pool genesis --out genesis.cbor")]
+    Genesis {
+        /// Where to
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// The model's file (ONNX, GGUF, safetensors, or anything)
+    pub(crate) path: PathBuf,
+    /// Its name; the handle is claimed if it is free
+    #[arg(long, value_name = "PUBLISHER/MODEL")]
+    pub(crate) name: ModelName,
+    /// Copies wanted on other nodes
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub(crate) replicas: u32,
+    /// Macro F1 from which an endorsement counts for the model, 0 to 1
+    #[arg(long, default_value = "0.9", value_parser = fraction_ppm, value_name = "F1")]
+    pub(crate) accept: u32,
+    /// Macro F1 down from which it counts against it, 0 to 1
+    #[arg(long, default_value = "0.7", value_parser = fraction_ppm, value_name = "F1")]
+    pub(crate) reject: u32,
+}
+
+/// Arguments of `fetch`.
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// Also load it and announce this node as an endpoint
+    #[arg(long)]
+    pub(crate) serve: bool,
+}
+
+/// Arguments of `validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// Labelled samples of your own
+    #[arg(long, value_name = "CSV")]
+    pub(crate) data: PathBuf,
+    /// Serve the model afterwards
+    #[arg(long)]
+    pub(crate) serve: bool,
+}
+
+/// Arguments of `resolve`.
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// Ask the network, whatever the node's cache holds
+    #[arg(long)]
+    pub(crate) fresh: bool,
+}
+
+/// Arguments of `predict`.
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// CSV rows of numbers, or JSON {"inputs":[{"name","shape","data"}]}; '-' reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The CSV's last column is the true class: leave it out of the input and print how many were right
+    #[arg(long)]
+    pub(crate) labelled: bool,
+    /// Give up after; ten minutes at most
+    #[arg(long, default_value = "30s", value_parser = deadline)]
+    pub(crate) timeout: Duration,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// What to say to it
+    pub(crate) prompt: String,
+    /// Take the prompt as it stands instead of as one message of a chat
+    #[arg(long, conflicts_with = "system")]
+    pub(crate) raw: bool,
+    /// Instructions that come before the prompt
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    /// New tokens at most
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=i64::from(zero2ai_proto::limits::NEW_TOKENS)))]
+    pub(crate) max_tokens: u32,
+    /// 0 takes the likeliest token; 1 samples from the model's own distribution
+    #[arg(long, default_value = "0", value_parser = milli)]
+    pub(crate) temperature: u32,
+    /// Sample among the likeliest so many only; 0 is all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: u32,
+    /// Sample among the likeliest that together have this probability, 0 to 1
+    #[arg(long, default_value = "1", value_parser = milli)]
+    pub(crate) top_p: u32,
+    /// Same seed, same text
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Give up after; ten minutes at most
+    #[arg(long, default_value = "5m", value_parser = deadline)]
+    pub(crate) timeout: Duration,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// publisher/model
+    #[arg(required = true)]
+    pub(crate) name: Option<ModelName>,
+    /// Also write the audit with its proofs to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<AuditCommand>,
+}
+
+/// `audit ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check an exported audit offline, with nothing but the pool's genesis
+    #[command(after_help = "Example:\n  zero2ai audit verify audit.cbor --genesis genesis.cbor")]
+    Verify {
+        /// The exported audit
+        file: PathBuf,
+        /// The pool's genesis, from a source you trust
+        #[arg(long, value_name = "FILE")]
+        genesis: PathBuf,
+    },
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Do the same with a real language model (downloads 93 MB once)
+    #[arg(long)]
+    pub(crate) llm: bool,
+    /// Nodes of the pool; a user's node joins late on top of four
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(4..=16))]
+    pub(crate) nodes: u8,
+    /// Write the figures as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Write genesis.cbor and audit.cbor into this folder, for an independent verifier
+    #[arg(long, value_name = "DIR")]
+    pub(crate) export: Option<PathBuf>,
+    /// Leave the homes and the nodes running, and say how to use them
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Folder for the homes [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) homes: Option<PathBuf>,
+}
+
+/// Reads a list of rights; `none` is the empty set.
+fn rights(text: &str) -> Result<Rights, String> {
+    if text == "none" {
+        return Ok(Rights::default());
+    }
+    Rights::parse(text).ok_or_else(|| format!("write 'member', 'none' or a list of {}", Rights::NAMES.join(",")))
+}
+
+/// Reads `KEY` or `KEY=POWER`.
+fn signer(text: &str) -> Result<Signer, String> {
+    let (key, power) = text.split_once('=').unwrap_or((text, "1"));
+    let key = key.parse().map_err(|e| format!("{e}"))?;
+    let most = zero2ai_proto::limits::SIGNER_POWER;
+    let power = power.parse().ok().filter(|p| (1..=most).contains(p)).ok_or("the power after '=' is 1 or more")?;
+    Ok(Signer { key, power })
+}
+
+/// Reads `90s`, `10m`, `1h`, `7d`; at most ten years, so that adding it to a clock never overflows.
+fn duration(text: &str) -> Result<Duration, String> {
+    let fail = || "write a whole number and a unit: 500ms, 30s, 10m, 1h, 7d".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fail)?;
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(fail()),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms)).ok_or_else(fail)?;
+    if ms == 0 || ms > 10 * 365 * 86_400_000 {
+        return Err("between a millisecond and ten years, please".into());
+    }
+    Ok(Duration::from_millis(ms))
+}
+
+/// Reads a duration that the deadline of a signed request may lie ahead.
+fn deadline(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_millis(zero2ai_proto::limits::REQUEST_HORIZON_MS);
+    duration(text).and_then(|d| if d <= most { Ok(d) } else { Err("ten minutes at most, please".into()) })
+}
+
+/// Reads a decimal fraction from 0 to 1 as millionths.
+fn fraction_ppm(text: &str) -> Result<u32, String> {
+    scaled(text, 1_000_000.0, 1.0).ok_or_else(|| "a number from 0 to 1, please".into())
+}
+
+/// Reads a decimal from 0 to 4 as thousandths.
+fn milli(text: &str) -> Result<u32, String> {
+    scaled(text, 1000.0, 4.0).ok_or_else(|| "a number from 0 to 4, please".into())
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded to 0 ..= max * scale just before
+fn scaled(text: &str, scale: f64, max: f64) -> Option<u32> {
+    let value: f64 = text.parse().ok()?;
+    (0.0..=max).contains(&value).then(|| (value * scale).round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read() {
+        assert_eq!(duration("90s").unwrap(), Duration::from_secs(90));
+        assert!(duration("0s").is_err() && duration("1").is_err() && duration("99999999999999999999d").is_err());
+        assert!(deadline("10m").is_ok() && deadline("11m").is_err());
+        assert_eq!(fraction_ppm("0.9").unwrap(), 900_000);
+        assert!(fraction_ppm("1.1").is_err() && fraction_ppm("NaN").is_err());
+        assert_eq!(rights("none").unwrap(), Rights(0));
+        assert!(rights("king").is_err());
+        let key = "ab".repeat(32);
+        assert_eq!(signer(&format!("{key}=3")).unwrap().power, 3);
+        assert!(signer(&format!("{key}=0")).is_err() && signer("xyz").is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! What each command does. Those that need a node ask it over peer RPC, as its own identity ([`crate::session`]); each
+//! has a function that does the job and returns typed results (the demo calls these too) and one that prints them.
+
+pub(crate) mod audit;
+pub(crate) mod fetch;
+pub(crate) mod hardware;
+pub(crate) mod pool;
+pub(crate) mod predict;
+pub(crate) mod publish;
+pub(crate) mod resolve;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod validate;
+
+use std::path::{Path, PathBuf};
+
+use zero2ai_proto::{calls::Empty, local};
+
+use crate::{
+    cli::{AuditCommand, Cli, Command},
+    demo,
+    exit::{Exit, Failure, Outcome, file_error},
+    output::Output,
+    session::{QUICK, Session},
+};
+
+/// Carries out one command line.
+pub(crate) async fn run_command(cli: Cli) -> Outcome {
+    let out = Output { json: cli.global.json };
+    let home = || home_folder(cli.global.home.as_deref());
+    match cli.command {
+        Command::Up(args) => up::up(&home()?, &args, out).await,
+        Command::Pool(command) => pool::pool(&home()?, command, out).await,
+        Command::Publish(args) => publish::publish(&Session::open(&home()?).await?, args, out).await,
+        Command::Fetch(args) => fetch::fetch(&Session::open(&home()?).await?, args, out).await,
+        Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
+        Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
+        Command::Predict(args) => predict::predict(&home()?, args, out).await,
+        Command::Run(args) => run::run(&Session::open(&home()?).await?, args, out).await,
+        Command::Status => status::status(&Session::open(&home()?).await?, out).await,
+        Command::Audit(args) => match (args.command, args.name) {
+            (Some(AuditCommand::Verify { file, genesis }), _) => audit::verify_files(&file, &genesis, out),
+            (None, Some(name)) => {
+                audit::audit(&Session::open(&home()?).await?, name, args.export.as_deref(), out).await
+            }
+            (None, None) => Err(Failure::new(Exit::Usage, "Say which model: zero2ai audit publisher/model.")),
+        },
+        Command::Stop => stop(&home()?, out).await,
+        Command::Hardware => hardware::hardware(out),
+        Command::Demo(args) => demo::demo(args, out).await,
+        Command::Worker => Err(Failure::new(Exit::Usage, "'worker' is started by a node, not by hand.")),
+    }
+}
+
+/// The home folder: `--home`, `ZERO2AI_HOME`, or `.zero2ai` in the user's own.
+fn home_folder(given: Option<&Path>) -> Outcome<PathBuf> {
+    if let Some(home) = given {
+        return std::path::absolute(home).map_err(|e| file_error("use the home folder", home, &e));
+    }
+    let user = std::env::var_os("HOME").filter(|h| !h.is_empty()).ok_or_else(|| {
+        Failure::new(
+            Exit::Config,
+            "HOME is not set, so there is no default folder. Say where: --home DIR, or ZERO2AI_HOME=DIR.",
+        )
+    })?;
+    Ok(PathBuf::from(user).join(".zero2ai"))
+}
+
+/// `stop`: asks the node to stop in order.
+async fn stop(home: &Path, out: Output) -> Outcome {
+    let session = Session::open(home).await?;
+    session.call::<local::Stop>(&Empty {}, QUICK).await?;
+    out.result(&serde_json::json!({ "stopping": session.node.to_string() }), || {
+        format!("Node {} stops: it finishes the calls it is answering first.", session.node.short())
+    });
+    Ok(())
+}
+
+/// Reads a whole small file, refusing one over `max` bytes before it is read.
+pub(crate) fn read_file(what: &str, path: &Path, max: u64) -> Outcome<Vec<u8>> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).map_err(|e| file_error(what, path, &e))?;
+    let mut bytes = Vec::new();
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| file_error(what, path, &e))?;
+    if bytes.len() as u64 > max {
+        return Err(Failure::new(
+            Exit::Invalid,
+            format!("Cannot {what} {}: it is longer than the {max} bytes allowed here.", path.display()),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Writes a whole file so that no half of it is ever seen: a neighbour first, then a rename.
+pub(crate) fn write_file(what: &str, path: &Path, bytes: &[u8]) -> Outcome {
+    let fail = |e: std::io::Error| file_error(what, path, &e);
+    let mut name = path.file_name().map(std::ffi::OsStr::to_owned).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("Cannot {what} '{}': that is no file name.", path.display()))
+    })?;
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = std::fs::write(&part, bytes)
+        .and_then(|()| std::fs::File::open(&part)?.sync_all())
+        .and_then(|()| std::fs::rename(&part, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    written.map_err(fail)
+}

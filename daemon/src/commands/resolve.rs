@@ -1,0 +1,93 @@
+//! `resolve`: looks a name up, checks every proof, and measures who serves it.
+
+use serde_json::{Value, json};
+use zero2ai_client::Resolution;
+use zero2ai_proto::{ModelRef, calls::Source};
+
+use crate::{
+    cli::ResolveArgs,
+    exit::{Exit, Failure, Outcome},
+    output::{Output, Table, facts, millis},
+    session::Session,
+};
+
+/// Looks `name` up through the node, with every proof checked here.
+pub(crate) async fn lookup(session: &Session, name: &ModelRef, fresh: bool) -> Outcome<Resolution> {
+    Ok(session.client.resolve(name, fresh).await?)
+}
+
+/// The same, but a name that nobody serves is a failure.
+pub(crate) async fn lookup_served(session: &Session, name: &ModelRef) -> Outcome<Resolution> {
+    let found = lookup(session, name, false).await?;
+    if found.endpoints.is_empty() {
+        let name = &found.name;
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!(
+                "{name}@{} is published, but no node serves it at the moment. Serve it: zero2ai fetch {name} --serve, on any node with the right 'provider'.",
+                found.version
+            ),
+        ));
+    }
+    Ok(found)
+}
+
+/// Where an answer came from, in words.
+pub(crate) fn source(source: Source) -> &'static str {
+    match source {
+        Source::Cache => "the node's cache",
+        Source::Ledger => "the node's ledger",
+        Source::Dht => "Kademlia",
+    }
+}
+
+/// The endpoints as JSON.
+pub(crate) fn endpoints_json(found: &Resolution) -> Vec<Value> {
+    let one = |e: &zero2ai_client::ResolvedEndpoint| {
+        json!({
+            "node": e.node.to_string(), "rtt_ms": e.rtt.map(millis), "queue_us": e.queue_us,
+            "addresses": e.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    };
+    found.endpoints.iter().map(one).collect()
+}
+
+/// The endpoints as a table, nearest first.
+pub(crate) fn endpoints_table(found: &Resolution, indent: usize) -> String {
+    let mut table = Table::new(&["endpoint", ">rtt ms", ">queue ms", "address"]);
+    for e in &found.endpoints {
+        let rtt = e.rtt.map_or_else(|| "no answer".into(), |rtt| format!("{:.2}", millis(rtt)));
+        #[allow(clippy::cast_precision_loss)] // shown with two digits
+        let queue = format!("{:.2}", e.queue_us as f64 / 1e3);
+        let address = e.addresses.first().map(ToString::to_string).unwrap_or_default();
+        table.row([e.node.short(), rtt, queue, address]);
+    }
+    table.render(indent)
+}
+
+/// The command.
+pub(crate) async fn resolve(session: &Session, args: ResolveArgs, out: Output) -> Outcome {
+    let found = lookup(session, &args.name, args.fresh).await?;
+    let json = json!({
+        "name": found.name.to_string(), "version": found.version, "manifest": found.manifest.to_string(),
+        "source": source(found.source), "ms": millis(found.took), "endpoints": endpoints_json(&found),
+    });
+    out.result(&json, || {
+        let mut text = facts(&[
+            ("model", format!("{}@{}", found.name, found.version)),
+            ("manifest", found.manifest.to_string()),
+            (
+                "answered by",
+                format!("{} in {:.1} ms, proved to this program", source(found.source), millis(found.took)),
+            ),
+        ]);
+        text.push('\n');
+        if found.endpoints.is_empty() {
+            text += "Nobody serves it at the moment: zero2ai fetch NAME --serve does.";
+        } else {
+            text += &endpoints_table(&found, 0);
+        }
+        text
+    });
+    Ok(())
+}

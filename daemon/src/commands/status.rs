@@ -1,0 +1,67 @@
+//! `status`: what the node is, holds and does.
+
+use serde_json::{Value, json};
+use zero2ai_proto::{
+    calls::Empty,
+    local::{NodeStatus, NodeStatusReply},
+};
+
+use crate::{
+    exit::Outcome,
+    output::{self, Output, Table, facts},
+    session::{QUICK, Session},
+};
+
+/// Asks the node.
+pub(crate) async fn node_status(session: &Session) -> Outcome<NodeStatusReply> {
+    session.call::<NodeStatus>(&Empty {}, QUICK).await
+}
+
+fn status_json(s: &NodeStatusReply) -> Value {
+    let models: Vec<Value> = s
+        .models
+        .iter()
+        .map(|m| json!({ "name": m.name.to_string(), "version": m.version, "serving": m.serving, "calls": m.calls }))
+        .collect();
+    json!({
+        "node": s.node.to_string(), "pool": s.pool.to_string(), "version": s.version, "rights": s.rights.names(),
+        "addresses": s.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "height": s.height, "head_age_ms": s.head_age_ms, "halted": s.halted, "mempool": s.mempool,
+        "peers": s.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), "models": models,
+        "chunks": s.chunks, "store_bytes": s.store_bytes, "receipts": s.receipts, "anchored": s.anchored,
+    })
+}
+
+fn status_text(s: &NodeStatusReply) -> String {
+    let addresses: Vec<String> = s.addresses.iter().map(ToString::to_string).collect();
+    let halted = if s.halted { "  HALTED: transactions wait, no block comes" } else { "" };
+    let age = output::age(s.head_age_ms);
+    let mut text = facts(&[
+        ("node", s.node.to_string()),
+        ("pool", s.pool.to_string()),
+        ("version", s.version.clone()),
+        ("rights", output::rights(s.rights)),
+        ("addresses", addresses.join(", ")),
+        ("chain", format!("height {}, newest block {age} old, {} waiting{halted}", s.height, s.mempool)),
+        ("peers", s.peers.len().to_string()),
+        ("store", format!("{} chunks, {} sealed", s.chunks, output::bytes(s.store_bytes))),
+        ("receipts", format!("{}, {} of them anchored", s.receipts, s.anchored)),
+    ]);
+    if !s.models.is_empty() {
+        let mut table = Table::new(&["model", ">version", "serving", ">calls"]);
+        for m in &s.models {
+            let serving = if m.serving { "yes" } else { "no" };
+            table.row([m.name.to_string(), m.version.to_string(), serving.into(), m.calls.to_string()]);
+        }
+        text.push('\n');
+        text += &table.render(0);
+    }
+    text
+}
+
+/// The command.
+pub(crate) async fn status(session: &Session, out: Output) -> Outcome {
+    let reply = node_status(session).await?;
+    out.result(&status_json(&reply), || status_text(&reply));
+    Ok(())
+}

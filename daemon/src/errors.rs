@@ -1,0 +1,101 @@
+//! Errors of the crates below, as an exit code and a paragraph. This is the one place that knows their variants.
+
+use zero2ai_client::{BindError, CallError, ClientError, ConnectError};
+use zero2ai_ledger::LightError;
+use zero2ai_node::NodeError;
+
+use crate::exit::{Exit, Failure};
+
+/// An error's words as a sentence: its cause stands in them already.
+fn sentence(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.trim().chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    let mut text: String = first.into_iter().chain(letters).collect();
+    if !text.ends_with(['.', '?', '!']) {
+        text.push('.');
+    }
+    text
+}
+
+fn connect(error: &ConnectError) -> Exit {
+    match error {
+        ConnectError::NoAddress { .. } | ConnectError::Unreachable { .. } | ConnectError::Handshake { .. } => {
+            Exit::Unreachable
+        }
+        ConnectError::WrongIdentity { .. } => Exit::Unverified,
+        ConnectError::WrongPoolKey { .. } => Exit::Denied,
+        ConnectError::Busy { .. } => Exit::Busy,
+    }
+}
+
+fn call(error: &CallError) -> Exit {
+    match error {
+        CallError::Remote(error) => error.code.into(),
+        CallError::Connect(error) => connect(error),
+        CallError::Closed { .. } => Exit::Unreachable,
+        CallError::Timeout { .. } => Exit::Timeout,
+        CallError::Codec { .. } => Exit::Internal,
+    }
+}
+
+fn client(error: &ClientError) -> Exit {
+    match error {
+        ClientError::Bind(BindError::PortTaken(_)) => Exit::InUse,
+        ClientError::Bind(_) | ClientError::Randomness(_) => Exit::Internal,
+        ClientError::NoNode { last, .. } => connect(last),
+        ClientError::Call(error) => call(error),
+        ClientError::Proof(LightError::Missing { .. }) => Exit::NotFound,
+        ClientError::Proof(_) | ClientError::Untrue { .. } => Exit::Unverified,
+        ClientError::NoBootstrap(_) | ClientError::NoGenesis(_) | ClientError::OtherPool { .. } => Exit::Config,
+        ClientError::Withdrawn { .. } | ClientError::NoEndpoint { .. } => Exit::NotFound,
+        ClientError::Exhausted { last, .. } => client(last),
+        ClientError::TimeOver { .. } => Exit::Timeout,
+        ClientError::NotAdmitted(_) => Exit::Denied,
+        ClientError::Tensor(_) | ClientError::Tensors(_) | ClientError::Codec(_) => Exit::Invalid,
+    }
+}
+
+fn node(error: &NodeError) -> Exit {
+    match error {
+        NodeError::Config { .. } | NodeError::Home { .. } | NodeError::OtherPool { .. } => Exit::Config,
+        NodeError::HomeInUse { .. } | NodeError::Port { .. } => Exit::InUse,
+        NodeError::Invite(_) | NodeError::Join(_) => Exit::Invite,
+        NodeError::Storage(_) => Exit::Storage,
+        NodeError::Net(_) | NodeError::Rpc(_) | NodeError::Chain(_) | NodeError::Internal(_) => Exit::Internal,
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::new(call(&error), sentence(&error))
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(client(&error), sentence(&error))
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        Self::new(node(&error), sentence(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zero2ai_proto::rpc::{ErrorCode, RpcError};
+
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_keeps_its_code_through_every_layer() {
+        let last = ClientError::from(CallError::Remote(RpcError::new(ErrorCode::Clock, "the clocks differ by 3600 s")));
+        let Ok(name) = "lab/m".parse() else { return };
+        let failure = Failure::from(ClientError::Exhausted { name, tried: 2, last: Box::new(last) });
+        assert_eq!(failure.exit, Exit::Clock);
+        assert!(failure.message.contains("3600 s") && failure.message.ends_with('.'));
+    }
+}

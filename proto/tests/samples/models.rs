@@ -1,0 +1,153 @@
+//! Samples of models and their use: manifests, tensors, receipts, audits, worker frames.
+
+use zero2ai_proto::{
+    ByteBuf, Cid, Signed,
+    calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason, TokenPiece},
+    encode,
+    manifest::{
+        ChunkRef, ConformanceSample, Domain, FileEntry, Format, GrantInfo, Manifest, Part, SealedChunk, SealedManifest,
+        Task, WrappedKey,
+    },
+    proof::{LogProof, TrustStep},
+    receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
+    tensor::{DType, Tensor, TensorSpec},
+    worker::{
+        FailedJob, Fault, FromWorker, GenerateJob, GeneratedJob, LoadModel, LoadedModel, ModelInfo, PredictJob,
+        PredictedJob, ToWorker, TokenJob, WORKER_PROTOCOL, WorkerReady,
+    },
+};
+
+use super::{Vectors, bytes, digest, key, ledger, manifest, name, nonce, pool, sign};
+
+pub(crate) const SALT: [u8; 32] = [0x51; 32];
+
+pub(crate) fn tensor() -> Tensor {
+    Tensor::f32("x", &[1, 2], &[0.5, -1.0])
+}
+
+pub(crate) fn wrapped() -> WrappedKey {
+    let info = GrantInfo { pool: pool(), manifest: manifest(), grantee: key(2).public(), epoch: 5 };
+    WrappedKey { info, encapsulated: bytes(0xf0, 32), ciphertext: bytes(0xf1, 48) }
+}
+
+pub(crate) fn request() -> Signed<Request> {
+    let request = Request {
+        provider: key(2).public(),
+        name: name(),
+        version: 1,
+        manifest: manifest(),
+        commitment: commit(&SALT, &encode(&vec![tensor()]).unwrap()),
+        nonce: nonce(),
+        time_ms: 1_700_000_002_000,
+        deadline_ms: 1_700_000_012_000,
+        price_cap: 0,
+        parent: Some(digest(0x61)),
+    };
+    sign(&request, 5)
+}
+
+pub(crate) fn response() -> Signed<Response> {
+    let response = Response {
+        request: request_hash(&request()).unwrap(),
+        commitment: commit(&SALT, &encode(&vec![tensor()]).unwrap()),
+        units: 1,
+        status: Status::Complete,
+        time_ms: 1_700_000_002_003,
+    };
+    sign(&response, 2)
+}
+
+pub(crate) fn receipt() -> Receipt {
+    let receipt = Receipt { request: request(), response: response() };
+    receipt.verify(&pool()).unwrap();
+    receipt
+}
+
+pub(crate) fn provider_receipts() -> ProviderReceipts {
+    let proof = LogProof { index: 0, size: 1, siblings: vec![] };
+    let receipts = vec![ProvenReceipt { receipt: receipt(), proof }];
+    ProviderReceipts { provider: key(2).public(), anchor: ledger::state_proof(), receipts }
+}
+
+pub(crate) fn audit() -> AuditExport {
+    AuditExport {
+        version: 1,
+        genesis: ByteBuf::from(encode(&ledger::genesis()).unwrap()),
+        name: name(),
+        steps: vec![TrustStep { header: ledger::signed_header(), next_signers: ledger::signers() }],
+        header: ledger::signed_header(),
+        entries: vec![ledger::state_proof()],
+        providers: vec![provider_receipts()],
+    }
+}
+
+pub(crate) fn generate_input() -> GenerateInput {
+    let say = |role, content: &str| ChatMessage { role, content: content.into() };
+    GenerateInput {
+        prompt: Prompt::Chat(vec![say(ChatRole::System, "Be brief."), say(ChatRole::User, "Grüße!")]),
+        sampling: Sampling { stop: vec!["\n\n".into()], seed: 7, ..Sampling::default() },
+        resume: vec![1, 2, 70_000],
+    }
+}
+
+fn plain_manifest() -> Manifest {
+    let chunk = ChunkRef { cid: Cid([0xf2; 32]), plain: digest(0xf3), len: 20_480 };
+    let part = Part { name: "#header".into(), chunks: vec![chunk] };
+    let file = FileEntry { path: "digits.onnx".into(), size: 20_480, hash: digest(0xf4), parts: vec![part] };
+    let sample = ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 };
+    let manifest = Manifest {
+        name: name(),
+        version: 1,
+        format: Format::Onnx,
+        task: Task::Classify { classes: 10 },
+        domain: Domain::Pool,
+        secret: [0xf5; 32],
+        files: vec![file],
+        conformance: vec![sample],
+    };
+    manifest.check().unwrap();
+    manifest
+}
+
+pub(crate) fn add(v: &mut Vectors) {
+    v.add("manifest/plain", &plain_manifest());
+    let chunks = vec![SealedChunk { cid: Cid([0xf2; 32]), len: 20_496 }];
+    v.add("manifest/sealed", &SealedManifest { version: 1, chunks, body: bytes(0xf6, 40) });
+    v.add("manifest/wrapped_key", &wrapped());
+    v.add("tensor/f32", &tensor());
+    let every = [DType::F32, DType::F64, DType::F16, DType::I64, DType::I32, DType::U8, DType::Bool];
+    v.add("tensor/dtypes", &every.to_vec());
+    v.add("receipt/request", &request().verify(&pool()).unwrap());
+    v.add("receipt/response", &response().verify(&pool()).unwrap());
+    v.add("receipt/receipt", &receipt());
+    v.add("receipt/audit", &audit());
+    add_worker(v);
+}
+
+fn add_worker(v: &mut Vectors) {
+    let conformance = vec![ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 }];
+    let load = LoadModel { job: 1, format: Format::Onnx, files: vec!["digits.onnx".into()], conformance };
+    v.add("worker/load", &ToWorker::Load(load));
+    v.add("worker/predict", &ToWorker::Predict(PredictJob { job: 2, inputs: vec![tensor()] }));
+    v.add("worker/generate", &ToWorker::Generate(GenerateJob { job: 3, input: generate_input() }));
+    v.add("worker/cancel", &ToWorker::Cancel(3));
+    let ready = WorkerReady { protocol: WORKER_PROTOCOL, sandbox: vec!["landlock".into()] };
+    v.add("worker/ready", &FromWorker::Ready(ready));
+    let spec = TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![None, Some(64)] };
+    let info = ModelInfo {
+        task: Task::Tensors,
+        architecture: "onnx".into(),
+        runtime: "tract".into(),
+        inputs: vec![spec],
+        outputs: vec![],
+        parameters: 4_810,
+    };
+    v.add("worker/loaded", &FromWorker::Loaded(LoadedModel { job: 1, info }));
+    v.add("worker/predicted", &FromWorker::Predicted(PredictedJob { job: 2, outputs: vec![tensor()] }));
+    let piece = TokenPiece { id: 70_000, text: "hi".into() };
+    v.add("worker/token", &FromWorker::Token(TokenJob { job: 3, piece }));
+    let end = GeneratedJob { job: 3, reason: StopReason::Length, prompt_tokens: 12 };
+    v.add("worker/generated", &FromWorker::Generated(end));
+    let failed = FailedJob { job: 4, fault: Fault::Input, message: "the prompt is too long".into() };
+    v.add("worker/failed", &FromWorker::Failed(failed));
+}

@@ -1,0 +1,140 @@
+//! Samples of peer RPC: the handshake, frames, and the bodies of every method.
+
+use zero2ai_proto::{
+    ByteBuf, Cid, ModelRef, TxId, calls as c, encode, local as l,
+    name::Selector,
+    record::Address,
+    rpc::{CallFrame, Challenge, ErrorCode, Hello, Proof, ReplyFrame, RpcError},
+    state::{Rights, Signers},
+    tx::Thresholds,
+};
+
+use super::{Vectors, bytes, key, ledger, manifest, models, name, pool, sign};
+
+fn latest() -> ModelRef {
+    ModelRef { name: name(), selector: Selector::Latest }
+}
+
+pub(crate) fn add(v: &mut Vectors) {
+    v.add("rpc/challenge", &Challenge { nonce: bytes(0x11, 32), epoch: 5 });
+    v.add("rpc/proof", &Proof { mac: bytes(0x12, 32) });
+    v.add("rpc/hello", &Hello { pool: pool(), min_version: 1, max_version: 1, features: 0 });
+    v.add("rpc/call", &CallFrame { method: 13, timeout_ms: 5_000, body: bytes(0x13, 3) });
+    v.add("rpc/reply_item", &ReplyFrame::Item(bytes(0x14, 3)));
+    v.add("rpc/reply_end", &ReplyFrame::End);
+    v.add("rpc/reply_error", &ReplyFrame::Error(RpcError::new(ErrorCode::NotFound, "no such model")));
+    add_calls(v);
+    add_use(v);
+    add_local(v);
+    add_local_models(v);
+}
+
+fn add_calls(v: &mut Vectors) {
+    v.add("calls/empty", &c::Empty {});
+    let pong = c::Pong { time_ms: 1_700_000_000_000, height: 7, queue: 2, queue_us: 900, version: "0.1.0".into() };
+    v.add("calls/pong", &pong);
+    v.add("calls/redeem", &c::RedeemCall { tx: ledger::signed_tx() });
+    let genesis = ByteBuf::from(encode(&ledger::genesis()).unwrap());
+    v.add("calls/redeemed", &c::Redeemed { genesis, height: 2 });
+    v.add("calls/resolve", &c::ResolveCall { name: latest(), fresh: false });
+    let version = ModelRef { name: name(), selector: Selector::Version(3) };
+    v.add("calls/resolve_version", &c::ResolveCall { name: version, fresh: true });
+    let channel = ModelRef { name: name(), selector: Selector::Channel("stable".into()) };
+    v.add("calls/resolve_channel", &c::ResolveCall { name: channel, fresh: true });
+    let resolved = c::Resolved {
+        record: ledger::name_record(),
+        version: ledger::state_proof(),
+        version_header: ledger::signed_header(),
+        endpoints: vec![sign(&ledger::endpoint(), 2)],
+        source: c::Source::Dht,
+        took_us: 8_000,
+    };
+    v.add("calls/resolved", &resolved);
+    v.add("calls/blocks", &c::BlocksCall { from: 1, max: 64 });
+    let block = ByteBuf::from(encode(&ledger::block()).unwrap());
+    v.add("calls/sealed_block", &c::SealedBlock { block, certificate: ledger::certificate() });
+    v.add("calls/prove", &c::ProveCall { keys: vec![ByteBuf::from(b"signers".to_vec())] });
+    v.add("calls/proved", &c::Proved { header: ledger::signed_header(), proofs: vec![ledger::state_proof()] });
+    v.add("calls/trust_path", &c::TrustPath { steps: vec![] });
+    v.add("calls/submit", &c::SubmitCall { tx: ledger::signed_tx(), wait: true });
+    v.add("calls/submitted", &c::Submitted { id: TxId([0xe2; 32]), height: Some(7) });
+    v.add("calls/manifest", &c::ManifestCall { manifest: manifest() });
+    v.add("calls/piece", &c::Piece { data: bytes(0x15, 4) });
+    v.add("calls/bitfield", &c::Bitfield { bits: bytes(0xc0, 1) });
+    v.add("calls/chunk", &c::ChunkCall { cid: Cid([0xf2; 32]) });
+    v.add("calls/replicate", &c::ReplicateCall { name: name(), version: 1, serve: true, from: key(1).public() });
+    v.add("calls/replicated", &c::Replicated { bytes: 20_496, chunks: 7 });
+    v.add("calls/receipts", &c::ReceiptsCall { name: name(), from: 0, height: 7 });
+    v.add("calls/provider_receipts", &models::provider_receipts());
+}
+
+fn add_use(v: &mut Vectors) {
+    let salt = ByteBuf::from(models::SALT.to_vec());
+    let predict = c::PredictCall { request: models::request(), salt: salt.clone(), inputs: vec![models::tensor()] };
+    v.add("calls/predict", &predict);
+    v.add("calls/predicted", &c::Predicted { response: models::response(), outputs: vec![models::tensor()] });
+    let input = models::generate_input();
+    v.add("calls/generate", &c::GenerateCall { request: models::request(), salt, input });
+    let text =
+        c::GenerateInput { prompt: c::Prompt::Text("Once".into()), sampling: c::Sampling::default(), resume: vec![] };
+    v.add("calls/generate_input_text", &text);
+    v.add("calls/generated_token", &c::Generated::Token(c::TokenPiece { id: 7, text: "a".into() }));
+    v.add("calls/generated_checkpoint", &c::Generated::Checkpoint(models::response()));
+    let end = c::GenerationEnd { response: models::response(), reason: c::StopReason::EndOfText, prompt_tokens: 12 };
+    v.add("calls/generated_done", &c::Generated::Done(end));
+}
+
+fn add_local(v: &mut Vectors) {
+    let status = l::NodeStatusReply {
+        node: key(1).public(),
+        pool: pool(),
+        version: "0.1.0".into(),
+        rights: Rights::MEMBER,
+        addresses: vec![Address::Rpc("127.0.0.1:4242".into())],
+        height: 7,
+        head_age_ms: 900,
+        halted: false,
+        mempool: 0,
+        peers: vec![key(2).public()],
+        models: vec![l::HeldModel { name: name(), version: 1, serving: true, calls: 3 }],
+        chunks: 7,
+        store_bytes: 20_496,
+        receipts: 3,
+        anchored: 2,
+    };
+    v.add("local/status", &status);
+    v.add("local/invite", &l::InviteCall { rights: Rights::USER, uses: 1, ttl_ms: 3_600_000 });
+    v.add("local/invite_line", &l::InviteLine { line: "z2a1-AA".into() });
+    v.add("local/signers", &l::SignersCall { signers: ledger::signers().as_slice().to_vec(), force: true });
+    v.add("local/signers_reply", &l::SignersReply { height: 7, effective: 9 });
+    let signers = Signers { current: ledger::signers(), next: ledger::signers() };
+    let members = vec![(key(1).public(), ledger::member())];
+    let show = l::PoolReply { pool: pool(), created_ms: 1_700_000_000_000, epoch: 5, height: 7, signers, members };
+    v.add("local/pool", &show);
+    v.add("local/rights", &l::RightsCall { member: key(2).public(), rights: Rights::default() });
+}
+
+fn add_local_models(v: &mut Vectors) {
+    let thresholds = Thresholds::default();
+    v.add("local/publish", &l::PublishCall { path: "/models/a.onnx".into(), name: name(), replicas: 2, thresholds });
+    let step = l::Progress { what: "sealing".into(), done: 1, total: 7 };
+    v.add("local/publish_step", &l::PublishItem::Step(step.clone()));
+    let report = l::PublishReport {
+        name: name(),
+        version: 1,
+        manifest: manifest(),
+        bytes: 20_480,
+        chunks: 7,
+        reused: 0,
+        holders: vec![key(1).public(), key(2).public()],
+        height: 4,
+    };
+    v.add("local/publish_done", &l::PublishItem::Done(report));
+    v.add("local/validate", &l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true });
+    v.add("local/validate_step", &l::ValidateItem::Step(step));
+    let done =
+        l::ValidateReport { validator: key(2).public(), endorsement: ledger::endorsement(), score: ledger::score() };
+    v.add("local/validate_done", &l::ValidateItem::Done(Box::new(done)));
+    v.add("local/audit", &l::AuditCall { name: name() });
+    v.add("local/fetch", &l::FetchCall { name: latest(), serve: true });
+}
