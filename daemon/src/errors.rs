@@ -8,10 +8,12 @@ use crate::exit::{Exit, Failure};
 
 /// An error's words as a sentence: its cause stands in them already.
 fn sentence(error: &dyn std::fmt::Display) -> String {
-    let text = error.to_string();
-    let mut letters = text.trim().chars();
-    let first = letters.next().map(|c| c.to_ascii_uppercase());
-    let mut text: String = first.into_iter().chain(letters).collect();
+    let mut text = error.to_string().trim().to_owned();
+    // A name or an address stays as it is spelled.
+    let word = text.split(' ').next().unwrap_or_default().len();
+    if text.bytes().take(word).all(|b| b.is_ascii_lowercase()) {
+        text.get_mut(..1).unwrap_or_default().make_ascii_uppercase();
+    }
     if !text.ends_with(['.', '?', '!']) {
         text.push('.');
     }
@@ -89,6 +91,13 @@ mod tests {
     use zero2ai_proto::rpc::{ErrorCode, RpcError};
 
     use super::*;
+
+    #[test]
+    fn sentences_begin_large_and_end() {
+        for (said, read) in [("no node answers", "No node answers."), ("lab/m is gone?", "lab/m is gone?"), ("", ".")] {
+            assert_eq!(sentence(&said), read);
+        }
+    }
 
     #[test]
     fn what_a_node_says_keeps_its_code_through_every_layer() {

@@ -27,6 +27,11 @@ impl Signed {
         }
     }
 
+    /// The height it was signed at.
+    pub(crate) fn height(&self) -> u64 {
+        self.place().0
+    }
+
     fn sign_bytes(&self, pool: &PoolId) -> Result<Vec<u8>, CodecError> {
         match self {
             Self::Proposal(p) => p.sign_bytes(pool),

@@ -94,6 +94,17 @@ impl Opened {
         for height in 1..=disk.blocks.height() {
             replay(&shared, &disk, height)?;
         }
+        let (stored, path) = (disk.blocks.height(), config.dir.display());
+        if let Some(mark) = mark.filter(|m| m.height() > stored && !wal.iter().any(|e| e.height == m.height())) {
+            let signed = mark.height();
+            tracing::error!(
+                signed,
+                stored,
+                "this node signed at height {signed}, but {path} holds neither that block nor a log of it: the disk lost \
+                 what it had promised, or an old copy was restored. It signs nothing until its peers bring it there; if \
+                 it is the only signer and nobody saw that block, stop it and remove the file 'signed' there"
+            );
+        }
         let clock = Clock(Instant::now());
         let host = Host::new(config, shared.clone(), mark, clock.now());
         let (sender, events) = mpsc::channel(QUEUE);

@@ -87,7 +87,7 @@ async fn four_signers_agree_whoever_is_asked() {
     let last = nodes.iter().map(height).max().unwrap();
     all_reach(&all, last).await;
     for node in nodes {
-        assert_eq!(node.handle.watch().borrow().mempool, 0);
+        until("an empty mempool", || node.handle.watch().borrow().mempool == 0).await;
         net.stop(node).await;
     }
     net.bus.assert_nobody_contradicts_himself();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use zero2ai_net::NetHandle;
+use zero2ai_net::{NetError, NetHandle, Refusal};
 use zero2ai_proto::{
     CodecError, PoolId, Signed,
     calls::Source,
@@ -41,7 +41,7 @@ pub enum NamesError {
         /// The model.
         name: ModelName,
         /// Why.
-        source: zero2ai_net::NetError,
+        source: NetError,
     },
     /// A record could not be encoded.
     #[error(transparent)]
@@ -122,7 +122,13 @@ impl Names {
     /// See [`NamesError`].
     pub async fn publish_name(&self, name: &ModelName, record: NameRecord) -> Result<usize, NamesError> {
         let value = encode(&DhtValue::Name(Box::new(record)))?;
-        self.put(name, dht_key::name(&self.inner.pool, name), value).await
+        match self.put(name, dht_key::name(&self.inner.pool, name), value).await {
+            // Someone published this height or a newer one: any of them proves the same, so nothing is missing.
+            Err(NamesError::Net {
+                source: NetError::Record(Refusal::Older { .. } | Refusal::Conflict { .. }), ..
+            }) => Ok(0),
+            other => other,
+        }
     }
 
     /// Announces that the signing node serves a model.

@@ -16,7 +16,7 @@ use zero2ai_proto::{
     record::{Address, NodeAnnouncement},
     rpc::Method,
 };
-use zero2ai_rpc::{Peer, Peers};
+use zero2ai_rpc::{CallError, Peer, Peers};
 use zero2ai_swarm::{Source, SourceError};
 
 use crate::{clock::now_ms, directory::Directory};
@@ -46,7 +46,24 @@ impl Roads {
         request: &M::Request,
         patience: Duration,
     ) -> Result<M::Reply, String> {
-        self.to(node).await?.call::<M>(request, patience).await.map_err(|e| e.to_string())
+        self.ask(node, |peer| async move { peer.call::<M>(request, patience).await }).await
+    }
+
+    /// Asks over the connection that is there; if that turns out to be dead, once more over a fresh one: a node that was
+    /// restarted is back long before QUIC's own timer tells that its old connections are gone. So only what may be asked
+    /// twice goes this way.
+    pub(crate) async fn ask<T, F: Future<Output = Result<T, CallError>>>(
+        &self,
+        node: &NodeId,
+        question: impl Fn(Peer) -> F,
+    ) -> Result<T, String> {
+        match question(self.to(node).await?).await {
+            Err(CallError::Closed { .. }) => {
+                self.peers.forget(node);
+                question(self.to(node).await?).await.map_err(|e| e.to_string())
+            }
+            answer => answer.map_err(|e| e.to_string()),
+        }
     }
 }
 
@@ -124,16 +141,18 @@ impl BlockSource for RpcBlocks {
 
 impl RpcBlocks {
     async fn ask(&self, node: &NodeId, from: u64, max: u32) -> Result<Vec<SealedBlock>, String> {
-        let peer = self.0.to(node).await?;
-        let mut replies = peer.stream::<Blocks>(&BlocksCall { from, max }, BULK).await.map_err(|e| e.to_string())?;
-        let mut blocks = Vec::new();
-        while let Some(block) = replies.next().await {
-            blocks.push(block.map_err(|e| e.to_string())?);
-            if blocks.len() >= max as usize {
-                break;
+        let question = |peer: Peer| async move {
+            let mut replies = peer.stream::<Blocks>(&BlocksCall { from, max }, BULK).await?;
+            let mut blocks = Vec::new();
+            while let Some(block) = replies.next().await {
+                blocks.push(block?);
+                if blocks.len() >= max as usize {
+                    break;
+                }
             }
-        }
-        Ok(blocks)
+            Ok(blocks)
+        };
+        self.0.ask(node, question).await
     }
 }
 
@@ -161,14 +180,20 @@ impl Source for RpcSource {
 
     fn manifest(&self, peer: NodeId, id: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
         Box::pin(async move {
-            let peer = self.0.to(&peer).await.map_err(gone)?;
-            let mut pieces = peer.stream::<GetManifest>(&ManifestCall { manifest: id }, BULK).await.map_err(gone)?;
-            let mut bytes = Vec::new();
-            while let Some(piece) = pieces.next().await {
-                bytes.extend_from_slice(&piece.map_err(gone)?.data);
-                if bytes.len() > MANIFEST_BYTES {
-                    return Err(gone("the manifest is longer than manifests may be"));
+            let question = |peer: Peer| async move {
+                let mut pieces = peer.stream::<GetManifest>(&ManifestCall { manifest: id }, BULK).await?;
+                let mut bytes = Vec::new();
+                while let Some(piece) = pieces.next().await {
+                    bytes.extend_from_slice(&piece?.data);
+                    if bytes.len() > MANIFEST_BYTES {
+                        break;
+                    }
                 }
+                Ok(bytes)
+            };
+            let bytes = self.0.ask(&peer, question).await.map_err(gone)?;
+            if bytes.len() > MANIFEST_BYTES {
+                return Err(gone("the manifest is longer than manifests may be"));
             }
             Ok(bytes)
         })

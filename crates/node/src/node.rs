@@ -149,7 +149,8 @@ impl Node {
         let directory = Arc::new(Directory::new(&home.bootstrap));
         let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
         let trust = Arc::new(ChainTrust { chain: handle.clone() });
-        let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust) };
+        let bootstrap = home.bootstrap.iter().map(|b| b.node).collect();
+        let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust), bootstrap };
 
         // Stopped in this order: first no new calls, then the keepers, receipts, the chain, and the swarm last.
         let tokens: [CancellationToken; 6] = std::array::from_fn(|_| CancellationToken::new());

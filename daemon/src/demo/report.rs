@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::output::Table;
+use crate::output::{Table, plural};
 
 /// Everything the demo measured. A field is `None` until its step is done. The names are an interface for scripts.
 #[derive(Debug, Default, Serialize)]
@@ -129,7 +129,9 @@ impl Report {
         row("signers", self.signers.as_ref().map(|s| format!("{} -> {}", s.from, s.to)));
         row(
             "published",
-            self.publish.as_ref().map(|p| format!("{} B, {} chunks, {} replicas", p.bytes, p.chunks, p.replicas)),
+            self.publish
+                .as_ref()
+                .map(|p| format!("{} B, {}, {} replicas", p.bytes, plural(u64::from(p.chunks), "chunk"), p.replicas)),
         );
         row("endorsements", Some(self.endorsements.len().to_string()));
         row("score", self.score.map(|s| format!("{s:.4}")));

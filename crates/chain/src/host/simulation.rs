@@ -256,6 +256,11 @@ fn a_quiet_network_decides_and_the_same_seed_gives_the_same_run() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
+    fn loss_and_delay_alone_never_stop_the_chain(seed: u64, loss in 0..30u32) {
+        Sim::new(seed, loss, [0; 4]).run(6);
+    }
+
+    #[test]
     fn loss_delay_and_crashes_make_no_fork_and_no_double_vote_and_healed_hosts_go_on(seed: u64, loss in 0..30u32) {
         let mut sim = Sim::new(seed, loss, [0; 4]);
         sim.suffer(1_500);

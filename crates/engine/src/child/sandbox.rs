@@ -163,7 +163,7 @@ mod tests {
         let refused = [
             fs::read("/etc/hostname").is_err(),
             fs::read("/proc/self/status").is_err(),
-            fs::write("/tmp/zero2ai-sandbox-probe", b"x").is_err(),
+            fs::write(std::env::temp_dir().join("zero2ai-sandbox-probe"), b"x").is_err(),
             TcpListener::bind("127.0.0.1:0").is_err(),
             UnixStream::pair().is_err(),
             UnixStream::connect("/run/any.sock").is_err(),
