@@ -48,7 +48,7 @@ methods! {
     Generate = 14: GenerateCall => Generated;
     /// Asks the node to fetch a version, and to serve it.
     Replicate = 15: ReplicateCall => Replicated;
-    /// This provider's receipts of a model, with proofs, under its anchor as of the newest final header.
+    /// This provider's receipts of a model, with proofs, under its anchor as of the header of the height asked for.
     Receipts = 16: ReceiptsCall => ProviderReceipts;
 }
 
@@ -263,7 +263,7 @@ pub enum Prompt {
 /// How text is generated. Fractions are in thousandths, so that the same request has the same bytes everywhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// New tokens at most.
+    /// New tokens at most, those of `resume` included: after a fail-over the same request is sent with what came so far.
     pub max_tokens: u32,
     /// 0 takes the likeliest token; 1000 samples from the model's own distribution.
     pub temperature_milli: u32,

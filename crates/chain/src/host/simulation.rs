@@ -26,7 +26,7 @@ const WALL: u64 = 1_700_000_000_000;
 struct Sim {
     configs: Vec<ChainConfig>,
     hosts: Vec<Host>,
-    /// What each host's disk holds: log entries and mark.
+    /// What each host's disk holds: log entries and mark; blocks are in `chains`.
     disks: Vec<(Vec<WalEntry>, Option<Mark>)>,
     chains: Vec<Vec<SealedBlock>>,
     /// Events by time and number: to whom, and the bytes.
@@ -37,12 +37,12 @@ struct Sim {
     loss: u32,
     /// How far each host's wall clock is ahead.
     ahead: Vec<u64>,
-    trace: blake3_trace::Trace,
+    trace: trace::Trace,
     signed: BTreeMap<(NodeId, u64, u32, u8), Option<zero2ai_proto::BlockId>>,
 }
 
 /// A running hash of everything that happened.
-mod blake3_trace {
+mod trace {
     use zero2ai_proto::Digest;
     #[derive(Default)]
     pub(super) struct Trace(Vec<u8>);
@@ -113,7 +113,7 @@ impl Sim {
         host
     }
 
-    /// Carries out what a host wants, as the machine does, with the disk first. `crash` loses what was not yet stored.
+    /// Carries out what a host wants, as the machine does, with the disk first.
     fn carry_out(&mut self, i: usize) {
         let mut sends = Vec::new();
         loop {
