@@ -58,9 +58,10 @@ pub(crate) async fn run(demo: &mut Demo) -> Outcome {
 
     let mut progress = demo.progress("fetching and loading it at another node");
     fetch_model(demo.session(SERVER)?, reference.clone(), true, &mut progress).await?;
+    let server = demo.session(SERVER)?.node;
     let found = until("the name resolves to the node that serves it", ENDPOINT, async || {
         let found = lookup(demo.session(USER)?, &reference, true).await?;
-        Ok((!found.endpoints.is_empty()).then_some(found))
+        Ok(found.endpoints.iter().any(|e| e.node == server).then_some(found))
     })
     .await?;
     drop(progress);

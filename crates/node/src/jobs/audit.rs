@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use zero2ai_ledger::LedgerError;
 use zero2ai_proto::{
     ByteBuf, ModelName, NodeId, PoolId,
     calls::{Receipts as ReceiptsMethod, ReceiptsCall},
@@ -11,7 +12,7 @@ use zero2ai_proto::{
     proof::StateProof,
     receipt::{AuditExport, ProviderReceipts, Receipt},
     rpc::RpcError,
-    state::{AnchorState, Event, EventKind, Model, Rights, key},
+    state::{AnchorState, Rights, key},
 };
 
 use crate::{
@@ -37,7 +38,12 @@ impl Core {
     /// See the module.
     pub(crate) async fn audit(&self, name: &ModelName) -> Result<AuditExport, RpcError> {
         let (header, height) = self.head()?;
-        let entries = self.model_entries(name, height)?;
+        let entries = self.chain.read(|l| l.audit_entries(name, height.saturating_sub(1))).map_err(|e| match e {
+            LedgerError::Missing(_) => {
+                not_found(format!("{e} is not on the ledger as of height {height}: is the name spelled right?"))
+            }
+            other => internal(other),
+        })?;
         let mut providers = Vec::new();
         for node in self.chain.read(|l| l.members().map(|(n, _)| n).collect::<Vec<_>>()) {
             let anchor = prove(self, height, &key::anchor(&node))?;
@@ -57,31 +63,6 @@ impl Core {
         let genesis = ByteBuf::from(self.chain.read(|l| l.genesis_bytes().to_vec()));
         let steps = self.chain.trust_steps();
         Ok(AuditExport { version: 1, genesis, name: name.clone(), steps, header, entries, providers })
-    }
-
-    /// The model, its whole history, and each version with its score and endorsements.
-    fn model_entries(&self, name: &ModelName, height: u64) -> Result<Vec<StateProof>, RpcError> {
-        let model_proof = prove(self, height, &key::model(name))?;
-        let model: Model = value(&model_proof)?.ok_or_else(|| {
-            not_found(format!("no model '{name}' is on the ledger as of height {height}: is the name spelled right?"))
-        })?;
-        let mut entries = vec![model_proof];
-        let mut endorsed: Vec<(u32, NodeId)> = Vec::new();
-        for index in 0..model.events {
-            let proof = prove(self, height, &key::event(name, index))?;
-            if let Some(event) = value::<Event>(&proof)?.filter(|e| e.kind == EventKind::Endorsed) {
-                endorsed.push((event.version, event.account));
-            }
-            entries.push(proof);
-        }
-        for version in 1..=model.latest {
-            entries.push(prove(self, height, &key::version(name, version))?);
-            entries.push(prove(self, height, &key::score(name, version))?);
-            for (_, validator) in endorsed.iter().filter(|(v, _)| *v == version) {
-                entries.push(prove(self, height, &key::endorsement(name, version, validator))?);
-            }
-        }
-        Ok(entries)
     }
 
     async fn receipts_of(

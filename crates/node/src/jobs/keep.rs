@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use zero2ai_names::make::name_record;
 use zero2ai_proto::{CodecError, ManifestId, ModelName, Signed, record::EndpointRecord, rpc::RpcError, tx::TxBody};
 
 use crate::{
@@ -76,7 +75,7 @@ impl Core {
     /// Puts the ledger's word on a name into the DHT: anyone may, since it proves itself.
     pub(crate) async fn publish_name(&self, name: &ModelName) {
         let Ok((header, _)) = self.head() else { return };
-        match self.chain.read(|ledger| name_record(ledger, header, name)) {
+        match self.chain.read(|ledger| ledger.name_record(name, header)) {
             Ok(record) => {
                 if let Err(error) = self.names.publish_name(name, record).await {
                     tracing::warn!(%name, %error, "the name record could not be published");

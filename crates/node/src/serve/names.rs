@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use zero2ai_names::make::name_record;
 use zero2ai_proto::{
     calls::{ResolveCall, Resolved, Source},
     rpc::RpcError,
@@ -24,7 +23,7 @@ pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, 
         Ok(answer) => (answer.record, answer.endpoints, answer.source),
         Err(why) => {
             // The DHT may be empty (a lone node) while our own copy of the ledger knows the name.
-            let own = core.chain.read(|ledger| name_record(ledger, header.clone(), name));
+            let own = core.chain.read(|ledger| ledger.name_record(name, header.clone()));
             let record = own.map_err(|_| not_found(&why))?;
             (record, Vec::new(), Source::Ledger)
         }
