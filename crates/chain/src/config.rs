@@ -14,8 +14,9 @@ pub(crate) const BATCH: usize = 128;
 pub(crate) const MEMPOOL_TXS: usize = 5_000;
 /// Bytes of transactions that wait for a block.
 pub(crate) const MEMPOOL_BYTES: usize = 16 * 1024 * 1024;
-/// Waiting transactions of one account, so that none fills the queue alone.
-pub(crate) const MEMPOOL_ACCOUNT_TXS: usize = 256;
+/// Milliseconds that a transaction may wait for one of its account that should come first. Then it is dropped and its
+/// sender told: the gap will hardly be filled any more, and the room is for those that can become final.
+pub(crate) const STRANDED_MS: u64 = 60_000;
 /// Waiting transactions gossiped again at one time.
 pub(crate) const REGOSSIP_TXS: usize = 64;
 /// Consensus messages kept for the height after the next one, per signer of it: a proposal, votes and certificates of a
@@ -28,8 +29,10 @@ pub(crate) const BLOCKS_PER_ROUND: usize = 2;
 /// Bytes of proposed blocks kept for the height being decided: over a hundred of the largest, or a quarter of a million
 /// empty ones, that is as many rounds. Beyond it no new block is looked at, and the height waits to be synced.
 pub(crate) const CANDIDATE_BYTES: usize = 64 * 1024 * 1024;
-/// Nodes whose claims of newer blocks are ignored for a while, since fetching from them brought nothing.
-pub(crate) const DOUBTED: usize = 256;
+/// Nodes whose claims of newer blocks are remembered, and how fetching on their word went.
+pub(crate) const CLAIMS: usize = 256;
+/// Milliseconds for which a node's claims are ignored at most, after many in a row that brought nothing.
+pub(crate) const DOUBT_MS: u64 = 10 * 60 * 1000;
 /// Rounds ahead of the current one from which proposals are looked at; the core drops votes by the same rule.
 pub(crate) const ROUND_LOOKAHEAD: u32 = 10;
 /// No message of a round beyond this is looked at: at a second per round it is eleven days into one height, and the
@@ -82,7 +85,7 @@ impl Timeouts {
 /// When a chain makes blocks, and when it says that it cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// With nothing to record, a block is made this long after the last one.
+    /// With nothing to record, a block is made this long after the last one; the ledger's rules want a second at least.
     pub heartbeat: Duration,
     /// A block wanted for this long without coming makes [`crate::ChainStatus::halted`] true.
     pub halt_after: Duration,

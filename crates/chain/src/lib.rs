@@ -21,11 +21,14 @@
 //! # Safety
 //! A vote or proposal leaves only when the write-ahead log with all that led to it, and the signer's mark, are fsynced. A
 //! write that fails ends the task; its owner stops the node. After a restart the log of the current height is told to the
-//! core again, which then signs what it signed; should the log be lost, the mark refuses anything else.
+//! core again, which then is locked on what it was locked on and signs what it signed. Should that log be lost, or its end
+//! with what the mark says was signed last, the node signs nothing at that height, in any round: it waits until the others
+//! have decided it. What no node survives is the loss of log *and* mark, or a copy of an old folder put in their place.
 //!
 //! # Pace
 //! There are no empty blocks but a heartbeat, and one behind every block with transactions, whose header carries their
-//! state root. A block is made at once when a transaction waits.
+//! state root. A block is made at once when a transaction waits. Two empty ones in a row are a second apart, whoever asks
+//! for them: the ledger refuses others.
 
 pub mod config;
 pub mod error;

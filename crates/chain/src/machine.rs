@@ -162,7 +162,7 @@ impl Machine {
             },
             ChainTopic::Head => {
                 if let Ok(head) = HeadGossip::read(data) {
-                    self.host.head(from, head.height, now);
+                    self.host.head(from, head.height, head.block, now);
                 }
                 Ok(())
             }
@@ -199,7 +199,7 @@ impl Machine {
     }
 
     fn fetched(&mut self, result: Result<Vec<SealedBlock>, String>, now: Now) -> Result<(), ChainError> {
-        let mut progress = false;
+        let mut useful = 0;
         match result {
             Err(error) => tracing::debug!(error, "blocks could not be fetched"),
             Ok(blocks) => {
@@ -207,12 +207,13 @@ impl Machine {
                     match self.host.check_sealed(&sealed) {
                         Ok(()) => {
                             self.finalise(&sealed, now)?;
-                            progress = true;
+                            useful += 1;
                         }
                         // Consensus was faster than the fetch: not the sender's fault.
-                        Err(SyncError::Height { got, want }) if got < want => progress = true,
-                        // Final, and made by rules that this program lacks: it must not go on as if nothing were.
-                        Err(SyncError::Block(source @ BlockError::Unknown { .. })) => {
+                        Err(SyncError::Height { got, want }) if got < want => useful += 1,
+                        // The certificate holds, so the signers made this very block final. It is not the sender's fault
+                        // that it does not fit here, unless he put other transactions under its header.
+                        Err(SyncError::Block(source)) if !matches!(source, BlockError::TxsRoot { .. }) => {
                             return Err(ChainError::Apply { height: sealed.certificate.height, source });
                         }
                         Err(error) => {
@@ -223,7 +224,77 @@ impl Machine {
                 }
             }
         }
-        self.host.fetched(progress, now);
+        self.host.fetched(useful, now);
         self.host.go_on(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use zero2ai_ledger::Ledger;
+    use zero2ai_proto::{
+        ByteBuf, SealingKey, SecretKey,
+        block::{Block, Certificate, Header, Vote, VoteKind},
+        encode,
+        pool::{Genesis, Nonce},
+        state::{Signer, SignerSet},
+    };
+
+    use super::*;
+    use crate::ChainConfig;
+
+    const NOW: Now = Now { up: 5, wall: 1_700_000_000_005 };
+
+    /// What a node that does not sign makes of a block of its pool's one signer, certified by him; `alter` changes the
+    /// header before, and `spoil` the transactions after he signed.
+    fn fetched(alter: fn(&mut Header), spoil: bool) -> Result<Done, ChainError> {
+        let (dir, signer) = (tempfile::TempDir::new().unwrap(), SecretKey::from_bytes(&[1; 32]));
+        let genesis = Genesis {
+            version: 1,
+            created_ms: NOW.wall - 5,
+            nonce: Nonce([7; 16]),
+            admin: signer.public(),
+            admin_sealing: SealingKey([1; 32]),
+            signers: SignerSet::new(vec![Signer { key: signer.public(), power: 1 }]).unwrap(),
+            rules_version: 1,
+        };
+        let genesis = encode(&genesis).unwrap();
+        let ledger = Ledger::genesis(&genesis).unwrap();
+        let (mut block, _) = ledger.build_block(signer.public(), NOW.wall, &[]).unwrap();
+        let mut header = block.read_header().unwrap();
+        alter(&mut header);
+        block.header = ByteBuf::from(encode(&header).unwrap());
+        let vote = Vote { height: 1, round: 0, kind: VoteKind::Precommit, block: Some(block.id()) };
+        let signature = signer.sign(&vote.sign_bytes(&ledger.pool()).unwrap());
+        if spoil {
+            let body = zero2ai_proto::tx::TxBody::ClaimHandle(zero2ai_proto::tx::ClaimHandle { handle: "lab".into() });
+            block.txs.push(Signed::sign(&Tx { nonce: 0, body }, &ledger.pool(), &signer).unwrap());
+        }
+        let certificate =
+            Certificate { height: 1, round: 0, block: block.id(), signatures: vec![(signer.public(), signature)] };
+        let sealed = SealedBlock { block: ByteBuf::from(encode::<Block>(&block).unwrap()), certificate };
+
+        let config = ChainConfig::new(dir.path(), SecretKey::from_bytes(&[2; 32]), genesis);
+        let (disk, _) = Disk::open(dir.path()).unwrap();
+        let shared = Arc::new(Shared::new(ledger));
+        let host = Host::new(&config, shared.clone(), None, &[], NOW);
+        Machine::new(host, disk, Vec::new()).step(vec![Event::Fetched(Ok(vec![sealed]))], &shared, NOW)
+    }
+
+    #[test]
+    fn a_certified_block_that_does_not_fit_ends_the_chain_unless_its_transactions_were_swapped() {
+        assert_eq!(fetched(|_| {}, false).unwrap().status.height, 1);
+        let alterations: [fn(&mut Header); 3] =
+            [|h| h.app_hash.0[0] ^= 1, |h| h.rules_version += 1, |h| h.next_signers_hash.0[0] ^= 1];
+        for alter in alterations {
+            match fetched(alter, false) {
+                Err(ChainError::Apply { height: 1, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(fetched(|_| {}, true).unwrap().status.height, 0, "the sender's fault: others are asked");
     }
 }

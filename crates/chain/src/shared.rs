@@ -25,21 +25,11 @@ pub(crate) struct View {
     steps: Vec<TrustStep>,
     recent: HashMap<TxId, u64>,
     recent_order: VecDeque<TxId>,
-    /// True if the last block had transactions: their state root stands in the next header.
-    pub(crate) last_had_txs: bool,
 }
 
 impl View {
     fn new(ledger: Ledger) -> Self {
-        Self {
-            ledger,
-            headers: Vec::new(),
-            steps: Vec::new(),
-            recent: HashMap::new(),
-            recent_order: VecDeque::new(),
-            // The first block proves the genesis state.
-            last_had_txs: true,
-        }
+        Self { ledger, headers: Vec::new(), steps: Vec::new(), recent: HashMap::new(), recent_order: VecDeque::new() }
     }
 
     /// Applies a block that its certificate makes final. Nothing changes on an error.
@@ -55,7 +45,6 @@ impl View {
             self.steps.push(TrustStep { header: header.clone(), next_signers });
         }
         self.headers.push(header);
-        self.last_had_txs = !block.txs.is_empty();
         for id in &applied.tx_ids {
             if self.recent_order.len() >= RECENT_TXS
                 && let Some(old) = self.recent_order.pop_front()

@@ -1,6 +1,10 @@
 //! Signs votes and proposals, and never two that contradict each other: it remembers the newest thing it signed (the
 //! mark) and refuses whatever is older or different. The mark outlives the process: [`crate::disk`] makes it last before
-//! a signature leaves. This is a second fence behind the write-ahead log, which may be lost.
+//! a signature leaves.
+//!
+//! The mark alone does not keep a node safe: it says what was signed last, not which block the node was locked on. That is
+//! in the write-ahead log. Where the log does not hold what the mark says, the lock is lost, and voting on in a later round
+//! could help another block to become final: so nothing is signed at that height any more, until others have decided it.
 
 use serde::{Deserialize, Serialize};
 use zero2ai_proto::{
@@ -32,7 +36,7 @@ impl Signed {
         self.place().0
     }
 
-    fn sign_bytes(&self, pool: &PoolId) -> Result<Vec<u8>, CodecError> {
+    pub(crate) fn sign_bytes(&self, pool: &PoolId) -> Result<Vec<u8>, CodecError> {
         match self {
             Self::Proposal(p) => p.sign_bytes(pool),
             Self::Vote(v) => v.sign_bytes(pool),
@@ -47,16 +51,28 @@ pub(crate) struct Signer {
     pool: PoolId,
     mark: Option<Signed>,
     fresh: bool,
+    /// Up to this height nothing is signed: what was signed there, and on which lock, is not known any more.
+    lost: Option<u64>,
 }
 
 impl Signer {
-    pub(crate) fn new(key: SecretKey, pool: PoolId, mark: Option<Signed>) -> Self {
-        Self { key, pool, mark, fresh: false }
+    /// `mark` is what was signed last; `lost` the height at which the log of what led to it is gone.
+    pub(crate) fn new(key: SecretKey, pool: PoolId, mark: Option<Signed>, lost: Option<u64>) -> Self {
+        Self { key, pool, mark, fresh: false, lost }
     }
 
-    /// Signs, or refuses (`None`) what is older than the mark or contradicts it. The same thing is signed again gladly:
-    /// Ed25519 gives the same signature.
+    /// The height up to which nothing is signed, since the log of it was lost.
+    pub(crate) fn lost(&self) -> Option<u64> {
+        self.lost
+    }
+
+    /// Signs, or refuses (`None`) what is older than the mark or contradicts it, and everything at a height whose log is
+    /// lost. The same thing is signed again gladly: Ed25519 gives the same signature.
     pub(crate) fn sign(&mut self, what: Signed) -> Result<Option<Signature>, CodecError> {
+        if self.lost.is_some_and(|height| what.height() <= height) {
+            tracing::debug!(?what, "not signed: the log of this height is lost");
+            return Ok(None);
+        }
         if let Some(mark) = self.mark
             && (what.place() < mark.place() || (what.place() == mark.place() && what != mark))
         {
@@ -88,7 +104,7 @@ mod tests {
     }
 
     fn signer(mark: Option<Signed>) -> Signer {
-        Signer::new(SecretKey::from_bytes(&[1; 32]), PoolId([0; 32]), mark)
+        Signer::new(SecretKey::from_bytes(&[1; 32]), PoolId([0; 32]), mark, None)
     }
 
     fn any_signed() -> impl Strategy<Value = Signed> {
@@ -139,5 +155,20 @@ mod tests {
         assert_eq!(s.sign(vote(5, 1, VoteKind::Prevote, Some(2))).unwrap(), None);
         assert_eq!(s.sign(vote(5, 0, VoteKind::Precommit, Some(1))).unwrap(), None);
         assert!(s.sign(vote(5, 1, VoteKind::Precommit, Some(2))).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_height_whose_log_is_lost_is_not_signed_at_in_any_round() {
+        let mark = vote(5, 1, VoteKind::Precommit, Some(1));
+        let mut s = Signer::new(SecretKey::from_bytes(&[1; 32]), PoolId([0; 32]), Some(mark), Some(5));
+        for round in 0..4 {
+            for kind in [VoteKind::Prevote, VoteKind::Precommit] {
+                assert_eq!(s.sign(vote(5, round, kind, Some(2))).unwrap(), None);
+                assert_eq!(s.sign(vote(5, round, kind, None)).unwrap(), None);
+            }
+        }
+        assert_eq!(s.sign(mark).unwrap(), None, "its own words, which would look as if the log held them");
+        assert_eq!(s.take_mark(), None);
+        assert!(s.sign(vote(6, 0, VoteKind::Prevote, Some(2))).unwrap().is_some());
     }
 }

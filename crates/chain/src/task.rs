@@ -94,19 +94,19 @@ impl Opened {
         for height in 1..=disk.blocks.height() {
             replay(&shared, &disk, height)?;
         }
+        let clock = Clock(Instant::now());
+        let host = Host::new(config, shared.clone(), mark, &wal, clock.now());
         let (stored, path) = (disk.blocks.height(), config.dir.display());
-        if let Some(mark) = mark.filter(|m| m.height() > stored && !wal.iter().any(|e| e.height == m.height())) {
-            let signed = mark.height();
+        if let Some(signed) = host.lost() {
             tracing::error!(
                 signed,
                 stored,
-                "this node signed at height {signed}, but {path} holds neither that block nor a log of it: the disk lost \
-                 what it had promised, or an old copy was restored. It signs nothing until its peers bring it there; if \
-                 it is the only signer and nobody saw that block, stop it and remove the file 'signed' there"
+                "this node signed at height {signed}, but {path} holds neither that block nor the whole log of it: the \
+                 disk lost what it had promised, or an old copy was restored. It signs nothing until its peers have \
+                 decided that height and bring it here; if it is the only signer and nobody saw that block, stop it \
+                 and remove the file 'signed' there"
             );
         }
-        let clock = Clock(Instant::now());
-        let host = Host::new(config, shared.clone(), mark, clock.now());
         let (sender, events) = mpsc::channel(QUEUE);
         let status = {
             let view = shared.read();

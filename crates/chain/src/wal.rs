@@ -5,7 +5,7 @@ use arc_malachitebft_core_consensus::{Input, ProposedValue};
 use arc_malachitebft_core_types::{Round, Timeout, TimeoutKind, Validity, ValueOrigin};
 use serde::{Deserialize, Serialize};
 use zero2ai_proto::{
-    ByteBuf, CodecError, NodeId, Signature,
+    ByteBuf, CodecError, NodeId, PoolId, Signature,
     block::{self, Block},
     consensus::{Polka, SignedVote},
     decode, encode,
@@ -15,6 +15,7 @@ use zero2ai_proto::{
 use crate::{
     context::{Address, Height, Value, Zero},
     convert,
+    signer::Signed,
 };
 
 /// Longest entry: a block with its framing.
@@ -95,6 +96,20 @@ impl WalEntry {
             }
         };
         Some(Self { height, told })
+    }
+
+    /// True if the log holds what the mark says was signed last by `me`, and so all that led to it. The signature counts
+    /// too: only what was really signed is in the log for certain.
+    pub(crate) fn any_tells(entries: &[Self], mark: &Signed, me: &NodeId, pool: &PoolId) -> bool {
+        let Ok(bytes) = mark.sign_bytes(pool) else { return false };
+        entries.iter().any(|entry| {
+            let (author, told, signature) = match &entry.told {
+                Told::Vote(v) => (v.voter, Signed::Vote(v.vote), &v.signature),
+                Told::Proposal { proposer, proposal, signature } => (*proposer, Signed::Proposal(*proposal), signature),
+                Told::Block { .. } | Told::Timeout { .. } | Told::Polka(_) => return false,
+            };
+            author == *me && told == *mark && me.verify(&bytes, signature)
+        })
     }
 
     /// The core's input, and the block it brings along.

@@ -6,7 +6,7 @@ mod common;
 use std::{fs, time::Duration};
 
 use common::{Net, Step, all_reach, height, segment, until};
-use zero2ai_chain::{Chain, ChainError};
+use zero2ai_chain::{Chain, ChainError, SubmitError};
 use zero2ai_proto::{calls::SealedBlock, decode, encode};
 use zero2ai_store::{Log, LogConfig};
 
@@ -90,6 +90,56 @@ async fn a_signer_that_lost_its_log_is_kept_from_contradicting_itself_by_the_mar
         let proposals = net.bus.signed(&proposal).len();
         assert_eq!(proposals, if keep_the_mark { 1 } else { 2 }, "kept the mark: {keep_the_mark}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signer_that_lost_its_log_or_its_end_leaves_that_height_to_the_others() {
+    for whole in [true, false] {
+        let net = Net::new(4, 4);
+        propose_alone(&net).await;
+        let wal = net.dir(1).join("wal");
+        if whole {
+            fs::remove_dir_all(wal).unwrap();
+        } else {
+            // The last record, looking as if it had never been synced: the prevote that the mark tells of.
+            let good = fs::read(segment(&wal)).unwrap();
+            fs::write(segment(&wal), &good[..good.len() - 10]).unwrap();
+        }
+        let before = net.bus.signed.lock().unwrap().clone();
+        let nodes = net.start_all().await;
+        // It may have been locked on a block; the others are enough to decide, in a round in which it would vote anew.
+        all_reach(&nodes.iter().collect::<Vec<_>>(), 1).await;
+        let said = |height| {
+            let signed = net.bus.signed.lock().unwrap();
+            signed.keys().filter(|s| s.0 == net.id(1) && s.1 == height).copied().collect::<Vec<_>>()
+        };
+        let old: Vec<Step> = before.keys().filter(|s| s.0 == net.id(1)).copied().collect();
+        assert_eq!(said(1), old, "it signed at a height whose log it had lost (all of it: {whole})");
+        let at = nodes[0].handle.submit_and_wait(net.claim(0), PATIENCE).await.unwrap();
+        until("its next vote", || !said(at).is_empty() || !said(at + 1).is_empty()).await;
+        for node in nodes {
+            net.stop(node).await;
+        }
+        net.bus.assert_nobody_contradicts_himself();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_fails_ends_the_task_and_what_it_would_have_signed_never_leaves() {
+    let net = Net::new(1, 1);
+    let node = net.start(0).await;
+    until("the first block", || height(&node) == 1).await;
+    // Nobody, the superuser included, can put a file where a full folder is.
+    let mark = net.dir(0).join("signed");
+    fs::remove_file(&mark).unwrap();
+    fs::create_dir_all(mark.join("full")).unwrap();
+    let outcome = node.handle.submit_and_wait(net.claim(0), PATIENCE).await;
+    let error = node.task.await.unwrap().unwrap_err();
+    assert!(matches!(error, ChainError::Disk { .. }), "{error}");
+    assert!(net.bus.signed.lock().unwrap().keys().all(|(_, height, ..)| *height < 2), "it left the node");
+    // The block itself had lasted before: who waited for it may hear that, or that the chain has stopped.
+    assert!(matches!(outcome, Ok(2) | Err(SubmitError::Stopped)), "{outcome:?}");
+    assert_eq!(node.handle.submit(net.claim(1)).await, Err(SubmitError::Stopped));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

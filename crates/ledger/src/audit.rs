@@ -1,8 +1,9 @@
 //! Audits: the proofs of everything the ledger says of one model, and their check by someone who holds only the genesis.
 //!
 //! What a verified audit says: these versions, grades and events are all there are (the history is counted, so nothing can
-//! be left out), each figure follows from the counts that a validator signed, and each receipt shown was signed by both
-//! sides and anchored before the audit's header. What it cannot say: that no provider kept a receipt back from it; and,
+//! be left out), each figure follows from its counts, and each receipt shown was signed by both sides and anchored before
+//! the audit's header. What it cannot say: that a validator signed those counts, for which there is only the word of the
+//! block's signers (his signature is in the block, not in the export); that no provider kept a receipt back from it; and,
 //! since it starts at the genesis alone, that signers of long ago did not sign another past later.
 
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ use crate::{
     draft::VALUE_BYTES,
     light::{LightError, TrustedChain, name::proven, show_buf},
     receipt_log::{LogError, verify_inclusion},
-    rules::{figures, score},
+    rules::{check_counts, figures, score},
 };
 
 /// What an audit proves.
@@ -319,6 +320,9 @@ fn check_endorsement(
     if (told.tx, told.height) != (event.tx, event.height) {
         return fail("the history names another transaction or height");
     }
+    if check_counts(&told.counts, version).is_err() {
+        return fail("its counts contradict each other or the number of the model's classes");
+    }
     let computed = figures(&told.counts, version).map(|f| Endorsement { height: told.height, tx: told.tx, ..f });
     if computed.as_ref() != Some(told) {
         return fail("its figures do not follow from its counts");
@@ -386,4 +390,60 @@ fn read_receipt(
         input: request.commitment,
         output: response.commitment,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use zero2ai_proto::{
+        SecretKey, TxId,
+        manifest::{Format, Task},
+        tx::{ClassCounts, Endorse, Thresholds},
+    };
+
+    use super::*;
+
+    /// Signers who let such an entry in would be found out by any auditor.
+    #[test]
+    fn counts_that_contradict_themselves_are_found_though_their_figures_follow() {
+        let (name, validator): (ModelName, _) =
+            ("lab/digits".parse().unwrap(), SecretKey::from_bytes(&[1; 32]).public());
+        let version = Version {
+            manifest: ManifestId([1; 32]),
+            publisher: validator,
+            format: Format::Onnx,
+            task: Task::Classify { classes: 2 },
+            bytes: 1,
+            chunks: 1,
+            base: None,
+            thresholds: Thresholds::default(),
+            height: 1,
+            time_ms: 1,
+            withdrawn: false,
+        };
+        let tx = TxId([7; 32]);
+        let event = Event { kind: EventKind::Endorsed, version: 1, account: validator, tx, height: 2, time_ms: 2 };
+        let class = ClassCounts { tp: 49, fp: 1, fn_: 1 };
+        let good = Endorse {
+            name: name.clone(),
+            version: 1,
+            classes: vec![class, class],
+            samples: 100,
+            correct: 98,
+            p50_us: 1,
+            dataset_root: Digest([1; 32]),
+            predictions_root: Digest([2; 32]),
+        };
+        let check = |counts: Endorse| {
+            let told = Endorsement { height: 2, tx, ..figures(&counts, &version).unwrap() };
+            check_endorsement(b"endorsement", &name, 1, &version, &told, &event)
+        };
+        assert_eq!(check(good.clone()), Ok(()));
+        let why = "its counts contradict each other or the number of the model's classes";
+        let found = Err(AuditError::Contradiction { key: "endorsement".into(), why });
+        assert_eq!(check(Endorse { samples: 1_000, ..good.clone() }), found, "more samples than were counted");
+        assert_eq!(check(Endorse { correct: 100, ..good.clone() }), found, "more right answers than true positives");
+        let three = Endorse { classes: vec![class; 3], samples: 150, correct: 147, ..good };
+        assert_eq!(check(three), found, "three classes of two");
+    }
 }

@@ -5,7 +5,10 @@
 //! - `signers_hash` names the set that signs this block, `next_signers_hash` the one of the next height. A `SetSigners` in
 //!   block h signs from h + 2, so header h + 1 carries it as next;
 //! - `txs_root` is the RFC 6962 root (SHA-256) over the encoded signed transactions;
-//! - the proposer is one of the signers. Whose turn it is, and whether the time is near now, the voters judge.
+//! - a block without transactions whose parent had none either is at least [`EMPTY_PAUSE_MS`] younger than that: else one
+//!   signer could make everyone's disk fill with empty blocks. The empty block that proves a state root may come at once;
+//! - the proposer is one of the signers. Whose turn it is the voters judge, and that the time is not too far *ahead* of
+//!   their clocks. Nobody judges whether it is behind: being later than the parent is all that is asked.
 
 use zero2ai_proto::{
     BlockId, ByteBuf, CodecError, NodeId, Signed, TxId,
@@ -25,6 +28,10 @@ use crate::{
 
 /// Version of the header's shape that this program writes and reads.
 const HEADER_VERSION: u16 = 1;
+
+/// Milliseconds between two blocks without transactions, at least: part of the rules. Shorter, and one hostile signer fills
+/// everyone's disk faster for nothing; longer, and no heartbeat can be quicker.
+pub const EMPTY_PAUSE_MS: u64 = 1_000;
 
 /// A block that was executed: what applying it will write.
 pub(crate) struct Prepared {
@@ -57,8 +64,10 @@ impl Ledger {
         rules::admit(&mut draft, &at, tx)
     }
 
-    /// Builds the next block of those candidates that apply, in their order, as many as fit. Also returns those that this
-    /// state refuses for good; what is merely too early (a nonce ahead) or too much for one block is left out silently.
+    /// Builds the next block of those candidates that apply, in their order, as many as fit. Also returns those that are
+    /// refused behind the ones before them, which is final only once this block is; what is merely too early (a nonce
+    /// ahead) or too much for one block is left out silently. Where none is left and the parent is empty too, the block's
+    /// time is moved up to the earliest that the rules allow.
     ///
     /// # Errors
     /// `time_ms` not after the newest block's, a proposer that is no signer, or this ledger's own failure.
@@ -92,6 +101,7 @@ impl Ledger {
             }
         }
         rules::end_block(&mut draft, &at).map_err(own)?;
+        let time_ms = if txs.is_empty() { time_ms.max(self.earliest_empty()) } else { time_ms };
         let header = Header {
             version: HEADER_VERSION,
             rules_version: RULES_VERSION,
@@ -140,6 +150,7 @@ impl Ledger {
         let Prepared { id, header, tx_ids, writes } = prepared;
         self.commit(writes)?;
         (self.height, self.time_ms, self.head) = (header.height, header.time_ms, id);
+        self.head_had_txs = !block.txs.is_empty();
         Ok(Applied { id, header, tx_ids })
     }
 
@@ -162,6 +173,11 @@ impl Ledger {
         self.check_time(header.time_ms)?;
         self.check_proposer(&header.proposer)?;
         check_txs(block, &header)?;
+        // Only now is it sure that the transactions, or their absence, are the header's.
+        let (got, earliest) = (header.time_ms, self.earliest_empty());
+        if block.txs.is_empty() && got < earliest {
+            return Err(BlockError::TooSoon { got, earliest });
+        }
         Ok(header)
     }
 
@@ -199,6 +215,11 @@ impl Ledger {
         if got > self.time_ms { Ok(()) } else { Err(BlockError::Time { got, parent: self.time_ms }) }
     }
 
+    /// The earliest time that the next block may carry if it has no transactions.
+    const fn earliest_empty(&self) -> u64 {
+        self.time_ms.saturating_add(if self.head_had_txs { 1 } else { EMPTY_PAUSE_MS })
+    }
+
     fn check_proposer(&self, proposer: &NodeId) -> Result<(), BlockError> {
         let signs = self.sets.current.power_of(proposer).is_some();
         if signs { Ok(()) } else { Err(BlockError::Proposer(*proposer)) }
@@ -212,20 +233,18 @@ impl Ledger {
     }
 }
 
+/// The root first: transactions that are not the header's say nothing about the block, whatever their number. Whoever
+/// relays a block can append to it, and must not make it look invalid by that.
 fn check_txs(block: &Block, header: &Header) -> Result<(), BlockError> {
-    let count = block.txs.len();
-    if count > BLOCK_TXS {
-        return Err(BlockError::TooLarge { count, bytes: 0 });
-    }
     let leaves: Result<Vec<Vec<u8>>, CodecError> = block.txs.iter().map(encode).collect();
     let leaves = leaves.map_err(LedgerError::from)?;
-    let bytes = leaves.iter().map(Vec::len).sum();
-    if bytes > BLOCK_BYTES {
-        return Err(BlockError::TooLarge { count, bytes });
-    }
     let got = root_of(&leaves);
     if got != header.txs_root {
         return Err(BlockError::TxsRoot { got, expected: header.txs_root });
+    }
+    let (count, bytes) = (leaves.len(), leaves.iter().map(Vec::len).sum());
+    if count > BLOCK_TXS || bytes > BLOCK_BYTES {
+        return Err(BlockError::TooLarge { count, bytes });
     }
     Ok(())
 }

@@ -141,6 +141,16 @@ pub enum BlockError {
         /// The parent's, milliseconds since 1970 UTC.
         parent: u64,
     },
+    /// Without transactions, behind a block without transactions, and too soon.
+    #[error(
+        "the block is empty like its parent, and its time {got} is before {earliest} (milliseconds since 1970): empty blocks come a second apart at least"
+    )]
+    TooSoon {
+        /// The block's time, milliseconds since 1970 UTC.
+        got: u64,
+        /// The earliest it may carry, milliseconds since 1970 UTC.
+        earliest: u64,
+    },
     /// Its proposer signs no block at this height.
     #[error("{0} is not a signer at this height and cannot propose")]
     Proposer(NodeId),

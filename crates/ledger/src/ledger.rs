@@ -28,6 +28,8 @@ pub struct Ledger {
     pub(crate) height: u64,
     pub(crate) time_ms: u64,
     pub(crate) head: BlockId,
+    /// True if the newest block had transactions, whose state root the next header proves; true at genesis.
+    pub(crate) head_had_txs: bool,
     pub(crate) sets: Signers,
     pub(crate) entries: Entries,
     /// How many handles each account holds: derived from `entries`.
@@ -65,6 +67,7 @@ impl Ledger {
             height: 0,
             time_ms: genesis.created_ms,
             head: BlockId(pool.0),
+            head_had_txs: true,
             sets,
             entries: Entries::new(),
             handles: BTreeMap::new(),
@@ -132,6 +135,13 @@ impl Ledger {
     #[must_use]
     pub const fn head_id(&self) -> BlockId {
         self.head
+    }
+
+    /// True if the newest block had transactions: their state root is proved by the next header only, so that one is
+    /// wanted. True at height 0, since block 1 proves the genesis state.
+    #[must_use]
+    pub const fn head_had_txs(&self) -> bool {
+        self.head_had_txs
     }
 
     /// Root of the state after the newest block: the next header's `app_hash`.

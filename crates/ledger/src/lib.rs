@@ -25,7 +25,7 @@ mod draft;
 mod tree;
 
 pub use audit::{AuditError, AuditReport, verify_audit};
-pub use block::Applied;
+pub use block::{Applied, EMPTY_PAUSE_MS};
 pub use error::{BlockError, LedgerError, TicketError, TxError};
 pub use ledger::Ledger;
 pub use light::{LightError, TrustedChain, verify_name_record, verify_path, verify_state};

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Pool, anchor, certify, claim, endorse, genesis_bytes, id, publish};
 use proptest::prelude::*;
-use zero2ai_ledger::{BlockError, Ledger, LedgerError, LightError, ReceiptLog, TrustedChain, TxError};
+use zero2ai_ledger::{BlockError, EMPTY_PAUSE_MS, Ledger, LedgerError, LightError, ReceiptLog, TrustedChain, TxError};
 use zero2ai_proto::{
     BlockId, ByteBuf, Signed,
     block::{Block, Header},
@@ -203,6 +203,8 @@ fn blocks_stay_within_their_bounds() {
     let fat: Vec<_> = (2..=20).map(|n| pool.tx_at(n, 0, TxBody::Anchor(body.clone()))).collect();
     let mut crowded = pool.build(&[]).0;
     crowded.txs = fat;
+    // What anybody can append to a block on its way says nothing about the block.
+    assert!(matches!(pool.ledger.check_block(&crowded), Err(BlockError::TxsRoot { .. })));
     reseal(&mut crowded);
     assert!(matches!(pool.ledger.check_block(&crowded), Err(BlockError::TooLarge { count: 19, .. })));
     let claims: Vec<_> = (1..=127u8)
@@ -216,6 +218,35 @@ fn blocks_stay_within_their_bounds() {
     pool.apply(&block).unwrap();
     let rest: Vec<_> = claims.iter().filter(|tx| !block.txs.contains(tx)).cloned().collect();
     pool.commit(&rest);
+}
+
+#[test]
+fn empty_blocks_come_a_second_apart_but_a_state_root_is_proved_at_once() {
+    let mut pool = Pool::new();
+    // The genesis state and a transaction's are proved by an empty block at once.
+    let at = |pool: &Pool, after: u64, txs: &[Signed<Tx>]| {
+        let time = pool.ledger.head_time_ms() + after;
+        pool.ledger.build_block(pool.proposer(), time, txs).unwrap().0
+    };
+    let early = |block: &Block, by: u64| altered(block, |h| h.time_ms -= by);
+    for _ in 0..2 {
+        let proof = at(&pool, 1, &[]);
+        pool.apply(&proof).unwrap();
+        // The one behind it is moved up, and refused if it says another time. One with a transaction need not wait.
+        let empty = at(&pool, 1, &[]);
+        let time = empty.read_header().unwrap().time_ms;
+        assert_eq!(time, pool.ledger.head_time_ms() + EMPTY_PAUSE_MS);
+        let refused = pool.ledger.check_block(&early(&empty, 1));
+        assert_eq!(refused, Err(BlockError::TooSoon { got: time - 1, earliest: time }));
+        pool.ledger.check_block(&empty).unwrap();
+        let nonce = pool.ledger.member(&id(0)).unwrap().nonce;
+        let tx = pool.tx(0, claim(&format!("lab{nonce}")));
+        let full = at(&pool, 1, &[tx]);
+        // Stripped of its transactions on its way it is not that block, rather than an empty one that came too soon.
+        let stripped = Block { header: full.header.clone(), txs: vec![] };
+        assert!(matches!(pool.ledger.check_block(&stripped), Err(BlockError::TxsRoot { .. })));
+        pool.apply(&full).unwrap();
+    }
 }
 
 #[test]

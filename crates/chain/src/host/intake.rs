@@ -37,8 +37,11 @@ pub(super) struct Early {
 }
 
 impl Early {
-    /// Keeps a message, unless there is no room.
+    /// Keeps a message, unless there is no room. All that are kept are of one height.
     fn push(&mut self, from: NodeId, message: ConsensusMessage) {
+        if self.height != message.height() {
+            self.clear();
+        }
         let bytes = if let ConsensusMessage::Proposal(p) = &message { p.block.len() } else { 256 };
         let of_signer = self.messages.iter().filter(|(who, _)| *who == from).count();
         let known = self.messages.iter().any(|(_, m)| *m == message);
@@ -49,21 +52,30 @@ impl Early {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+    /// True if there are messages of `height`.
+    pub(super) fn is_of(&self, height: u64) -> bool {
+        self.height == height && !self.messages.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Vec<ConsensusMessage> {
+    /// The messages of `height`; those of another stay.
+    pub(super) fn take(&mut self, height: u64) -> Vec<ConsensusMessage> {
+        if self.height != height {
+            return Vec::new();
+        }
         self.bytes = 0;
         std::mem::take(&mut self.messages).into_iter().map(|(_, m)| m).collect()
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
     }
 
     /// Drops what is for a height before `height`.
     pub(super) fn keep_from(&mut self, height: u64) {
         self.seen.clear();
         if self.height < height {
-            self.messages.clear();
-            self.bytes = 0;
+            self.clear();
         }
     }
 }
@@ -160,7 +172,8 @@ impl Host {
         self.feed(Input::ProposedValue(value, ValueOrigin::Consensus), now)
     }
 
-    /// Whether a proposed block is valid. `None` if the bytes are not the block's at all, so that they say nothing about it.
+    /// Whether a proposed block is valid. `None` if the bytes are not the block's at all, so that they say nothing about it
+    /// and nothing is remembered. Of its time only that it is not too far ahead of this clock is asked: see the ledger.
     fn judge(&mut self, p: &SignedProposal, now: Now) -> Option<bool> {
         if self.world.candidates.get(&p.proposal.block).is_some_and(|c| c.valid) {
             return Some(true);
@@ -196,9 +209,24 @@ impl Host {
         self.go_on(now)
     }
 
-    /// A peer's head: a hint, followed by fetching.
-    pub(crate) fn head(&mut self, from: NodeId, height: u64, now: Now) {
-        let own = self.shared.read().ledger.height();
+    /// A peer's head: a hint, followed by fetching. Another block than ours at our own height is a lie, or a fork: worth a
+    /// word in the log, one a height.
+    pub(crate) fn head(&mut self, from: NodeId, height: u64, block: BlockId, now: Now) {
+        let (own, head) = {
+            let view = self.shared.read();
+            (view.ledger.height(), view.ledger.head_id())
+        };
+        if height == own && block != head && self.contradicted_at != Some(own) {
+            self.contradicted_at = Some(own);
+            tracing::error!(
+                height,
+                peer = %from.short(),
+                theirs = %block,
+                ours = %head,
+                "a peer says that another block is final at the height of this node's head: it lies, or the chain has \
+                 forked; compare with other members before you trust what follows"
+            );
+        }
         self.pacing.heard_of(height, from, own, now);
     }
 }

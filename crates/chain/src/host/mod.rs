@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`world`] | the core's effects |
 //! | [`intake`] | what peers send: checked, then given to the core, kept for the next height, or taken as a hint |
+//! | [`claims`] | who says that he has newer blocks, and whose word held |
 //! | [`pace`] | when a height is started, what is announced, whether the chain counts as halted |
 //!
 //! Order of a decision: the core decides → [`Host::decided`] → the caller stores the block → [`Host::apply`].
@@ -22,6 +23,7 @@ use zero2ai_proto::{
     tx::Tx,
 };
 
+mod claims;
 mod intake;
 mod pace;
 #[cfg(test)]
@@ -65,11 +67,19 @@ pub(crate) struct Host {
     /// True while the core works on the height after the head.
     started: bool,
     gossiped: u32,
+    /// The last height at which a peer named another final block than ours.
+    contradicted_at: Option<u64>,
 }
 
 impl Host {
-    /// A host at the ledger's head. `mark` is what the node signed last.
-    pub(crate) fn new(config: &ChainConfig, shared: Arc<Shared>, mark: Option<Mark>, now: Now) -> Self {
+    /// A host at the ledger's head. `mark` is what the node signed last, `wal` the log that goes with it.
+    pub(crate) fn new(
+        config: &ChainConfig,
+        shared: Arc<Shared>,
+        mark: Option<Mark>,
+        wal: &[WalEntry],
+        now: Now,
+    ) -> Self {
         let (pool, height, set) = {
             let view = shared.read();
             (view.ledger.pool(), view.ledger.height(), validators(view.ledger.signers()))
@@ -84,7 +94,9 @@ impl Host {
         };
         // The core's own queue for later heights stays unused: `Early` keeps those messages, checked.
         let core = State::new(Zero, Height(height.saturating_add(1)), set, params, 1, 1);
-        let signer = Signer::new(config.key.clone(), pool, mark);
+        // The log is written before the mark: if it does not hold what the mark says, its end is gone.
+        let lost = mark.filter(|m| m.height() > height && !WalEntry::any_tells(wal, m, &me, &pool));
+        let signer = Signer::new(config.key.clone(), pool, mark, lost.map(|m| m.height()));
         Self {
             core,
             world: World::new(pool, me, signer, config.timeouts.linear()),
@@ -94,6 +106,7 @@ impl Host {
             pacing: Pacing::new(config.pace, now),
             started: false,
             gossiped: 0,
+            contradicted_at: None,
         }
     }
 
@@ -157,7 +170,7 @@ impl Host {
     fn start(&mut self, now: Now) -> Result<(), ChainError> {
         self.start_core(now)?;
         self.propose_if_wanted(now)?;
-        for message in self.early.take() {
+        for message in self.early.take(self.core.height().0) {
             if self.world.decided.is_some() {
                 break;
             }
@@ -188,23 +201,27 @@ impl Host {
         result.map_err(|error| ChainError::Core { height: self.core.height().0, why: error.to_string() })
     }
 
-    /// Answers the core's wish for a block of ours.
+    /// Answers the core's wish for a block of ours, unless that would be an empty one too soon behind an empty one: then
+    /// the wish stays until a transaction comes, the time, or the next round.
     fn propose_if_wanted(&mut self, now: Now) -> Result<(), ChainError> {
-        while let Some(round) = self.world.wanted.take() {
-            if self.world.decided.is_some() {
+        while let Some(round) = self.world.wanted.filter(|_| self.world.decided.is_none()) {
+            if self.core.round() != round {
+                self.world.wanted = None;
                 break;
             }
-            let (built, height) = {
+            let (built, height, proof) = {
                 let view = self.shared.read();
                 let time = view.ledger.head_time_ms().saturating_add(1).max(now.wall);
-                let built = view.ledger.build_block(self.world.me, time, &self.mempool.candidates());
-                (built, view.ledger.height().saturating_add(1))
+                let candidates = self.mempool.candidates(&view.ledger);
+                let built = view.ledger.build_block(self.world.me, time, &candidates);
+                (built, view.ledger.height().saturating_add(1), view.ledger.head_had_txs())
             };
-            let (block, refused) = built.map_err(|source| ChainError::Build { height, source })?;
-            for (id, error) in refused {
-                self.mempool.remove(&id);
-                self.world.out.settled.push((id, Err(error)));
+            // What was refused was so behind the block's other transactions. They are not final yet, nor is that.
+            let (block, _refused) = built.map_err(|source| ChainError::Build { height, source })?;
+            if block.txs.is_empty() && !proof && now.up < self.pacing.earliest_empty() {
+                return Ok(());
             }
+            self.world.wanted = None;
             let id = block.id();
             let bytes = ByteBuf::from(encode(&block)?);
             self.world.candidates.insert(id, Candidate { bytes, valid: true });
@@ -296,6 +313,11 @@ impl Host {
     /// The signer's mark, if it moved since the last call.
     pub(crate) fn take_mark(&mut self) -> Option<Mark> {
         self.world.signer.take_mark()
+    }
+
+    /// The height up to which this node signs nothing, since its log of it was lost.
+    pub(crate) fn lost(&self) -> Option<u64> {
+        self.world.signer.lost()
     }
 
     /// Transactions that wait.

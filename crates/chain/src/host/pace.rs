@@ -1,13 +1,12 @@
 //! When a height is started, when blocks are fetched, what is announced, and whether the chain counts as halted.
 
-use std::collections::BTreeMap;
+use zero2ai_ledger::EMPTY_PAUSE_MS;
+use zero2ai_proto::{NodeId, consensus::TxGossip, encode, limits::BLOCKS};
 
-use zero2ai_proto::{NodeId, consensus::TxGossip, encode};
-
-use super::{Host, Now};
+use super::{Host, Now, claims::Claims};
 use crate::{
     ChainTopic,
-    config::{DOUBTED, Pace, REGOSSIP_TXS},
+    config::{Pace, REGOSSIP_TXS},
     error::ChainError,
 };
 use arc_malachitebft_core_consensus::Input;
@@ -21,14 +20,6 @@ pub(crate) struct Wish {
     pub(crate) from: u64,
 }
 
-/// A newer block that was heard of.
-#[derive(Clone, Copy, Debug)]
-struct Behind {
-    height: u64,
-    from: NodeId,
-    fetch_at: u64,
-}
-
 /// Times of the things that happen by the clock, in steady milliseconds.
 #[derive(Debug)]
 pub(super) struct Pacing {
@@ -37,13 +28,10 @@ pub(super) struct Pacing {
     /// Since when a block is wanted that has not come.
     wanted_since: Option<u64>,
     announce_at: u64,
-    behind: Option<Behind>,
-    /// Who is being asked.
-    fetching: Option<NodeId>,
+    claims: Claims,
+    /// On whose word blocks are being fetched, and up to which height he said he has them.
+    fetching: Option<(NodeId, u64)>,
     not_before: u64,
-    /// Nodes whose claims brought nothing, and until when they are ignored: else one liar could keep this node from
-    /// hearing the others.
-    doubted: BTreeMap<NodeId, u64>,
 }
 
 fn ms(duration: std::time::Duration) -> u64 {
@@ -57,10 +45,9 @@ impl Pacing {
             last_block: now.up,
             wanted_since: None,
             announce_at: now.up,
-            behind: None,
+            claims: Claims::default(),
             fetching: None,
             not_before: 0,
-            doubted: BTreeMap::new(),
         }
     }
 
@@ -73,19 +60,27 @@ impl Pacing {
     pub(super) fn decided(&mut self, height: u64, now: Now) {
         self.last_block = now.up;
         self.wanted_since = None;
-        self.behind = self.behind.filter(|b| b.height > height);
+        self.claims.reached(height);
     }
 
-    /// Somebody has a block of `height`; this node has `own`. The highest claim counts, until fetching proves it wrong.
+    /// Somebody has a block of `height`, he says; this node has `own`.
     pub(super) fn heard_of(&mut self, height: u64, from: NodeId, own: u64, now: Now) {
-        let doubted = self.doubted.get(&from).is_some_and(|until| now.up < *until);
-        if height <= own || doubted || self.behind.is_some_and(|b| b.height >= height) {
+        if height <= own {
             return;
         }
         // One block behind is usual while votes are under way: consensus brings it sooner than a fetch.
-        let grace = if height == own + 1 { ms(self.pace.sync_grace) } else { 0 };
-        let fetch_at = self.behind.map_or(now.up.saturating_add(grace), |b| b.fetch_at.min(now.up + grace));
-        self.behind = Some(Behind { height, from, fetch_at });
+        let grace = if height - own == 1 { ms(self.pace.sync_grace) } else { 0 };
+        self.claims.hear(from, height, now.up.saturating_add(grace), now.up);
+    }
+
+    /// How long after the last block one without any reason may come.
+    fn heartbeat(&self) -> u64 {
+        self.last_block.saturating_add(ms(self.pace.heartbeat).max(EMPTY_PAUSE_MS))
+    }
+
+    /// When the ledger's rules allow an empty block behind an empty one, by the steady clock: the wall's may be set back.
+    pub(super) fn earliest_empty(&self) -> u64 {
+        self.last_block.saturating_add(EMPTY_PAUSE_MS)
     }
 }
 
@@ -101,7 +96,12 @@ impl Host {
             let every = ms(self.pacing.pace.announce);
             self.pacing.announce_at = now.up.saturating_add(every.max(1));
             self.announce_head()?;
-            for (repeat, tx) in self.mempool.gossip_due(now.up, every, REGOSSIP_TXS) {
+            let view = self.shared.read();
+            let stranded = self.mempool.drop_stranded(&view.ledger, now.up);
+            self.world.out.settled.extend(stranded.into_iter().map(|(id, error)| (id, Err(error))));
+            let due = self.mempool.gossip_due(&view.ledger, now.up, every, REGOSSIP_TXS);
+            drop(view);
+            for (repeat, tx) in due {
                 let data = encode(&TxGossip { repeat, tx })?;
                 self.world.out.sends.push((ChainTopic::Tx, data));
             }
@@ -110,15 +110,19 @@ impl Host {
     }
 
     /// Starts the next height if there is a reason to: something to record, a state root to publish, the heartbeat, or
-    /// signers who have started already.
+    /// signers who have started already. Once it is started, proposes if that had to wait.
     pub(crate) fn go_on(&mut self, now: Now) -> Result<(), ChainError> {
-        if self.started || self.world.decided.is_some() {
+        if self.world.decided.is_some() {
             return Ok(());
         }
-        let due = now.up >= self.pacing.last_block.saturating_add(ms(self.pacing.pace.heartbeat));
-        let wanted = due || !self.early.is_empty() || {
+        if self.started {
+            return self.propose_if_wanted(now);
+        }
+        let wanted = now.up >= self.pacing.heartbeat() || {
             let view = self.shared.read();
-            view.last_had_txs || self.mempool.has_ready(&view.ledger)
+            self.early.is_of(view.ledger.height().saturating_add(1))
+                || view.ledger.head_had_txs()
+                || self.mempool.has_ready(&view.ledger)
         };
         if wanted { self.start(now) } else { Ok(()) }
     }
@@ -126,45 +130,46 @@ impl Host {
     /// True if a block has been wanted for too long.
     pub(crate) fn halted(&self, now: Now) -> bool {
         let limit = ms(self.pacing.pace.halt_after);
-        let since = self.pacing.wanted_since.into_iter().chain(self.mempool.oldest()).min();
+        let oldest = self.mempool.oldest(&self.shared.read().ledger);
+        let since = self.pacing.wanted_since.into_iter().chain(oldest).min();
         // Waiting began no earlier than the last block came.
         since.is_some_and(|since| now.up >= since.max(self.pacing.last_block).saturating_add(limit))
     }
 
     /// Blocks to fetch now, if any; the caller then owes [`Host::fetched`].
     pub(crate) fn take_wish(&mut self, now: Now) -> Option<Wish> {
-        let behind = self.pacing.behind.filter(|b| b.fetch_at.max(self.pacing.not_before) <= now.up)?;
-        if self.pacing.fetching.is_some() {
+        if self.pacing.fetching.is_some() || now.up < self.pacing.not_before {
             return None;
         }
-        self.pacing.fetching = Some(behind.from);
-        Some(Wish { hint: behind.from, from: self.next_height() })
+        let (hint, height) = self.pacing.claims.best(now.up)?;
+        self.pacing.fetching = Some((hint, height));
+        Some(Wish { hint, from: self.next_height() })
     }
 
-    /// A fetch ended. After one that brought nothing the claim is dropped and its maker doubted for a few retries.
-    pub(crate) fn fetched(&mut self, progress: bool, now: Now) {
-        let asked = self.pacing.fetching.take();
-        if progress {
-            return;
+    /// A fetch ended with `blocks` good ones. It kept the claim if that was a whole batch, or all that was claimed. Else
+    /// whoever made it is doubted: one who hands out single blocks is as slow as one who hands out none.
+    pub(crate) fn fetched(&mut self, blocks: usize, now: Now) {
+        let own = self.shared.read().ledger.height();
+        let Some((asked, claimed)) = self.pacing.fetching.take() else { return };
+        if own >= claimed || blocks >= BLOCKS {
+            return self.pacing.claims.held(&asked);
         }
         let retry = ms(self.pacing.pace.sync_retry);
-        self.pacing.behind = None;
-        self.pacing.not_before = now.up.saturating_add(retry);
-        self.pacing.doubted.retain(|_, until| now.up < *until);
-        if let Some(asked) = asked.filter(|_| self.pacing.doubted.len() < DOUBTED) {
-            self.pacing.doubted.insert(asked, now.up.saturating_add(retry.saturating_mul(4)));
+        self.pacing.claims.broken(&asked, retry.saturating_mul(4), now.up);
+        if blocks == 0 {
+            self.pacing.not_before = now.up.saturating_add(retry);
         }
     }
 
     /// When [`Host::tick`] or [`Host::take_wish`] has something to do, at the latest; steady milliseconds.
     pub(crate) fn deadline(&self) -> u64 {
-        let heartbeat = self.pacing.last_block.saturating_add(ms(self.pacing.pace.heartbeat));
-        let fetch = self.pacing.behind.filter(|_| self.pacing.fetching.is_none());
+        let fetch = self.pacing.claims.fetch_at().filter(|_| self.pacing.fetching.is_none());
         [
             Some(self.pacing.announce_at),
             self.world.deadline(),
-            (!self.started).then_some(heartbeat),
-            fetch.map(|b| b.fetch_at.max(self.pacing.not_before)),
+            (!self.started).then(|| self.pacing.heartbeat()),
+            self.world.wanted.map(|_| self.pacing.earliest_empty()),
+            fetch.map(|at| at.max(self.pacing.not_before)),
         ]
         .into_iter()
         .flatten()

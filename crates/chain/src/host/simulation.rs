@@ -1,5 +1,6 @@
-//! Four hosts in one thread on a simulated clock and network, from one seed: messages are late, lost and out of order,
-//! hosts forget everything but their log and mark. The same seed gives the same run.
+//! Four hosts in one thread on a simulated clock and network, from one seed: messages are late, lost, out of order or
+//! altered on their way, hosts forget everything but their log and mark, or even the end of the log. The same seed gives the
+//! same run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -13,9 +14,10 @@ use zero2ai_proto::{
     SealingKey, SecretKey,
     block::VoteKind,
     consensus::{ConsensusGossip, ConsensusMessage},
-    limits::CLOCK_SKEW_MS,
-    pool::{Genesis, Nonce},
-    state::{Signer as SignerEntry, SignerSet},
+    limits::{BLOCK_BYTES, CLOCK_SKEW_MS},
+    pool::{Genesis, Nonce, Ticket},
+    state::{Rights, Signer as SignerEntry, SignerSet},
+    tx::{Redeem, TxBody},
 };
 
 use super::*;
@@ -39,6 +41,11 @@ struct Sim {
     ahead: Vec<u64>,
     trace: trace::Trace,
     signed: BTreeMap<(NodeId, u64, u32, u8), Option<zero2ai_proto::BlockId>>,
+    /// Up to which height a host that lost the end of its log must be silent.
+    silent: BTreeMap<NodeId, u64>,
+    /// What an attacker on the way puts before every proposal: copies of it with these transactions under its header.
+    spoiled_by: Vec<Signed<Tx>>,
+    settled: Vec<(usize, TxId, Result<u64, zero2ai_ledger::TxError>)>,
 }
 
 /// A running hash of everything that happened.
@@ -90,6 +97,9 @@ impl Sim {
             ahead: ahead.to_vec(),
             trace: Default::default(),
             signed: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            spoiled_by: Vec::new(),
+            settled: Vec::new(),
         };
         for i in 0..4 {
             let host = sim.open(i);
@@ -108,7 +118,7 @@ impl Sim {
         for sealed in &self.chains[i] {
             shared.apply(&Block::read(&sealed.block).unwrap(), &sealed.certificate).unwrap();
         }
-        let mut host = Host::new(&self.configs[i], shared, self.disks[i].1, self.now(i));
+        let mut host = Host::new(&self.configs[i], shared, self.disks[i].1, &self.disks[i].0, self.now(i));
         host.resume(&self.disks[i].0, self.now(i)).unwrap();
         host
     }
@@ -119,6 +129,7 @@ impl Sim {
         loop {
             let out = self.hosts[i].take_output();
             self.disks[i].0.extend(out.wal);
+            self.settled.extend(out.settled.into_iter().map(|(id, result)| (i, id, result)));
             sends.extend(out.sends);
             let Some(sealed) = self.hosts[i].decided() else { break };
             self.chains[i].push(sealed.clone());
@@ -154,6 +165,7 @@ impl Sim {
             }
             _ => return,
         };
+        assert!(self.silent.get(&step.0) < Some(&step.1), "{step:?} was signed after the log of it was lost");
         assert_eq!(*self.signed.entry(step).or_insert(what), what, "{step:?} was signed twice");
     }
 
@@ -165,6 +177,16 @@ impl Sim {
                 let (to, data) = self.queue.remove(&key).unwrap();
                 self.up = self.up.max(key.0);
                 let (message, now) = (ConsensusGossip::read(&data).unwrap().message, self.now(to));
+                if let ConsensusMessage::Proposal(p) = &message
+                    && !self.spoiled_by.is_empty()
+                {
+                    let block = Block { txs: self.spoiled_by.clone(), ..Block::read(&p.block).unwrap() };
+                    let mut spoiled = p.clone();
+                    spoiled.block = ByteBuf::from(encode(&block).unwrap());
+                    let spoiled = encode(&ConsensusGossip { repeat: 0, message: ConsensusMessage::Proposal(spoiled) });
+                    let spoiled = ConsensusGossip::read(&spoiled.unwrap()).unwrap().message;
+                    self.hosts[to].message(self.configs[0].key.public(), spoiled, now).unwrap();
+                }
                 self.hosts[to].message(self.configs[0].key.public(), message, now).unwrap();
                 self.carry_out(to);
             }
@@ -190,16 +212,19 @@ impl Sim {
             self.disks[i].0.clear();
             self.hosts[i].apply(sealed, now).unwrap();
         }
-        self.hosts[i].fetched(!missing.is_empty(), now);
+        self.hosts[i].fetched(missing.len(), now);
     }
 
     /// Heads are announced here by word of mouth.
     fn gossip_heads(&mut self) {
-        let heights: Vec<u64> = self.chains.iter().map(|c| c.len() as u64).collect();
-        let top = heights.iter().copied().max().unwrap();
+        let best = self.chains.iter().max_by_key(|c| c.len()).unwrap();
+        let Some(Certificate { height, block, .. }) = best.last().map(|sealed| sealed.certificate.clone()) else {
+            return;
+        };
         for i in 0..4 {
             let now = self.now(i);
-            self.hosts[i].head(self.configs[0].key.public(), top, now);
+            self.hosts[i].head(self.configs[0].key.public(), height, block, now);
+            assert_eq!(self.hosts[i].contradicted_at, None);
         }
     }
 
@@ -209,16 +234,38 @@ impl Sim {
         self.carry_out(i);
     }
 
-    /// Steps with crashes at any event, whatever comes of it.
-    fn suffer(&mut self, steps: u32) {
+    /// A crash after which the end of the log is gone, or all of it.
+    fn restart_with_less(&mut self, i: usize) {
+        let (wal, mark) = &mut self.disks[i];
+        let kept = self.rng.random_range(0..=wal.len());
+        let gone = wal.split_off(kept);
+        let (me, height) = (self.configs[i].key.public(), self.chains[i].len() as u64);
+        if let Some(mark) = mark.filter(|m| m.height() > height) {
+            let said = gone.iter().any(|entry| match &entry.told {
+                Told::Vote(v) => v.voter == me && Mark::Vote(v.vote) == mark,
+                Told::Proposal { proposer, proposal, .. } => *proposer == me && Mark::Proposal(*proposal) == mark,
+                _ => false,
+            });
+            if said {
+                self.silent.insert(me, mark.height());
+            }
+        }
+        self.restart(i);
+        assert_eq!(self.hosts[i].lost(), self.silent.get(&me).copied().filter(|lost| *lost > height));
+    }
+
+    /// Steps with crashes at any event, whatever comes of it. Host 0 loses the end of its log in one of `losing` crashes.
+    fn suffer(&mut self, steps: u32, losing: u32) {
         for step in 0..steps {
             self.step();
             if step % 20 == 0 {
                 self.gossip_heads();
             }
             if self.rng.random_range(0..100) < 2 {
-                let i = self.rng.random_range(0..4);
-                self.restart(i);
+                match self.rng.random_range(0..4) {
+                    0 if losing > 0 && self.rng.random_range(0..losing) == 0 => self.restart_with_less(0),
+                    i => self.restart(i),
+                }
             }
         }
     }
@@ -263,11 +310,108 @@ proptest! {
     #[test]
     fn loss_delay_and_crashes_make_no_fork_and_no_double_vote_and_healed_hosts_go_on(seed: u64, loss in 0..30u32) {
         let mut sim = Sim::new(seed, loss, [0; 4]);
-        sim.suffer(1_500);
+        sim.suffer(1_500, 0);
         sim.loss = 0;
         let top = sim.chains.iter().map(Vec::len).max().unwrap_or(0);
         sim.run(top + 3);
     }
+
+    #[test]
+    fn a_signer_that_loses_the_end_of_its_log_is_silent_at_that_height_and_nobody_waits_for_it(seed: u64, loss in 0..30u32) {
+        let mut sim = Sim::new(seed, loss, [0; 4]);
+        sim.suffer(1_500, 2);
+        sim.loss = 0;
+        let top = sim.chains.iter().map(Vec::len).max().unwrap_or(0);
+        sim.run(top + 3);
+        // It is a signer again at the heights after that.
+        let me = sim.configs[0].key.public();
+        assert!(sim.signed.keys().any(|(who, height, ..)| *who == me && *height > top as u64));
+    }
+}
+
+/// Redemptions by strangers `who` of one ticket with `uses`.
+fn redemptions(sim: &Sim, uses: u32, who: std::ops::Range<u8>) -> Vec<Signed<Tx>> {
+    let pool = sim.hosts[0].world.pool;
+    let ticket = Ticket { nonce: Nonce([1; 16]), expires_ms: u64::MAX, uses, rights: Rights::MEMBER };
+    let ticket = Signed::sign(&ticket, &pool, &sim.configs[0].key).unwrap();
+    let redeem = |n| {
+        let body = TxBody::Redeem(Redeem { ticket: ticket.clone(), sealing_key: SealingKey([2; 32]) });
+        Signed::sign(&Tx { nonce: 0, body }, &pool, &SecretKey::from_bytes(&[n; 32])).unwrap()
+    };
+    who.map(redeem).collect()
+}
+
+#[test]
+fn transactions_swapped_on_the_way_make_no_block_look_invalid() {
+    let mut sim = Sim::new(5, 0, [0; 4]);
+    let some = redemptions(&sim, 1, 50..52);
+    // More bytes than a block may hold, and few enough for a message; then simply other ones.
+    let each = encode(&some[0]).unwrap().len();
+    let many: Vec<_> = some.iter().cycle().take(BLOCK_BYTES / each + 2).cloned().collect();
+    for (spoiled_by, height) in [(many, 3), (some, 6)] {
+        sim.spoiled_by = spoiled_by;
+        sim.run(height);
+    }
+    assert!(sim.chains[0].iter().all(|sealed| sealed.certificate.round == 0), "a round was lost to altered blocks");
+}
+
+#[test]
+fn what_another_waiting_transaction_rules_out_is_told_only_when_that_is_final() {
+    let mut sim = Sim::new(9, 0, [0; 4]);
+    // Two strangers, and a ticket for one; it is node 1's turn.
+    let both = redemptions(&sim, 1, 50..52);
+    let now = sim.now(1);
+    for tx in &both {
+        sim.hosts[1].submit(tx, now).unwrap().unwrap();
+    }
+    sim.carry_out(1);
+    assert!(sim.signed.contains_key(&(sim.configs[1].key.public(), 1, 0, 0)), "nothing was proposed");
+    assert_eq!((sim.settled.as_slice(), sim.hosts[1].waiting()), ([].as_slice(), 2), "told before anything is final");
+    sim.run(2);
+    let told: Vec<_> =
+        sim.settled.iter().filter(|(i, ..)| *i == 1).map(|(_, id, result)| (id, result.is_ok())).collect();
+    let ids: Vec<_> = both.iter().map(|tx| tx.tx_id().unwrap()).collect();
+    assert_eq!(told.len(), 2);
+    assert!(ids.iter().all(|id| told.iter().any(|(told, _)| *told == id)));
+    assert_eq!(told.iter().filter(|(_, taken)| *taken).count(), 1);
+}
+
+#[test]
+fn a_signer_that_keeps_starting_heights_gets_one_empty_block_a_second() {
+    let mut sim = Sim::new(4, 0, [0; 4]);
+    sim.run(1);
+    let (start, from) = (sim.up, sim.chains[0].len());
+    while sim.up < start + 20_000 {
+        // Node 0 votes at the next height as soon as it can, and has no reason to.
+        let now = sim.now(0);
+        if !sim.hosts[0].started {
+            sim.hosts[0].start(now).unwrap();
+            sim.carry_out(0);
+        }
+        sim.step();
+    }
+    let made = sim.chains[0].len() - from;
+    assert!((5..=21).contains(&made), "{made} empty blocks in 20 s");
+}
+
+#[test]
+fn messages_for_a_later_height_neither_start_this_one_nor_reach_it() {
+    let mut sim = Sim::new(6, 0, [0; 4]);
+    sim.run(2);
+    let next = sim.hosts[3].next_height();
+    let key = &sim.configs[1].key;
+    let vote = zero2ai_proto::block::Vote { height: next + 1, round: 0, kind: VoteKind::Prevote, block: None };
+    let signature = key.sign(&vote.sign_bytes(&sim.hosts[3].world.pool).unwrap());
+    let vote = zero2ai_proto::consensus::SignedVote { voter: key.public(), vote, signature };
+    let now = sim.now(3);
+    let host = &mut sim.hosts[3];
+    assert!(!host.started);
+    host.message(key.public(), ConsensusMessage::Vote(vote), now).unwrap();
+    host.go_on(now).unwrap();
+    assert!(!host.started, "started by what is for later");
+    assert!(host.early.is_of(next + 1));
+    host.start(now).unwrap();
+    assert!(host.early.is_of(next + 1), "it was given to the wrong height");
 }
 
 #[test]

@@ -45,13 +45,18 @@ pub(super) fn endorse(draft: &mut Draft<'_>, call: &Call<'_>, body: &Endorse) ->
 }
 
 fn grade(body: &Endorse, version: &Version, call: &Call<'_>) -> Result<Endorsement, TxError> {
-    let classes = graded_classes(version.task)?;
-    if body.classes.len() != classes {
-        return Err(invalid("counts", format!("{} classes; the model has {classes}", body.classes.len())));
-    }
-    check_counts(&body.classes, body.samples, body.correct).map_err(|e| invalid("counts", e.to_string()))?;
+    check(body, version)?;
     let figures = figures(body, version).ok_or_else(|| invalid("counts", "they give no figures"))?;
     Ok(Endorsement { height: call.at.height, tx: call.id, ..figures })
+}
+
+/// Whether counts are of as many classes as the model has, and agree with each other and their totals.
+pub(crate) fn check(counts: &Endorse, version: &Version) -> Result<(), TxError> {
+    let classes = graded_classes(version.task)?;
+    if counts.classes.len() != classes {
+        return Err(invalid("counts", format!("{} classes; the model has {classes}", counts.classes.len())));
+    }
+    check_counts(&counts.classes, counts.samples, counts.correct).map_err(|e| invalid("counts", e.to_string()))
 }
 
 fn graded_classes(task: Task) -> Result<usize, TxError> {

@@ -10,7 +10,7 @@ mod endorse;
 mod model;
 mod pool;
 
-pub(crate) use endorse::{figures, score};
+pub(crate) use endorse::{check as check_counts, figures, score};
 
 use zero2ai_proto::{
     AccountId, ModelName, PoolId, Signed, TxId, VerifyError,
