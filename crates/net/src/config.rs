@@ -36,6 +36,12 @@ pub(crate) const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(2);
 pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(3600);
 /// Inbound connections that have not passed the gate. Beyond it new ones are refused until some pass or time out.
 pub(crate) const PENDING_INBOUND: u32 = 128;
+/// Of these, from one IPv4 address or one IPv6 network (/64), so that no single machine keeps everybody else out. Nodes
+/// behind one NAT share it, each for a fraction of a second. (The transport has no way to make a dialler show that its
+/// address is its own first: by forging one, an attacker can use up its share, and only its.)
+pub(crate) const PENDING_PER_IP: usize = 16;
+/// The same on this machine, where tests and demos put a whole pool.
+pub(crate) const PENDING_LOOPBACK: usize = 64;
 /// Connections being dialled.
 pub(crate) const PENDING_OUTBOUND: u32 = 64;
 /// Established connections, both directions. Beyond it new ones are refused.
@@ -44,6 +50,11 @@ pub(crate) const ESTABLISHED: u32 = 512;
 pub(crate) const PER_PEER: u32 = 4;
 /// Streams a peer may have open at once on one connection.
 pub(crate) const STREAMS: u32 = 128;
+/// Bytes in flight on one stream: the largest message, a block in gossip, twice. Whoever passed TLS can make us hold it
+/// before the gate has looked at him; libp2p's own 10 MB would be 1.3 GB of [`PENDING_INBOUND`] strangers.
+pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes in flight on one connection.
+pub(crate) const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// A second connection from a peer whose first is older than this means that the peer restarted: a living node doesn't
 /// dial a peer it is connected to, but two nodes that dial each other at once may take a moment.

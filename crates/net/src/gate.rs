@@ -7,7 +7,9 @@
 //! dialler  → proof 32
 //! listener → 0, proof 32  |  1: "you hold the key but are not admitted"  |  closes: the key is wrong
 //! ```
-//! A stranger learns nothing but that something closes his connection.
+//! A stranger who connects learns from TLS this node's identity and that it speaks libp2p; if he says hello as a node
+//! would, in the right version and epoch, also a nonce and, from its hello, that version and epoch. After that, only that
+//! something closes his connection: not which pool this is, and nothing of what is in it.
 
 use std::{io, sync::Arc};
 

@@ -10,6 +10,7 @@
 //! | `config` | [`NetConfig`], and every tunable with its reason |
 //! | `judge` | the [`Judge`] trait: what is admitted, valid, worth relaying |
 //! | `identity` | `NodeId` to `PeerId` and back |
+//! | `origins` | how many may be on their way to the gate from one place |
 //! | `gate` | the pool proof and the admission check, before a connection reaches the swarm |
 //! | `records`, `providers` | what the DHT makes this node hold: bounded, sequenced, expiring |
 //! | `dht` | Kademlia, told which peer each record came from |
@@ -35,6 +36,7 @@ mod gossip;
 mod handle;
 mod identity;
 mod judge;
+mod origins;
 mod providers;
 mod queries;
 mod records;

@@ -18,6 +18,7 @@ use libp2p::{
 use zero2ai_proto::limits::RECORD_BYTES;
 
 use crate::{
+    config::RECORD_TTL,
     error::Refusal,
     identity::node_id,
     judge::{Judge, RecordFacts},
@@ -94,12 +95,8 @@ impl Shelf {
         let now = Instant::now();
         let facts = self.judge.record(&key, &record.value).map_err(Refusal::Invalid)?;
         let life = life_left(&facts).ok_or(Refusal::Expired)?;
-        // Kademlia's own expiry can only shorten what the record says itself.
-        let end = now.checked_add(life);
-        record.expires = match (record.expires, end) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        // What the message says of its expiry is nobody's signed word: believed, it would let any member end any record.
+        record.expires = now.checked_add(life.min(RECORD_TTL));
         let old = self.records.get(&key);
         if let Some(held) = old.filter(|held| !held.record.is_expired(now)) {
             if facts.seq < held.seq {

@@ -10,8 +10,11 @@ use crate::{
     judge::{Topic, Verdict},
 };
 
-/// Reads a record's sequence number and life from its first bytes; a value that starts with 0xff is invalid.
+/// Reads a record's sequence number and life from its first bytes; a value that starts with 0xff is invalid, one whose
+/// second byte is [`BRIEF`] ends a minute from now.
 struct Plain;
+
+const BRIEF: u8 = 0xee;
 
 impl Judge for Plain {
     fn admitted(&self, _: &NodeId) -> bool {
@@ -20,6 +23,10 @@ impl Judge for Plain {
     fn record(&self, _: &[u8; 32], value: &[u8]) -> Result<RecordFacts, String> {
         match value {
             [0xff, ..] | [] => Err("bad".into()),
+            [seq, BRIEF, ..] => {
+                let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
+                Ok(RecordFacts { seq: u64::from(*seq), expires_ms: u64::try_from(end.as_millis()).unwrap() })
+            }
             [seq, ..] => Ok(RecordFacts { seq: u64::from(*seq), expires_ms: u64::MAX }),
         }
     }
@@ -60,14 +67,33 @@ fn invalid_and_misshapen_records_are_refused_by_put() {
     assert!(shelf.put(record(1, &[0xff])).is_err());
     assert!(shelf.put(Record::new(RecordKey::new(&[1; 31]), vec![1])).is_err());
     assert!(shelf.put(record(1, &vec![1; RECORD_BYTES + 1])).is_err());
-    let mut over = record(1, &[1]);
-    over.expires = Some(Instant::now());
-    shelf.put(over).unwrap();
+    shelf.put(record(1, &[1])).unwrap();
+    shelf.records.get_mut(&[1; 32]).unwrap().record.expires = Some(Instant::now());
     shelf.expire();
     assert!(shelf.records.is_empty() && shelf.used == Usage::default());
     let provider = |key: u8| ProviderRecord::new(RecordKey::new(&[key; 32]), peer(1), vec![]);
     assert!(shelf.add_provider(provider(0xff)).is_err());
     shelf.add_provider(provider(1)).unwrap();
+}
+
+#[test]
+fn no_message_shortens_the_life_of_a_record_and_none_outlives_its_own_word() {
+    let mut shelf = shelf(8, 1 << 20);
+    let (key, bytes) = (RecordKey::new(&[1; 32]), [1, 2, 3]);
+    let ends = |shelf: &Shelf| shelf.get(&key).unwrap().expires.unwrap();
+    shelf.put(record(1, &bytes)).unwrap();
+    let first = ends(&shelf);
+    assert!(first > Instant::now() + RECORD_TTL / 2 && first <= Instant::now() + RECORD_TTL);
+    shelf.source = Some(peer(1));
+    let mut again = record(1, &bytes);
+    again.expires = Some(Instant::now() + Duration::from_secs(1));
+    shelf.put(again).unwrap();
+    assert!(ends(&shelf) >= first);
+
+    let mut brief = record(1, &[2, BRIEF]);
+    brief.expires = Some(Instant::now() + RECORD_TTL);
+    shelf.put(brief).unwrap();
+    assert!(ends(&shelf) <= Instant::now() + Duration::from_secs(60));
 }
 
 #[test]

@@ -15,8 +15,8 @@ use libp2p::{
 
 use crate::{
     config::{
-        ESTABLISHED, HANDSHAKE_TIMEOUT, IDLE_CONNECTION, NetConfig, PENDING_INBOUND, PENDING_OUTBOUND, PER_PEER,
-        QUIC_IDLE_MS, QUIC_KEEP_ALIVE, STREAMS,
+        CONNECTION_WINDOW, ESTABLISHED, HANDSHAKE_TIMEOUT, IDLE_CONNECTION, NetConfig, PENDING_INBOUND,
+        PENDING_OUTBOUND, PER_PEER, QUIC_IDLE_MS, QUIC_KEEP_ALIVE, STREAM_WINDOW, STREAMS,
     },
     dht::Dht,
     error::NetError,
@@ -24,6 +24,7 @@ use crate::{
     gossip::{self, Gossip, Topics},
     identity::keypair,
     judge::Judge,
+    origins::Origins,
     records::{Capacity, Shelf},
 };
 
@@ -31,6 +32,7 @@ use crate::{
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviours {
     limits: connection_limits::Behaviour,
+    origins: Origins,
     pub(crate) dht: Dht,
     pub(crate) gossip: Gossip,
     pub(crate) identify: identify::Behaviour,
@@ -60,6 +62,8 @@ pub(crate) fn build(
             quic.max_idle_timeout = QUIC_IDLE_MS;
             quic.keep_alive_interval = QUIC_KEEP_ALIVE;
             quic.max_concurrent_stream_limit = STREAMS;
+            quic.max_stream_data = STREAM_WINDOW;
+            quic.max_connection_data = CONNECTION_WINDOW;
             quic::tokio::Transport::new(quic)
                 .and_then(move |connection, point| Arc::clone(&gate).pass(connection, point))
         })
@@ -94,6 +98,7 @@ fn behaviours(
         .with_push_listen_addr_updates(true);
     Ok(Behaviours {
         limits: connection_limits::Behaviour::new(limits),
+        origins: Origins::default(),
         dht: Dht::new(local, shelf, &pool)?,
         gossip: gossip::behaviour(keys, &pool, topics)?,
         identify: identify::Behaviour::new(identify),

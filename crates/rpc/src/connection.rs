@@ -40,8 +40,10 @@ pub trait Connection: fmt::Debug + Send + Sync + 'static {
     fn open_bi(&self) -> BoxFuture<'_, io::Result<BiStream>>;
     /// The next stream that the other end opened and wrote to.
     fn accept_bi(&self) -> BoxFuture<'_, io::Result<BiStream>>;
-    /// The other end has proven the pool key: from now on it may open streams (if it dialled) and fill large windows.
+    /// The other end has proven the pool key: from now on it may open a few streams (if it dialled).
     fn unlock(&self);
+    /// The other end is one of us, too: from now on it may open many streams (if it dialled) and fill large windows.
+    fn widen(&self);
     /// Current estimate of the round-trip time.
     fn rtt(&self) -> Duration;
     /// Packets received so far: while it grows, the other machine is alive.

@@ -1,6 +1,6 @@
 //! Length-framed messages: a big-endian `u32` and that many bytes of canonical CBOR.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,6 +20,9 @@ pub(crate) enum FrameError {
     /// The stream ended inside a frame, or where one was due.
     #[error("the stream ended too early")]
     Ended,
+    /// The other side took none of it for too long.
+    #[error("a frame was not taken within {0:?}")]
+    Slow(Duration),
     /// Too long, malformed, or not canonical.
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -16,6 +16,12 @@ const FRAMING: usize = 16;
 
 /// Answers calls. Each runs in a task of its own; a panic fails that call alone, with `Internal`.
 pub trait Handler: Send + Sync + 'static {
+    /// True if `node` is one of the pool's, by the ledger. Asked for every connection and every call, so it must answer
+    /// from memory. Others share a few connections and calls among them all (see
+    /// [`crate::tuning::STRANGER_CONNECTIONS`]); what they may ask is for [`Handler::call`] to say. The node's own
+    /// identity is not asked for.
+    fn admitted(&self, node: &NodeId) -> bool;
+
     /// Answers one call: items go to `reply`, `Ok` ends them as a whole answer, `Err` is told to the caller. When
     /// `call.cancelled` fires, it should end soon: it is dropped after [`crate::tuning::CANCEL_GRACE`].
     fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>>;
@@ -28,9 +34,11 @@ pub struct IncomingCall {
     pub peer: NodeId,
     /// Which method: [`Method::ID`].
     pub method: u16,
-    /// The encoded request, at most [`FRAME_BYTES`] long.
+    /// The encoded request, at most [`FRAME_BYTES`] long; of an identity that is not admitted, at most
+    /// [`crate::tuning::STRANGER_FRAME`].
     pub body: Vec<u8>,
-    /// How long the caller waits, from now; `None` is no limit.
+    /// How long the caller waits, from now, as far as [`crate::tuning::CALL`] allows; `None` is no limit, for the node's
+    /// own identity alone.
     pub timeout: Option<Duration>,
     /// Fires when the caller goes away, its time is over, or the server stops and has waited long enough.
     pub cancelled: CancellationToken,

@@ -14,7 +14,8 @@
 //! | `frame` | length-framed messages on a stream |
 //! | `proof` | the first stream: pool proof and hello |
 //! | `endpoint` | one UDP socket: [`Endpoint::bind`], [`Endpoint::connect`], [`Endpoint::serve`] |
-//! | `server`, `serve_call`, `load` | accepting connections; one call; how many at once |
+//! | `server`, `serve_call` | accepting connections; one call |
+//! | `standing`, `load` | what members and strangers may hold; how many at once |
 //! | `handler` | what a server implements |
 //! | `peer`, `peers` | calling one peer; a bounded cache of peers |
 //! | [`tuning`] | every bound and every delay, with its reason |
@@ -32,6 +33,7 @@ mod proof;
 mod quic;
 mod serve_call;
 mod server;
+mod standing;
 #[cfg(test)]
 mod strangers;
 pub mod tuning;

@@ -1,48 +1,64 @@
-//! How many calls are served at once: of one peer, and all together.
+//! How much is held at once: of one holder, and by all together.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use zero2ai_proto::NodeId;
-
-use crate::tuning::{CALLS, CALLS_PER_PEER};
-
-/// Counts calls in progress. Entries exist only for peers with a call in progress, so there are at most [`CALLS`].
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    calls: Mutex<HashMap<NodeId, usize>>,
-}
-
-/// A place for one call, given back when dropped.
+/// Counts places of one kind. Entries exist only for holders with a place, so there are at most as many as places.
 #[derive(Debug)]
-pub(crate) struct Place {
-    load: Arc<Load>,
-    peer: NodeId,
+pub(crate) struct Load<K: Copy + Eq + Hash> {
+    all: usize,
+    held: Mutex<Held<K>>,
 }
 
-impl Load {
-    /// A place for a call of `peer`, unless it or all together have their share.
-    pub(crate) fn enter(self: &Arc<Self>, peer: NodeId) -> Option<Place> {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = calls.values().sum();
-        let own = calls.get(&peer).copied().unwrap_or(0);
-        if all >= CALLS || own >= CALLS_PER_PEER {
+#[derive(Debug)]
+struct Held<K> {
+    by_holder: HashMap<K, usize>,
+    all: usize,
+}
+
+/// One place, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<K: Copy + Eq + Hash> {
+    load: Arc<Load<K>>,
+    holder: K,
+}
+
+impl<K: Copy + Eq + Hash> Load<K> {
+    /// Room for `all` places.
+    pub(crate) fn new(all: usize) -> Arc<Self> {
+        Arc::new(Self { all, held: Mutex::new(Held { by_holder: HashMap::new(), all: 0 }) })
+    }
+
+    /// A place for `holder`, unless it holds its `share` or there is none left.
+    pub(crate) fn enter(self: &Arc<Self>, holder: K, share: usize) -> Option<Place<K>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.by_holder.get(&holder).copied().unwrap_or(0);
+        if held.all >= self.all || own >= share {
             return None;
         }
-        calls.insert(peer, own + 1);
-        Some(Place { load: Arc::clone(self), peer })
+        held.by_holder.insert(holder, own + 1);
+        held.all += 1;
+        Some(Place { load: Arc::clone(self), holder })
+    }
+
+    /// Places held by all together, and by `holder`.
+    pub(crate) fn held(&self, holder: &K) -> (usize, usize) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        (held.all, held.by_holder.get(holder).copied().unwrap_or(0))
     }
 }
 
-impl Drop for Place {
+impl<K: Copy + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut calls = self.load.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        match calls.get_mut(&self.peer) {
+        let mut held = self.load.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.all = held.all.saturating_sub(1);
+        match held.by_holder.get_mut(&self.holder) {
             Some(own) if *own > 1 => *own -= 1,
             _ => {
-                calls.remove(&self.peer);
+                held.by_holder.remove(&self.holder);
             }
         }
     }
@@ -55,19 +71,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_peer_and_all_together_are_bounded_and_places_come_back() {
-        let load = Arc::new(Load::default());
-        let peer = |n: u8| zero2ai_proto::PublicKey([n; 32]);
-        let mut places: Vec<_> = (0..CALLS_PER_PEER).map(|_| load.enter(peer(0)).unwrap()).collect();
-        assert!(load.enter(peer(0)).is_none(), "a peer has its share");
-        let others = u8::try_from(CALLS / CALLS_PER_PEER).unwrap();
-        for n in 1..others {
-            places.extend((0..CALLS_PER_PEER).map(|_| load.enter(peer(n)).unwrap()));
+    fn one_holder_and_all_together_are_bounded_and_places_come_back() {
+        let load = Load::new(12);
+        let mut places: Vec<_> = (0..4).map(|_| load.enter(0, 4).unwrap()).collect();
+        assert!(load.enter(0, 4).is_none(), "a holder has its share");
+        for n in 1..3 {
+            places.extend((0..4).map(|_| load.enter(n, 4).unwrap()));
         }
-        assert!(load.enter(peer(others)).is_none(), "all together have theirs");
+        assert!(load.enter(3, 4).is_none(), "all together have theirs");
+        assert_eq!(load.held(&0), (12, 4));
         places.pop();
-        assert!(load.enter(peer(others)).is_some());
+        assert!(load.enter(3, 4).is_some());
         drop(places);
-        assert!(load.calls.lock().unwrap().is_empty(), "no entry outlives its calls");
+        let held = load.held.lock().unwrap();
+        assert!(held.by_holder.is_empty() && held.all == 0, "no entry outlives its places");
     }
 }

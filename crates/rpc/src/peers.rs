@@ -9,13 +9,14 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared, select_ok},
 };
+use tokio::time::Instant;
 use zero2ai_proto::{NodeId, record::Address};
 
 use crate::{
     endpoint::Endpoint,
     error::ConnectError,
     peer::Peer,
-    tuning::{CACHED_PEERS, DIALS},
+    tuning::{CACHED_PEERS, DIALS, HANDSHAKE},
 };
 
 type Dial = Shared<BoxFuture<'static, Result<Peer, ConnectError>>>;
@@ -38,14 +39,17 @@ struct Slots {
 #[derive(Debug)]
 struct Slot {
     dial: Dial,
+    /// When the dial was made.
+    begun: Instant,
     used: u64,
 }
 
 impl Slot {
-    /// True if using it again makes no sense: the dial failed, or the connection is closed.
+    /// True if using it again makes no sense: the dial failed or is over its time, or the connection is closed. A dial
+    /// whose waiters have all gone stands still; the next one would be told of its time, long past.
     fn is_dead(&self) -> bool {
         match self.dial.peek() {
-            None => false,
+            None => self.begun.elapsed() >= HANDSHAKE,
             Some(Ok(peer)) => peer.is_closed(),
             Some(Err(_)) => true,
         }
@@ -112,7 +116,7 @@ impl Peers {
             slots.by_node.remove(&oldest);
         }
         let dial = dial(self.endpoint.clone(), node, addresses);
-        slots.by_node.insert(node, Slot { dial: dial.clone(), used });
+        slots.by_node.insert(node, Slot { dial: dial.clone(), begun: Instant::now(), used });
         dial
     }
 }
@@ -131,4 +135,51 @@ fn dial(endpoint: Endpoint, node: NodeId, addresses: &[Address]) -> Dial {
     }
     .boxed()
     .shared()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    use futures::future::pending;
+    use tokio_util::sync::CancellationToken;
+    use zero2ai_proto::{PoolId, SecretKey, pool::PoolKey, rpc::RpcError};
+
+    use super::*;
+    use crate::{EndpointConfig, Handler, IncomingCall, ReplySink};
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        fn admitted(&self, _: &NodeId) -> bool {
+            true
+        }
+        fn call<'a>(&'a self, _: IncomingCall, _: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
+            async { Ok(()) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dial_that_its_waiters_left_is_made_anew_after_its_time() {
+        let pool_key = PoolKey::generate().unwrap();
+        let endpoint = || {
+            let (bind, key) = ((Ipv4Addr::LOCALHOST, 0).into(), SecretKey::generate().unwrap());
+            Endpoint::bind(EndpointConfig { bind, key, pool: PoolId([1; 32]), pool_key: pool_key.clone() }).unwrap()
+        };
+        let server = endpoint();
+        let (node, addresses) = (server.id(), [Address::Rpc(server.local_addr().to_string())]);
+        tokio::spawn(async move { server.serve(Arc::new(Nothing), CancellationToken::new()).await });
+        let peers = Peers::new(endpoint());
+        let put = |begun| {
+            let slot = Slot { dial: pending().boxed().shared(), begun, used: 0 };
+            peers.slots.lock().unwrap().by_node.insert(node, slot);
+        };
+        put(Instant::now());
+        assert!(peers.get(node, &addresses).now_or_never().is_none(), "a fresh dial is shared");
+        put(Instant::now().checked_sub(HANDSHAKE).unwrap());
+        let peer = tokio::time::timeout(HANDSHAKE, peers.get(node, &addresses)).await.unwrap().unwrap();
+        assert_eq!(peer.id(), node);
+    }
 }

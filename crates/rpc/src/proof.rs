@@ -108,7 +108,8 @@ pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -
     };
     say(&mut send, &transcript.own(Role::Dialer)).await?;
     transcript.check(Role::Listener, &recv.next(HANDSHAKE_BYTES).await?)?;
-    connection.unlock();
+    // Whom to call was the caller's choice: answers may be large.
+    connection.widen();
     say(&mut send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
     greet(membership, &recv.next(HANDSHAKE_BYTES).await?)

@@ -19,7 +19,10 @@ use crate::{
     connection::{BiStream, Connection, SendHalf},
     error::BindError,
     identity::{NodeVerifier, TlsIdentity, node_of},
-    tuning::{IDLE, KEEP_ALIVE, SOCKET_BUFFER, STREAM_WINDOW, STREAMS, UNPROVEN, UNPROVEN_WINDOW, WINDOW},
+    tuning::{
+        IDLE, KEEP_ALIVE, SOCKET_BUFFER, STRANGER_STREAMS, STRANGER_WINDOW, STREAM_WINDOW, STREAMS, UNPROVEN,
+        UNPROVEN_WINDOW, WINDOW,
+    },
 };
 
 /// The cryptography of every connection: ring, named here so that no other crate's features can change it.
@@ -27,7 +30,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Settings that both ends share. Windows start small and grow with [`Connection::unlock`].
+/// Settings that both ends share. Windows start small and grow with [`Connection::unlock`] and [`Connection::widen`].
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
@@ -55,7 +58,7 @@ pub(crate) fn server_config(identity: &TlsIdentity) -> Result<quinn::ServerConfi
     // A resumed session would skip the certificate: identities are shown afresh every time.
     tls.send_tls13_tickets = 0;
     let mut transport = transport();
-    // One stream, for the proof; unlock() opens the rest.
+    // One stream, for the proof; unlock() opens more.
     transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
     let quic = QuicServerConfig::try_from(tls).map_err(|e| fail(&e))?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(quic));
@@ -117,6 +120,13 @@ impl QuicConnection {
         let peer = node_of(chain.first()?).ok()?;
         Some(Self { quic, peer })
     }
+
+    fn allow(&self, window: u32, streams: u32) {
+        self.quic.set_receive_window(VarInt::from_u32(window));
+        if self.quic.side() == quinn::Side::Server {
+            self.quic.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
+        }
+    }
 }
 
 impl Connection for QuicConnection {
@@ -137,10 +147,11 @@ impl Connection for QuicConnection {
     }
 
     fn unlock(&self) {
-        self.quic.set_receive_window(VarInt::from_u32(WINDOW));
-        if self.quic.side() == quinn::Side::Server {
-            self.quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS));
-        }
+        self.allow(STRANGER_WINDOW, STRANGER_STREAMS);
+    }
+
+    fn widen(&self) {
+        self.allow(WINDOW, STREAMS);
     }
 
     fn rtt(&self) -> Duration {

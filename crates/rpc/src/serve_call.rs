@@ -19,20 +19,22 @@ use crate::{
     connection::{BiStream, SendHalf},
     frame::{self, FrameError, FrameReader},
     handler::{Handler, IncomingCall, ReplySink},
-    load::Place,
+    standing::CallBounds,
     tuning::{CANCEL_GRACE, REPLY_QUEUE, REQUEST},
 };
 
-/// Serves the call on `stream`. `abort` cancels it; its `place` is given back at the end.
-pub(crate) async fn serve(
-    peer: NodeId,
-    stream: BiStream,
-    handler: Arc<dyn Handler>,
-    abort: CancellationToken,
-    _place: Place,
-) {
+/// Who calls, and what that allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: NodeId,
+    pub(crate) bounds: CallBounds,
+}
+
+/// Serves the call on `stream`. `abort` cancels it.
+pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Handler>, abort: CancellationToken) {
+    let Caller { peer, bounds } = caller;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
-    let call: CallFrame = match timeout(REQUEST, recv.next(FRAME_BYTES)).await {
+    let call: CallFrame = match timeout(REQUEST, recv.next(bounds.frame)).await {
         Ok(Ok(call)) => call,
         Ok(Err(FrameError::Codec(e))) => {
             let error = RpcError::new(ErrorCode::Invalid, format!("the call cannot be read: {e}"));
@@ -46,13 +48,14 @@ pub(crate) async fn serve(
         }
     };
     let method = call.method;
-    let limit = (call.timeout_ms > 0).then(|| Duration::from_millis(call.timeout_ms));
+    let asked = (call.timeout_ms > 0).then(|| Duration::from_millis(call.timeout_ms));
+    let limit = asked.into_iter().chain(bounds.whole).min();
     let cancelled = abort.child_token();
     let (queue, items) = mpsc::channel(REPLY_QUEUE);
     let incoming =
         IncomingCall { peer, method, body: call.body.into_vec(), timeout: limit, cancelled: cancelled.clone() };
     let gone = send.abandoned();
-    let answer = answer(handler, incoming, ReplySink::new(queue), items, &mut *send);
+    let answer = answer(handler, incoming, ReplySink::new(queue), items, &mut *send, bounds.write);
     let give_up = async {
         tokio::select! {
             () = gone => {}
@@ -83,11 +86,19 @@ async fn answer(
     sink: ReplySink,
     items: mpsc::Receiver<ByteBuf>,
     send: &mut dyn SendHalf,
+    patience: Duration,
 ) {
-    let (method, peer) = (call.method, call.peer);
+    let (method, peer, cancelled) = (call.method, call.peer, call.cancelled.clone());
     // The handler is polled inside one task that ends with it: nothing that it may have left broken is used again.
     let work = AssertUnwindSafe(async { handler.call(call, sink).await }).catch_unwind();
-    let (outcome, written) = tokio::join!(work, write_items(items, send));
+    let write = async {
+        let written = write_items(items, send, patience).await;
+        if written.is_err() {
+            cancelled.cancel();
+        }
+        written
+    };
+    let (outcome, written) = tokio::join!(work, write);
     if written.is_err() {
         return send.reset();
     }
@@ -100,13 +111,22 @@ async fn answer(
         }
     };
     // Whoever is not there to read it needs no answer.
-    let _ = finish(send, &last).await;
+    if !matches!(timeout(patience, finish(send, &last)).await, Ok(Ok(()))) {
+        send.reset();
+    }
 }
 
-/// Writes items until the handler has dropped its sink. On an error the queue closes, so that the handler notices.
-async fn write_items(mut items: mpsc::Receiver<ByteBuf>, send: &mut dyn SendHalf) -> Result<(), FrameError> {
+/// Writes items until the handler has dropped its sink; each must be taken within `patience`. On an error the queue
+/// closes, so that the handler notices.
+async fn write_items(
+    mut items: mpsc::Receiver<ByteBuf>,
+    send: &mut dyn SendHalf,
+    patience: Duration,
+) -> Result<(), FrameError> {
     while let Some(item) = items.recv().await {
-        frame::write(send, &ReplyFrame::Item(item), FRAME_BYTES).await?;
+        timeout(patience, frame::write(send, &ReplyFrame::Item(item), FRAME_BYTES))
+            .await
+            .map_err(|_| FrameError::Slow(patience))??;
     }
     Ok(())
 }
@@ -125,5 +145,106 @@ async fn elapsed(limit: Option<Duration>) {
     match limit {
         Some(limit) => sleep(limit).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::{
+        io,
+        pin::Pin,
+        sync::Mutex,
+        task::{Context, Poll},
+    };
+
+    use futures::future::BoxFuture;
+    use tokio::{
+        io::{AsyncRead, AsyncWrite, DuplexStream, duplex, split},
+        sync::oneshot,
+    };
+
+    use super::*;
+    use crate::frame::frame;
+
+    /// Half of a pipe; tells when it was reset.
+    struct Pipe(tokio::io::WriteHalf<DuplexStream>, Option<oneshot::Sender<()>>);
+
+    impl AsyncWrite for Pipe {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl SendHalf for Pipe {
+        fn reset(&mut self) {
+            let _ = self.1.take().map(|told| told.send(()));
+        }
+        fn abandoned(&self) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// Sends `.0` items of 4 KiB, then waits until it is cancelled, and says so.
+    struct Sends(usize, Mutex<Option<oneshot::Sender<()>>>);
+
+    impl Handler for Sends {
+        fn admitted(&self, _: &NodeId) -> bool {
+            true
+        }
+        fn call<'a>(&'a self, call: IncomingCall, mut reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
+            Box::pin(async move {
+                for _ in 0..self.0 {
+                    reply.item::<zero2ai_proto::calls::GetChunk>(&piece()).await?;
+                }
+                call.cancelled.cancelled().await;
+                let _ = self.1.lock().unwrap().take().unwrap().send(());
+                Ok(())
+            })
+        }
+    }
+
+    fn piece() -> zero2ai_proto::calls::Piece {
+        zero2ai_proto::calls::Piece { data: ByteBuf::from(vec![0; 4096]) }
+    }
+
+    /// Serves a call whose caller sets no limit of its own and reads nothing, over a pipe of 1 KiB.
+    async fn serve_silent(items: usize, bounds: CallBounds) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+        let (near, far) = duplex(1024);
+        let ((told_reset, reset), (told_cancelled, cancelled)) = (oneshot::channel(), oneshot::channel());
+        let call = frame(&CallFrame { method: 1, timeout_ms: 0, body: ByteBuf::new() }, FRAME_BYTES).unwrap();
+        let recv: Box<dyn AsyncRead + Send + Unpin> = Box::new(io::Cursor::new(call));
+        let stream = BiStream { send: Box::new(Pipe(split(near).1, Some(told_reset))), recv };
+        let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), bounds };
+        let handler = Arc::new(Sends(items, Mutex::new(Some(told_cancelled))));
+        let served = serve(caller, stream, handler, CancellationToken::new());
+        timeout(Duration::from_secs(15), served).await.expect("the call ends");
+        drop(far);
+        (reset, cancelled)
+    }
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_caller_that_sets_no_limit_is_cancelled_at_ours() {
+        let bounds = CallBounds { frame: FRAME_BYTES, whole: Some(SHORT), write: LONG };
+        let (_, mut cancelled) = serve_silent(0, bounds).await;
+        cancelled.try_recv().expect("the handler was told");
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_nobody_takes_breaks_the_stream_off() {
+        let bounds = CallBounds { frame: FRAME_BYTES, whole: Some(LONG), write: SHORT };
+        let (mut reset, mut cancelled) = serve_silent(1, bounds).await;
+        reset.try_recv().expect("the stream was reset");
+        cancelled.try_recv().expect("the handler was told");
     }
 }

@@ -1,32 +1,34 @@
 //! Accepting connections: who may come in, who is too much, and how it all stops.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use zero2ai_proto::rpc::{ErrorCode, RpcError, close};
+use zero2ai_proto::{
+    NodeId,
+    rpc::{ErrorCode, RpcError, close},
+};
 
 use crate::{
     connection::{BiStream, Connection},
     error::ServeError,
     handler::Handler,
-    load::Load,
+    load::{Load, Place},
     proof::{self, Membership},
     quic::QuicConnection,
-    serve_call,
-    tuning::{CANCEL_GRACE, CONNECTIONS, DRAIN, FLUSH, HANDSHAKE, RETRY_FROM, UNPROVEN},
+    serve_call::{self, Caller},
+    standing::{Rooms, Standing, origin, unproven},
+    tuning::{CANCEL_GRACE, DRAIN, FLUSH, HANDSHAKE, RETRY_FROM, RETRY_FROM_PER_IP, STRANGER_LIFE},
 };
 
 /// What every connection's task shares.
 struct Server {
     membership: Arc<Membership>,
     handler: Arc<dyn Handler>,
-    load: Arc<Load>,
-    proven: Arc<Semaphore>,
+    rooms: Rooms,
     stop: CancellationToken,
 }
 
@@ -40,12 +42,11 @@ pub(crate) async fn run(
     let server = Arc::new(Server {
         membership,
         handler,
-        load: Arc::default(),
-        proven: Arc::new(Semaphore::new(CONNECTIONS)),
+        rooms: Rooms::new(),
         // A child: if the socket is lost, the connections are told to stop, and nobody else is.
         stop: stop.child_token(),
     });
-    let unproven = Arc::new(Semaphore::new(UNPROVEN));
+    let unproven = unproven();
     let mut connections = JoinSet::new();
     let result = loop {
         tokio::select! {
@@ -75,18 +76,19 @@ pub(crate) async fn run(
     result
 }
 
-/// Decides about a dialler before anything is spent on it: refused when full; asked to show that its address is its own
-/// when many are pending.
-fn admit(incoming: quinn::Incoming, unproven: &Arc<Semaphore>) -> Option<(quinn::Incoming, OwnedSemaphorePermit)> {
-    let pending = UNPROVEN.saturating_sub(unproven.available_permits());
-    if pending >= RETRY_FROM && !incoming.remote_address_validated() {
+/// Decides about a dialler before anything is spent on it: refused when there are too many, or too many from where it
+/// is; asked to show that its address is its own when many are pending.
+fn admit(incoming: quinn::Incoming, unproven: &Arc<Load<IpAddr>>) -> Option<(quinn::Incoming, Place<IpAddr>)> {
+    let (origin, share) = origin(incoming.remote_address().ip());
+    let (all, from_there) = unproven.held(&origin);
+    if (all >= RETRY_FROM || from_there >= RETRY_FROM_PER_IP) && !incoming.remote_address_validated() {
         // An unvalidated address may always be asked; if not, dropping the error refuses the dialler.
         let _ = incoming.retry();
         return None;
     }
-    match Arc::clone(unproven).try_acquire_owned() {
-        Ok(place) => Some((incoming, place)),
-        Err(_) => {
+    match unproven.enter(origin, share) {
+        Some(place) => Some((incoming, place)),
+        None => {
             incoming.refuse();
             None
         }
@@ -95,22 +97,37 @@ fn admit(incoming: quinn::Incoming, unproven: &Arc<Semaphore>) -> Option<(quinn:
 
 impl Server {
     /// One connection's life: handshake, calls, end.
-    async fn connection(self: Arc<Self>, incoming: quinn::Incoming, place: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, incoming: quinn::Incoming, place: Place<IpAddr>) {
         let addr = incoming.remote_address();
         let proven = tokio::select! {
             () = self.stop.cancelled() => return,
             proven = timeout(HANDSHAKE, self.handshake(incoming)) => proven,
         };
         drop(place);
+        // Anyone on the internet can cause these lines: at a higher level they would fill the log's disk.
         let connection = match proven {
             Ok(Ok(connection)) => connection,
-            Ok(Err(why)) => return tracing::info!(%addr, "refused a peer RPC connection: {why}"),
-            Err(_) => return tracing::info!(%addr, "dropped a peer RPC connection: no proof within {HANDSHAKE:?}"),
+            Ok(Err(why)) => return tracing::debug!(%addr, "refused a peer RPC connection: {why}"),
+            Err(_) => return tracing::debug!(%addr, "dropped a peer RPC connection: no proof within {HANDSHAKE:?}"),
         };
-        let Ok(_place) = Arc::clone(&self.proven).try_acquire_owned() else {
+        let peer = connection.peer_id();
+        let standing = self.standing(&peer);
+        let Some(place) = self.rooms.connection(peer, standing) else {
+            tracing::debug!(%addr, peer = %peer.short(), ?standing, "closed a peer RPC connection: too many");
             return connection.close(close::BUSY);
         };
-        self.calls(&*connection).await;
+        if standing != Standing::Stranger {
+            connection.widen();
+        }
+        self.calls(&*connection, standing, place).await;
+    }
+
+    fn standing(&self, peer: &NodeId) -> Standing {
+        match peer {
+            own if *own == self.membership.id => Standing::Own,
+            node if self.handler.admitted(node) => Standing::Member,
+            _ => Standing::Stranger,
+        }
     }
 
     /// TLS and the pool proof. Dropping it (on a timeout) closes the connection.
@@ -127,19 +144,33 @@ impl Server {
     }
 
     /// Serves calls until the connection or the server ends, then sees the calls in progress out.
-    async fn calls(&self, connection: &dyn Connection) {
+    async fn calls(&self, connection: &dyn Connection, mut standing: Standing, mut place: Place<NodeId>) {
+        let peer = connection.peer_id();
         let mut calls = JoinSet::new();
         let abort = CancellationToken::new();
-        loop {
+        let mut ask_again = interval_at(Instant::now() + STRANGER_LIFE, STRANGER_LIFE);
+        let code = loop {
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => break close::STOPPING,
                 Some(done) = calls.join_next(), if !calls.is_empty() => report(done),
+                _ = ask_again.tick() => if self.standing(&peer) == Standing::Stranger { break close::BUSY },
                 stream = connection.accept_bi() => match stream {
-                    Ok(stream) => self.begin(connection, stream, &abort, &mut calls),
-                    Err(_) => break,
+                    Ok(stream) => {
+                        let now = self.standing(&peer);
+                        // Admitted meanwhile: no longer one of the few places for strangers is taken.
+                        if standing == Standing::Stranger
+                            && now != standing
+                            && let Some(better) = self.rooms.connection(peer, now)
+                        {
+                            (standing, place) = (now, better);
+                            connection.widen();
+                        }
+                        self.begin(peer, now, stream, &abort, &mut calls);
+                    }
+                    Err(_) => break close::STOPPING,
                 },
             }
-        }
+        };
         let all = async { while calls.join_next().await.is_some() {} };
         if timeout(DRAIN, all).await.is_err() {
             abort.cancel();
@@ -149,16 +180,27 @@ impl Server {
         }
         if connection.close_reason().is_none() {
             sleep(FLUSH).await;
-            connection.close(close::STOPPING);
+            connection.close(code);
         }
+        drop(place);
     }
 
-    fn begin(&self, connection: &dyn Connection, stream: BiStream, abort: &CancellationToken, calls: &mut JoinSet<()>) {
-        let peer = connection.peer_id();
-        match self.load.enter(peer) {
+    fn begin(
+        &self,
+        peer: NodeId,
+        standing: Standing,
+        stream: BiStream,
+        abort: &CancellationToken,
+        calls: &mut JoinSet<()>,
+    ) {
+        match self.rooms.call(peer, standing) {
             Some(place) => {
-                let handler = Arc::clone(&self.handler);
-                calls.spawn(serve_call::serve(peer, stream, handler, abort.clone(), place));
+                let (handler, abort) = (Arc::clone(&self.handler), abort.clone());
+                let caller = Caller { peer, bounds: standing.bounds() };
+                calls.spawn(async move {
+                    serve_call::serve(caller, stream, handler, abort).await;
+                    drop(place);
+                });
             }
             // At most STREAMS of these exist per connection, each for a bounded time.
             None => {

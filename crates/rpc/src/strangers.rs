@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
-    ByteBuf, PoolId, SecretKey,
+    ByteBuf, NodeId, PoolId, SecretKey,
     limits::HANDSHAKE_BYTES,
     pool::PoolKey,
     rpc::{Challenge, Proof, RpcError, close},
@@ -31,6 +31,9 @@ use crate::{
 struct Unreachable;
 
 impl Handler for Unreachable {
+    fn admitted(&self, _: &NodeId) -> bool {
+        panic!("a stranger was asked for")
+    }
     fn call<'a>(&'a self, _: IncomingCall, _: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
         async { panic!("a stranger reached the handler") }.boxed()
     }

@@ -2,19 +2,51 @@
 
 use std::time::Duration;
 
-/// TLS and the pool proof together. A stranger holds one of [`UNPROVEN`] places for at most this long.
+/// TLS and the pool proof together. Somebody without the key holds one of [`UNPROVEN`] places for at most this long.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that have not proven the pool key yet, all together. More are refused unanswered.
 pub const UNPROVEN: usize = 256;
+/// Of these, from one IPv4 address or one IPv6 network (/64): no single machine can keep everybody else out. Nodes
+/// behind one NAT share it, each for a fraction of a second.
+pub const UNPROVEN_PER_IP: usize = 16;
+/// The same on this machine, where tests and demos put a whole pool.
+pub const UNPROVEN_LOOPBACK: usize = 64;
 /// Unproven connections from which on a dialler must show, by a QUIC Retry, that its address is its own.
 pub const RETRY_FROM: usize = 32;
-/// Proven connections of one server. More are closed with `BUSY`.
+/// The same for those from one IP address: nobody can use up another's share by forging its address.
+pub const RETRY_FROM_PER_IP: usize = 4;
+/// Proven connections of members. More are closed with `BUSY`.
 pub const CONNECTIONS: usize = 1_024;
+/// Of these, connections of one member. It needs one; a few more while it restarts, or for tools that run beside it.
+pub const CONNECTIONS_PER_PEER: usize = 8;
+/// Connections of the node's own identity: each run of the command line is one, and scripts run many.
+pub const OWN_CONNECTIONS: usize = 256;
 /// Calls of one peer being served, over all its connections. More are answered `Busy` at once.
 pub const CALLS_PER_PEER: usize = 64;
 /// Calls being served, all together. More are answered `Busy` at once.
 pub const CALLS: usize = 1_024;
-/// Streams a proven peer may have open: twice [`CALLS_PER_PEER`], so that the surplus learns that it is too much instead
+/// Connections of identities that hold the pool key and are not admitted, all together: they come to redeem a ticket.
+/// Whoever has the key can make as many identities as it likes. More are closed with `BUSY`.
+pub const STRANGER_CONNECTIONS: usize = 32;
+/// Their calls being served, all together. More are answered `Busy` at once.
+pub const STRANGER_CALLS: usize = 8;
+/// Of both, those of one such identity.
+pub const STRANGER_SHARE: usize = 4;
+/// Bytes in a request of theirs: a ticket fits twice. Larger is answered `Invalid`.
+pub const STRANGER_FRAME: usize = 64 * 1024;
+/// Bytes in flight on their connections.
+pub const STRANGER_WINDOW: u32 = 256 * 1024;
+/// Streams on their connections.
+pub const STRANGER_STREAMS: u32 = 8;
+/// How often a connection is asked whether its identity is admitted; if not, it is closed. Longer than any admission
+/// takes.
+pub const STRANGER_LIFE: Duration = Duration::from_secs(120);
+/// Longest time for one call, whatever the caller allows: then it is cancelled, as at the caller's own limit. The node's
+/// own identity is not bounded.
+pub const CALL: Duration = Duration::from_secs(600);
+/// How long a caller may take to take one frame of an answer: 4 MiB at 1.1 Mbit/s. A slower stream is broken off.
+pub const WRITE: Duration = Duration::from_secs(30);
+/// Streams a member may have open: twice [`CALLS_PER_PEER`], so that the surplus learns that it is too much instead
 /// of waiting for a place without a word.
 pub const STREAMS: u32 = 128;
 /// How long a caller may take to send its request. A stream that is slower is dropped.
@@ -45,7 +77,7 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes in flight on one stream: 16 MiB carries 1.3 Gbit/s over 100 ms.
 pub const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
-/// Bytes in flight on one proven connection, each way.
+/// Bytes in flight on one member's connection, each way.
 pub const WINDOW: u32 = 64 * 1024 * 1024;
 /// Bytes in flight on a connection that has not proven the key: some handshake frames. What a stranger can make us hold.
 pub const UNPROVEN_WINDOW: u32 = 4 * 1024;

@@ -73,10 +73,26 @@ pub enum StoreError {
     Quota {
         /// Bytes asked for.
         needed: u64,
-        /// Bytes used by chunks.
+        /// Bytes used by chunks and manifests.
         used: u64,
         /// Bytes allowed.
         quota: u64,
+    },
+    /// Storing this would take the free space that the node keeps for its chain.
+    #[error(
+        "the disk of {} is nearly full: storing {needed} more bytes would leave less than {reserve} of its {free} free \
+         bytes, which the node keeps for its chain. Free some space, remove models that are no longer needed, or move \
+         the home to a larger disk, then try again", dir.display()
+    )]
+    Space {
+        /// The folder.
+        dir: PathBuf,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that stay free.
+        reserve: u64,
     },
     /// The key-value index failed.
     #[error(

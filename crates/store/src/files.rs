@@ -21,13 +21,23 @@ pub(crate) fn private_options() -> OpenOptions {
     options
 }
 
-/// Creates `dir` and its missing parents, readable by their owner alone, and makes the new entry durable.
+/// Creates `dir` and its missing parents, readable by their owner alone, and makes all new entries durable.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), StoreError> {
-    if dir.is_dir() {
+    let parents = parents_of_missing(dir);
+    if parents.is_empty() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StoreError::io("create the folder", dir))?;
-    dir.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), sync_dir)
+    parents.into_iter().try_for_each(sync_dir)
+}
+
+/// The folders that get a new entry when `dir` and its missing parents are made, the innermost first.
+fn parents_of_missing(dir: &Path) -> Vec<&Path> {
+    dir.ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir())
+        .filter_map(Path::parent)
+        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+        .collect()
 }
 
 /// Makes renames, creations and removals in `dir` durable.
@@ -95,4 +105,22 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
         names.extend(entry.file_name().into_string());
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gets_an_entry_is_synced() {
+        let root = tempfile::tempdir().unwrap();
+        let (a, b) = (root.path().join("a"), root.path().join("a/b"));
+        assert_eq!(parents_of_missing(&b.join("c")), [b.as_path(), &a, root.path()]);
+        create_dir(&b).unwrap();
+        assert_eq!(parents_of_missing(&b.join("c")), [b.as_path()]);
+        assert!(parents_of_missing(&b).is_empty());
+        assert_eq!(parents_of_missing(Path::new("no-such-folder")), [Path::new(".")]);
+    }
 }

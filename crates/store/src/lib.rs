@@ -10,6 +10,7 @@
 //! | [`tree`] | [`KeyValue`], the small ordered map that other crates see, and [`Tree`], its form on disk |
 //! | [`log`] | [`Log`]: append-only records in segment files, torn tails cut, damage in the middle named |
 //! | [`secret_file`] | key files, mode 0600, and plain small files, both written whole or not at all |
+//! | `space` | the free space that is left to the chain |
 //! | [`error`] | [`StoreError`] |
 //!
 //! Order of a write, so that a crash at any point leaves the old state or the new one: temporary file → fsync → rename →
@@ -21,6 +22,7 @@ mod index;
 mod lock;
 pub mod log;
 pub mod secret_file;
+mod space;
 pub mod store;
 pub mod tree;
 

@@ -4,10 +4,10 @@
 //! broken, it is rebuilt from the files at open.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -21,7 +21,7 @@ use crate::{
     error::StoreError,
     files,
     index::Index,
-    lock,
+    lock, space,
     tree::{KeyValue, Tree},
 };
 
@@ -44,13 +44,17 @@ const CHUNK_ROWS: &str = "store/chunks";
 pub struct StoreConfig {
     /// Bytes of memory the index may use as a cache. The database's own default, 1 GiB, is too much for a node.
     pub cache_bytes: u64,
-    /// Bytes of chunks allowed; `None` is whatever the disk holds. Beyond it, chunks are refused, none is evicted.
+    /// Bytes of chunks and manifests allowed; `None` is whatever the disk holds. Beyond it, they are refused, none is
+    /// evicted.
     pub quota_bytes: Option<u64>,
+    /// Bytes of the disk that chunks and manifests leave free, but at most a sixteenth of it. With none, whoever may
+    /// publish could fill the disk until the chain's own log can no longer be written, which stops the node.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024, quota_bytes: None }
+        Self { cache_bytes: 64 * 1024 * 1024, quota_bytes: None, reserve_bytes: 512 * 1024 * 1024 }
     }
 }
 
@@ -90,6 +94,8 @@ struct Inner {
     config: StoreConfig,
     chunks: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes of all manifests. Held while one is written or removed, so that it is counted once.
+    manifest_bytes: Mutex<u64>,
     report: OpenReport,
 }
 
@@ -121,9 +127,22 @@ impl Store {
             stats = count(&rows)?;
         }
         files::remove(&clean)?;
+        let manifest_bytes = Mutex::new(total(&manifests_dir)?);
         let report = OpenReport { rebuilt, broken_index, temp_files };
         let (chunks, bytes) = (AtomicU64::new(stats.chunks), AtomicU64::new(stats.bytes));
-        let inner = Inner { chunks_dir, manifests_dir, temp_dir, clean, rows, index, config, chunks, bytes, report };
+        let inner = Inner {
+            chunks_dir,
+            manifests_dir,
+            temp_dir,
+            clean,
+            rows,
+            index,
+            config,
+            chunks,
+            bytes,
+            manifest_bytes,
+            report,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -136,8 +155,8 @@ impl Store {
     /// Stores a chunk durably; false if it was here already. Its hash is checked first.
     ///
     /// # Errors
-    /// [`StoreError::WrongHash`], [`StoreError::TooLarge`] (or empty), [`StoreError::Quota`], [`StoreError::Io`],
-    /// [`StoreError::Index`]. The chunk is then not visible, unless the index alone failed: it is then on disk, and
+    /// [`StoreError::WrongHash`], [`StoreError::TooLarge`] (or empty), [`StoreError::Quota`], [`StoreError::Space`],
+    /// [`StoreError::Io`], [`StoreError::Index`]. The chunk is then not visible, unless the index alone failed: it is then on disk, and
     /// found by the next open.
     pub fn put_chunk(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
         let len = ciphertext.len();
@@ -151,7 +170,8 @@ impl Store {
         if self.has_chunk(cid)? {
             return Ok(false);
         }
-        self.check_quota(len as u64)?;
+        let manifests = *self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_room(len as u64, manifests)?;
         let path = self.chunk_path(cid);
         path.parent().map_or(Ok(()), files::create_dir)?;
         files::write_whole(&self.inner.temp_dir, &path, ciphertext)?;
@@ -202,6 +222,27 @@ impl Store {
         Ok(files::remove(&self.chunk_path(cid))? || known)
     }
 
+    /// Ids and lengths of at most `limit` chunks in the index, in the order of their ids, beginning behind `after`: one
+    /// page of a walk through all of them, which sees every chunk that is there from its beginning to its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`].
+    pub fn chunk_ids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<(Cid, u32)>, StoreError> {
+        let from = after.map_or_else(Vec::new, |cid| [cid.as_bytes().as_slice(), &[0]].concat());
+        let rows = self.inner.rows.scan(&[], &from, limit)?;
+        let read = |(key, len): (Vec<u8>, Vec<u8>)| {
+            let cid = <[u8; 32]>::try_from(key).ok()?;
+            Some((Cid(cid), u32::try_from(row_len(&len)).unwrap_or(u32::MAX)))
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Bytes of chunks and manifests allowed, if they are limited.
+    #[must_use]
+    pub fn quota(&self) -> Option<u64> {
+        self.inner.config.quota_bytes
+    }
+
     /// Number and bytes of the chunks held.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -211,13 +252,19 @@ impl Store {
     /// Stores an encoded sealed manifest durably. Storing it again is no error.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] (or empty), [`StoreError::Io`].
+    /// [`StoreError::TooLarge`] (or empty), [`StoreError::Quota`], [`StoreError::Space`], [`StoreError::Io`].
     pub fn put_manifest(&self, sealed: &[u8]) -> Result<ManifestId, StoreError> {
         if sealed.is_empty() || sealed.len() > MANIFEST_BYTES {
             return Err(StoreError::TooLarge { what: "a sealed manifest", len: sealed.len(), max: MANIFEST_BYTES });
         }
         let id = ManifestId::of(sealed);
-        files::write_whole(&self.inner.temp_dir, &self.manifest_path(&id), sealed)?;
+        let path = self.manifest_path(&id);
+        let mut all = self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Written even if it is here: what is on disk may be damaged.
+        let others = all.saturating_sub(file_len(&path)?);
+        self.check_room(sealed.len() as u64, others)?;
+        files::write_whole(&self.inner.temp_dir, &path, sealed)?;
+        *all = others.saturating_add(sealed.len() as u64);
         Ok(id)
     }
 
@@ -240,7 +287,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn delete_manifest(&self, id: &ManifestId) -> Result<bool, StoreError> {
-        files::remove(&self.manifest_path(id))
+        let path = self.manifest_path(id);
+        let mut all = self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let len = file_len(&path)?;
+        let was_here = files::remove(&path)?;
+        *all = all.saturating_sub(len);
+        Ok(was_here)
     }
 
     /// The manifests held, in no order.
@@ -266,11 +318,12 @@ impl Store {
         Ok(true)
     }
 
-    fn check_quota(&self, needed: u64) -> Result<(), StoreError> {
-        let used = self.stats().bytes;
+    /// Refuses `needed` more bytes beside chunks and `manifests` bytes if the quota or the disk has no room for them.
+    fn check_room(&self, needed: u64, manifests: u64) -> Result<(), StoreError> {
+        let used = self.stats().bytes.saturating_add(manifests);
         match self.inner.config.quota_bytes {
             Some(quota) if used.saturating_add(needed) > quota => Err(StoreError::Quota { needed, used, quota }),
-            _ => Ok(()),
+            _ => space::check(&self.inner.temp_dir, needed, self.inner.config.reserve_bytes),
         }
     }
 
@@ -301,6 +354,20 @@ impl Drop for Inner {
 fn chunk_path(chunks_dir: &Path, cid: &Cid) -> PathBuf {
     let name = cid.to_string();
     chunks_dir.join(&name[..2]).join(name)
+}
+
+/// Bytes of the file at `path`, 0 if there is none.
+fn file_len(path: &Path) -> Result<u64, StoreError> {
+    match fs::metadata(path) {
+        Ok(file) => Ok(file.len()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(e) => Err(StoreError::io("read", path)(e)),
+    }
+}
+
+/// Bytes of the files in `dir`.
+fn total(dir: &Path) -> Result<u64, StoreError> {
+    files::names(dir)?.iter().try_fold(0u64, |sum, name| Ok(sum.saturating_add(file_len(&dir.join(name))?)))
 }
 
 /// Removes what was being written when the last process died.

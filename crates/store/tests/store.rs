@@ -8,7 +8,7 @@ use zero2ai_proto::{Cid, ManifestId, limits::CHUNK_BYTES};
 use zero2ai_store::{Change, KeyValue, Stats, Store, StoreConfig, StoreError, atomic_write, secret_file};
 
 fn open(home: &Path) -> Store {
-    Store::open(home, StoreConfig { cache_bytes: 1 << 20, quota_bytes: None }).unwrap()
+    Store::open(home, StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, ..StoreConfig::default() }).unwrap()
 }
 
 fn chunk_file(home: &Path, cid: &Cid) -> std::path::PathBuf {
@@ -37,9 +37,41 @@ fn chunks_survive_reopening_and_are_counted_once() {
 }
 
 #[test]
+fn a_walk_in_pages_sees_every_chunk_once_even_while_they_are_deleted() {
+    let home = tempdir().unwrap();
+    let store = open(home.path());
+    let mut all: Vec<(Cid, u32)> = (0..25u8).map(|n| (Cid::of(&vec![n; 1 + n as usize]), 1 + u32::from(n))).collect();
+    for n in 0..25u8 {
+        let bytes = vec![n; 1 + n as usize];
+        store.put_chunk(&Cid::of(&bytes), &bytes).unwrap();
+    }
+    all.sort_unstable();
+    for size in [1, 7, 25, 26] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.chunk_ids(after.as_ref(), size).unwrap();
+            assert!(page.len() <= size);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            seen.extend(page);
+        }
+        assert_eq!(seen, all, "pages of {size}");
+    }
+    let mut after = None;
+    while let Some((cid, _)) = store.chunk_ids(after.as_ref(), 1).unwrap().pop() {
+        assert!(store.delete_chunk(&cid).unwrap());
+        after = Some(cid);
+    }
+    assert_eq!(store.stats(), Stats::default());
+    assert_eq!(store.quota(), None);
+}
+
+#[test]
 fn wrong_hashes_lengths_and_quotas_are_refused() {
     let home = tempdir().unwrap();
-    let store = Store::open(home.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: Some(10) }).unwrap();
+    let store =
+        Store::open(home.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: Some(10), ..StoreConfig::default() })
+            .unwrap();
     let wrong = store.put_chunk(&Cid::of(b"a"), b"b").unwrap_err();
     assert!(matches!(wrong, StoreError::WrongHash { .. }), "{wrong}");
     assert!(matches!(store.put_chunk(&Cid::of(b""), b""), Err(StoreError::TooLarge { .. })));
@@ -48,6 +80,17 @@ fn wrong_hashes_lengths_and_quotas_are_refused() {
     store.put_chunk(&Cid::of(b"12345678"), b"12345678").unwrap();
     let full = store.put_chunk(&Cid::of(b"90a"), b"90a").unwrap_err();
     assert!(matches!(full, StoreError::Quota { needed: 3, used: 8, quota: 10 }), "{full}");
+    // Manifests count, each once, and give their room back.
+    let id = store.put_manifest(b"m1").unwrap();
+    assert_eq!(store.put_manifest(b"m1").unwrap(), id);
+    assert!(matches!(store.put_manifest(b"n"), Err(StoreError::Quota { needed: 1, used: 10, quota: 10 })));
+    assert!(matches!(store.put_chunk(&Cid::of(b"9"), b"9"), Err(StoreError::Quota { used: 10, .. })));
+    drop(store);
+    let config = StoreConfig { cache_bytes: 1 << 20, quota_bytes: Some(10), ..StoreConfig::default() };
+    let store = Store::open(home.path(), config).unwrap();
+    assert!(store.put_chunk(&Cid::of(b"9"), b"9").is_err(), "they are counted at open");
+    assert!(store.delete_manifest(&id).unwrap() && !store.delete_manifest(&id).unwrap());
+    store.put_chunk(&Cid::of(b"90"), b"90").unwrap();
     assert_eq!(fs::read_dir(home.path().join("temp")).unwrap().count(), 0);
 }
 

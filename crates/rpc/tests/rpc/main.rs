@@ -5,4 +5,5 @@ mod calls;
 mod cancel;
 mod peers;
 mod pool;
+mod shares;
 mod support;

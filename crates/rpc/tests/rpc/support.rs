@@ -1,9 +1,10 @@
 //! A pool, its endpoints, and a handler with one method for each behaviour that tests need.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -56,6 +57,8 @@ pub(crate) struct Answers {
     pub(crate) cancelled: Notify,
     /// Lets [`Wait`] go on.
     pub(crate) go: Notify,
+    /// Everybody else is admitted.
+    pub(crate) strangers: Mutex<HashSet<NodeId>>,
 }
 
 impl Answers {
@@ -100,6 +103,10 @@ impl Answers {
 }
 
 impl Handler for Answers {
+    fn admitted(&self, node: &NodeId) -> bool {
+        !self.strangers.lock().unwrap().contains(node)
+    }
+
     fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
         self.answer(call, reply).boxed()
     }
@@ -145,6 +152,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// An endpoint whose identity this server does not admit.
+    pub(crate) fn stranger(&self, pool: &Pool) -> Endpoint {
+        let endpoint = pool.endpoint();
+        self.answers.strangers.lock().unwrap().insert(endpoint.id());
+        endpoint
+    }
+
     /// Waits until so many calls are in progress.
     pub(crate) async fn waiting(&self, calls: usize) {
         let reached = async {
