@@ -12,7 +12,7 @@
 //! | `worker` | the caller's side: [`Worker`] starts the process, multiplexes jobs over its socket, notices its death |
 //! | `file` | [`ModelFile`]: a model's bytes as a sealed memory file |
 //! | `child` | the process's side: [`worker_main`], its sandbox and its job loop |
-//! | `runtime` | what runs a model, behind one trait: ONNX on tract, text from GGUF on candle's quantised products |
+//! | `runtime` | what runs a model, behind one trait: ONNX on tract, text from GGUF on `zero2ai-kernels` |
 //! | `hardware` | what this machine has: [`hardware()`] |
 //! | `frame` | frames on the socket, both sides |
 //! | `error` | [`EngineError`] |

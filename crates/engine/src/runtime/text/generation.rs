@@ -11,13 +11,7 @@ use zero2ai_proto::{
 };
 
 use super::{
-    super::Step,
-    attention::Cache,
-    emitter::Emitter,
-    gguf::{self, Config},
-    model::Model,
-    sampler,
-    template::Template,
+    super::Step, cache::Cache, emitter::Emitter, gguf::Config, model::Model, sampler, template::Template,
     tokenizer::Tokenizer,
 };
 use crate::error::EngineError;
@@ -138,7 +132,7 @@ impl TextGeneration {
         if part.is_empty() || part.len() > held.cache.left() {
             return Err(EngineError::worker("a text outgrew its memory"));
         }
-        let logits = model.forward(&part, &mut held.cache).map_err(|e| gguf::bad("the model does not run", &e))?;
+        let logits = model.forward(&part, &mut held.cache)?;
         if !self.pending.is_empty() {
             return Ok(Step::Prefilled);
         }

@@ -1,20 +1,20 @@
 //! What a GGUF file says of a model of the llama family: its sizes, and its matrices made ready for fast products.
 
-use std::io::BufReader;
+use std::{io::BufReader, sync::Arc};
 
 use candle_core::{
-    D, Device, Tensor,
+    Device,
     quantized::{
         GgmlDType, QTensor,
         gguf_file::{Content, Value},
     },
 };
 
-use super::super::source::Source;
+use zero2ai_kernels::{Format, KernelError, Packed};
+
+use super::{super::source::Source, linear::Weights};
 use crate::error::EngineError;
 
-/// candle's fast kernels take rows whose length is a multiple of this.
-const FAST_ROW: usize = 256;
 /// Bounds of a plausible model: what a hostile header may make us compute with.
 const MAX_LAYERS: u32 = 512;
 const MAX_HEADS: u32 = 1_024;
@@ -167,23 +167,26 @@ impl<'a> Gguf<'a> {
         Ok(values)
     }
 
-    /// A matrix ready for products: where candle has no fast kernel for a 4- or 5-bit type or a row length, as Q8_0 with
-    /// rows padded by zeros (an order of magnitude faster; the rounding added is far below that of the 4 bits).
-    pub(super) fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<QTensor, EngineError> {
+    /// A matrix ready for products: packed for our kernels where it has a block format that they take, or a 5-bit one, which
+    /// is rounded to Q8_0 (what that adds is far below the rounding of the 5 bits); candle's for all others.
+    pub(super) fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Weights, EngineError> {
         let stored = self.stored(name, &[rows, columns])?;
-        let fast = match stored.dtype() {
-            GgmlDType::Q8_0 => columns.is_multiple_of(FAST_ROW),
-            GgmlDType::Q4_0 | GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 => false,
-            _ => true,
+        let (format, stored) = match stored.dtype() {
+            GgmlDType::Q8_0 => (Format::Q8_0, stored),
+            GgmlDType::Q4_0 => (Format::Q4_0, stored),
+            GgmlDType::Q4_1 => (Format::Q4_1, stored),
+            GgmlDType::Q5_0 | GgmlDType::Q5_1 => {
+                let convert = || QTensor::quantize(&stored.dequantize(&Device::Cpu)?, GgmlDType::Q8_0);
+                let converted = convert().map_err(|e| bad(&format!("the tensor '{name}' cannot be converted"), &e))?;
+                (Format::Q8_0, converted)
+            }
+            _ => return Ok(Weights::Candle(Arc::new(stored))),
         };
-        if fast {
-            return Ok(stored);
-        }
-        let pad = columns.next_multiple_of(FAST_ROW).saturating_sub(columns);
-        let convert = || {
-            let plain: Tensor = stored.dequantize(&Device::Cpu)?.pad_with_zeros(D::Minus1, 0, pad)?;
-            QTensor::quantize(&plain, GgmlDType::Q8_0)
-        };
-        convert().map_err(|e| bad(&format!("the tensor '{name}' cannot be converted"), &e))
+        let blocks = stored.data().map_err(|e| bad(&format!("the tensor '{name}' cannot be read"), &e))?;
+        let packed = Packed::new(format, &blocks, rows, columns).map_err(|e| match e {
+            KernelError::Memory { .. } => EngineError::worker(format!("the tensor '{name}' cannot be loaded: {e}")),
+            _ => EngineError::model(format!("the tensor '{name}' cannot be used: {e}")),
+        })?;
+        Ok(Weights::Packed(Arc::new(packed)))
     }
 }

@@ -1,9 +1,13 @@
-//! Text from GGUF files of the llama family: our own forward pass over per-sequence caches, candle's quantised products.
+//! Text from GGUF files of the llama family: our own forward pass over per-sequence caches, on our
+//! own kernels (candle's products for the formats that these do not take).
 
-mod attention;
+#[cfg(test)]
+mod bits;
+mod cache;
 mod emitter;
 mod generation;
 mod gguf;
+mod linear;
 mod model;
 mod sampler;
 mod template;
@@ -19,13 +23,17 @@ use zero2ai_proto::{
 };
 
 use self::{
-    attention::Cache, generation::TextGeneration, gguf::Gguf, model::Model, template::Template, tokenizer::Tokenizer,
+    cache::Cache, generation::TextGeneration, gguf::Gguf, linear::Machine, model::Model, template::Template,
+    tokenizer::Tokenizer,
 };
 use super::{Generation, Runtime, Step, source::Source};
 use crate::error::EngineError;
 
-/// Version of the runtime as it is told to others: answers may differ between versions.
-const NAME: &str = "candle 0.11, own llama forward pass 1";
+/// Version of the runtime as it is told to others: answers may differ between versions. The instruction set is told too,
+/// but answers do not depend on it.
+const VERSION: &str = "1";
+/// Told beside it where some products are candle's, whose answers do depend on the instruction set.
+const CANDLE: &str = ", candle 0.11";
 /// Part of the process's memory that caches of running texts may take: the rest is for weights, packed weights and the
 /// rows in work. Too large and a long text kills the worker; too small and texts wait for each other.
 const CACHE_SHARE: u64 = 3;
@@ -58,14 +66,16 @@ impl Text {
         let spelling = |key: &str| gguf.number(key).and_then(|id| tokenizer.spelling(id)).unwrap_or_default();
         let (begin, end) = (spelling("tokenizer.ggml.bos_token_id"), spelling("tokenizer.ggml.eos_token_id"));
         let template = gguf.text("tokenizer.chat_template").map(|t| Template::new(t, begin, end)).transpose()?;
-        let model = Model::load(&gguf, tokenizer.len())?;
+        let model = Model::load(&gguf, tokenizer.len(), Machine::new()?)?;
         let context = u32::try_from(config.context).unwrap_or(u32::MAX);
         let vocabulary = tokenizer.len() as u64;
         let spec = |name: &str, dtype, shape| TensorSpec { name: name.to_owned(), dtype, shape };
+        let (path, all) = model.computed_by();
+        let runtime = format!("kernels/{path} {VERSION}{}", if all { "" } else { CANDLE });
         let info = ModelInfo {
             task: Task::Generate { context },
             architecture: "llama".to_owned(),
-            runtime: NAME.to_owned(),
+            runtime,
             inputs: vec![spec("tokens", DType::I64, vec![None])],
             outputs: vec![spec("logits", DType::F32, vec![Some(vocabulary)])],
             parameters: gguf.parameters(),
@@ -76,10 +86,10 @@ impl Text {
         Ok(text)
     }
 
-    /// candle packs weights at their first use: done now, so that the first caller does not wait for it.
+    /// Shows that the model gives numbers. candle packs its weights at their first use: now, so that no caller waits for it.
     fn warm_up(&self) -> Result<(), EngineError> {
         let mut cache = Cache::new(&self.model.config, 1)?;
-        let logits = self.model.forward(&[0], &mut cache).map_err(|e| gguf::bad("the model does not run", &e))?;
+        let logits = self.model.forward(&[0], &mut cache)?;
         if logits.len() != self.tokenizer.len() || logits.iter().any(|l| !l.is_finite()) {
             return Err(EngineError::model("the model's scores are not finite; its weights are damaged"));
         }
@@ -116,7 +126,7 @@ impl Runtime for Text {
         let mut cache = Cache::new(&self.model.config, ids.len())?;
         let mut logits = Vec::new();
         for part in ids.chunks(generation::PART) {
-            logits = self.model.forward(part, &mut cache).map_err(|e| gguf::bad("the model does not run", &e))?;
+            logits = self.model.forward(part, &mut cache)?;
         }
         Ok(vec![Tensor::f32("logits", &[logits.len() as u64], &logits)])
     }

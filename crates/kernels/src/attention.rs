@@ -1,0 +1,323 @@
+//! One layer's keys and values of one sequence, and attention over them.
+//!
+//! Keys are kept in groups of [`LANES`] positions, transposed, so that one vector holds a dimension of all of them and no
+//! sum runs across a vector. Heads that share keys, and neighbouring rows, are taken together, so that a key is loaded once
+//! for several queries. Neither changes a query's result: its sums go over dimensions, then positions, in order.
+
+use crate::{
+    KernelError, Path, Pool,
+    error::same,
+    math::{LANES, exp, sum_lanes},
+    memory::{Parts, zeros},
+    path::Kind,
+    simd::Vector,
+};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
+
+/// Queries taken together, at most: their sums fill the registers of the widest path.
+const TOGETHER: usize = 8;
+
+/// Keys and values of one layer, with room for a known number of positions.
+pub struct KeyValues {
+    heads: usize,
+    head_dim: usize,
+    room: usize,
+    /// `[head][group of positions][dimension][position in its group]`.
+    keys: Vec<f32>,
+    /// `[head][position][dimension]`.
+    values: Vec<f32>,
+}
+
+impl KeyValues {
+    /// Bytes of memory for so many positions; saturated.
+    #[must_use]
+    pub const fn bytes(heads: usize, head_dim: usize, room: usize) -> u64 {
+        let padded = room.saturating_add(LANES - 1) as u64;
+        padded.saturating_mul(heads as u64).saturating_mul(head_dim as u64).saturating_mul(8)
+    }
+
+    /// Room for `room` positions of `heads` heads of `head_dim` numbers.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn new(heads: usize, head_dim: usize, room: usize) -> Result<Self, KernelError> {
+        let what = "keys and values";
+        let padded = room.checked_next_multiple_of(LANES);
+        let sizes = padded.and_then(|room| Some((room, room.checked_mul(heads)?.checked_mul(head_dim)?)));
+        let (room, count) = sizes.ok_or(KernelError::Memory { what, bytes: usize::MAX })?;
+        Ok(Self { heads, head_dim, room, keys: zeros(count, what)?, values: zeros(count, what)? })
+    }
+
+    /// Writes rows of keys and values, one a position, from position `at` on.
+    ///
+    /// # Errors
+    /// If they are not whole rows, not of the same number, or there is no room for them.
+    pub fn store(&mut self, at: usize, keys: &[f32], values: &[f32]) -> Result<(), KernelError> {
+        let (dim, width) = (self.head_dim, self.heads * self.head_dim);
+        let rows = keys.len().checked_div(width).unwrap_or(0);
+        same("numbers in rows of keys", keys.len(), rows * width)?;
+        same("numbers in rows of values", values.len(), keys.len())?;
+        if at.checked_add(rows).is_none_or(|end| end > self.room) {
+            return Err(KernelError::shape("positions of keys", at, format!("at most {} with theirs", self.room)));
+        }
+        for row in 0..rows {
+            let position = at + row;
+            for head in 0..self.heads {
+                let source = row * width + head * dim;
+                let place = (head * self.room + position) * dim;
+                self.values[place..place + dim].copy_from_slice(&values[source..source + dim]);
+                let group = (head * self.room + position / LANES * LANES) * dim + position % LANES;
+                let places = self.keys[group..].iter_mut().step_by(LANES);
+                places.zip(&keys[source..source + dim]).for_each(|(place, key)| *place = *key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What attends to what.
+pub struct Attend<'a> {
+    /// Keys and values; those of the rows themselves are stored already.
+    pub cache: &'a KeyValues,
+    /// Rows of queries, `[row][head][dimension]`.
+    pub query: &'a [f32],
+    /// Heads of a row of queries: a multiple of the cache's.
+    pub heads: usize,
+    /// The position of the first row. Each row sees itself and all positions before it.
+    pub first: usize,
+}
+
+/// Softmax attention, scaled by one over the root of the head's size. `out` is laid out as the queries are.
+///
+/// # Errors
+/// If the sizes do not fit each other, or positions lie beyond the cache's room.
+pub fn attend(pool: &Pool, path: Path, work: &Attend<'_>, out: &mut [f32]) -> Result<(), KernelError> {
+    let Attend { cache, query, heads, first } = *work;
+    let (dim, width) = (cache.head_dim, heads.saturating_mul(cache.head_dim));
+    same("outputs of attention", out.len(), query.len())?;
+    let rows = query.len().checked_div(width).unwrap_or(0);
+    same("numbers in rows of queries", query.len(), rows * width)?;
+    if cache.heads == 0 || !heads.is_multiple_of(cache.heads) {
+        return Err(KernelError::shape("heads of queries", heads, format!("a multiple of {}", cache.heads)));
+    }
+    if first.checked_add(rows).is_none_or(|end| end > cache.room) {
+        return Err(KernelError::shape("positions of queries", first, format!("at most {} with theirs", cache.room)));
+    }
+    let group = heads / cache.heads;
+    let tiles = (rows * group).div_ceil(TOGETHER);
+    let parts = Parts::new(out);
+    let one = |unit: usize, scratch: &mut Scratch| {
+        let (head, tile) = (unit / tiles, unit % tiles);
+        let queries = tile * TOGETHER..(tile * TOGETHER + TOGETHER).min(rows * group);
+        // Where each query lies, and how many positions it sees.
+        let place =
+            |index: usize| (index / group * width + (head * group + index % group) * dim, first + index / group + 1);
+        let length = cache.room * dim;
+        let keys = &cache.keys[head * length..][..length];
+        let values = &cache.values[head * length..][..length];
+        macro_rules! by_number {
+            ($($number:literal)*) => {
+                match queries.len() {
+                    $($number => {
+                        let places: [_; $number] = std::array::from_fn(|index| place(queries.start + index));
+                        let seen = places.map(|(_, seen)| seen);
+                        let query = places.map(|(start, _)| &query[start..start + dim]);
+                        mix_on::<$number>(path, &Tile { query, seen, keys, values }, scratch);
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        by_number!(1 2 3 4 5 6 7 8);
+        for (index, mixed) in queries.zip(scratch.mixed.chunks_exact(dim)) {
+            let (start, _) = place(index);
+            // SAFETY: every unit is handed out once, and a query belongs to one unit; places of queries do not overlap.
+            unsafe { parts.part(start..start + dim) }.copy_from_slice(mixed);
+        }
+    };
+    pool.for_each(tiles * cache.heads, 1, &|units| {
+        let mut scratch = Scratch::default();
+        units.for_each(|unit| one(unit, &mut scratch));
+    })
+}
+
+/// Queries of one tile, and the head they look at.
+struct Tile<'a, const N: usize> {
+    /// Each query's numbers.
+    query: [&'a [f32]; N],
+    /// Positions that each sees: at least one, at most seven more than another.
+    seen: [usize; N],
+    /// Of the head, as [`KeyValues`] keeps them.
+    keys: &'a [f32],
+    /// Of the head.
+    values: &'a [f32],
+}
+
+/// Memory that a thread uses from tile to tile.
+#[derive(Default)]
+struct Scratch {
+    /// One query's scores, then weights, after the other's.
+    scores: Vec<[f32; LANES]>,
+    /// Numbers of all queries side by side: `[dimension or position][query]`.
+    across: Vec<f32>,
+    /// What comes out, one query after the other.
+    mixed: Vec<f32>,
+}
+
+/// [`mix`], compiled for each path.
+fn mix_on<const N: usize>(path: Path, tile: &Tile<'_, N>, scratch: &mut Scratch) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+    fn avx512<const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scratch) {
+        // SAFETY: this function has what the vector needs.
+        unsafe { mix::<__m512, N>(tile, scratch) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn avx2<const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scratch) {
+        // SAFETY: this function has what the vector needs.
+        unsafe { mix::<[__m256; 2], N>(tile, scratch) };
+    }
+
+    match path.kind() {
+        // SAFETY: a path of this kind exists only where these features were found.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni => unsafe { avx512(tile, scratch) },
+        // SAFETY: a path of these kinds exists only where these features were found.
+        #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni | Kind::Avx2 => unsafe { avx2(tile, scratch) },
+        // SAFETY: plain code needs nothing.
+        Kind::Portable => unsafe { mix::<[f32; LANES], N>(tile, scratch) },
+    }
+}
+
+/// Attention of some queries over one head, each over the positions it sees.
+///
+/// # Safety
+/// The caller has what `V` needs.
+#[inline(always)]
+unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scratch) {
+    let Tile { query, seen, keys, values } = tile;
+    let dim = query[0].len();
+    let (mut least, mut most) = (usize::MAX, 0);
+    for seen in seen {
+        (least, most) = (least.min(*seen), most.max(*seen));
+    }
+    let groups = most.div_ceil(LANES);
+    let Scratch { scores, across, mixed } = scratch;
+
+    // Scores, a group of positions at a time.
+    scores.clear();
+    scores.resize(N * groups, [0.0; LANES]);
+    side_by_side::<N>(across, dim, |index, dimension| query[index][dimension]);
+    let scale = 1.0 / (dim as f32).sqrt();
+    for (group, keys) in keys.chunks_exact(dim * LANES).take(groups).enumerate() {
+        // SAFETY: the caller has what the vector needs.
+        let sums = unsafe { weighted::<V, N>(keys.as_chunks::<LANES>().0.iter(), across) };
+        for (index, sums) in sums.into_iter().enumerate() {
+            scores[index * groups + group] = sums.map(|sum| sum * scale);
+        }
+    }
+
+    let mut totals = [0.0_f32; N];
+    for (index, total) in totals.iter_mut().enumerate() {
+        *total = 1.0 / soften(&mut scores[index * groups..][..seen[index].div_ceil(LANES)], seen[index]);
+    }
+
+    // Values, some dimensions of all queries at a time: first the positions that all see, then what is left of each.
+    let weights = scores.as_flattened();
+    let weight = |index: usize, position: usize| weights[index * groups * LANES + position];
+    side_by_side::<N>(across, least, weight);
+    mixed.clear();
+    mixed.resize(N * dim, 0.0);
+    let wide = dim / LANES * LANES;
+    for start in (0..wide).step_by(LANES) {
+        let part = values.chunks_exact(dim).filter_map(|value| value[start..].first_chunk());
+        // SAFETY: the caller has what the vector needs.
+        let sums = unsafe { weighted::<V, N>(part, across) };
+        for (index, mut sums) in sums.into_iter().enumerate() {
+            for position in least..seen[index] {
+                let (weight, value) = (weight(index, position), &values[position * dim + start..][..LANES]);
+                for lane in 0..LANES {
+                    sums[lane] = weight.mul_add(value[lane], sums[lane]);
+                }
+            }
+            mixed[index * dim + start..][..LANES].copy_from_slice(&sums.map(|sum| sum * totals[index]));
+        }
+    }
+    for (index, mixed) in mixed.chunks_exact_mut(dim).enumerate() {
+        for (offset, out) in mixed[wide..].iter_mut().enumerate() {
+            let mut sum = 0.0_f32;
+            for position in 0..seen[index] {
+                sum = weight(index, position).mul_add(values[position * dim + wide + offset], sum);
+            }
+            *out = sum * totals[index];
+        }
+    }
+}
+
+/// Lays the numbers of N queries side by side.
+#[inline(always)]
+fn side_by_side<const N: usize>(across: &mut Vec<f32>, count: usize, number: impl Fn(usize, usize) -> f32) {
+    across.clear();
+    across.resize(count * N, 0.0);
+    for index in 0..N {
+        for (at, place) in across.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+            place[index] = number(index, at);
+        }
+    }
+}
+
+/// For every query the sum of all vectors, each times the query's number for it; as many as there are numbers, in order.
+///
+/// # Safety
+/// The caller has what `V` needs.
+#[inline(always)]
+unsafe fn weighted<'a, V: Vector, const N: usize>(
+    vectors: impl Iterator<Item = &'a [f32; LANES]>,
+    numbers: &[f32],
+) -> [[f32; LANES]; N] {
+    // SAFETY: the caller has what the vector needs.
+    unsafe {
+        let mut sums = [V::splat(0.0); N];
+        for (numbers, vector) in numbers.as_chunks::<N>().0.iter().zip(vectors) {
+            let vector = V::load(vector);
+            for index in 0..N {
+                sums[index] = V::splat(numbers[index]).fma(vector, sums[index]);
+            }
+        }
+        let mut plain = [[0.0; LANES]; N];
+        for index in 0..N {
+            sums[index].store(&mut plain[index]);
+        }
+        plain
+    }
+}
+
+/// Makes the first `seen` scores the powers that softmax weighs with, the rest zero; answers their sum.
+#[inline(always)]
+fn soften(scores: &mut [[f32; LANES]], seen: usize) -> f32 {
+    if let Some(last) = scores.last_mut() {
+        last[(seen - 1) % LANES + 1..].fill(f32::NEG_INFINITY);
+    }
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    for scores in scores.iter() {
+        for lane in 0..LANES {
+            largest[lane] = if scores[lane] > largest[lane] { scores[lane] } else { largest[lane] };
+        }
+    }
+    let mut top = f32::NEG_INFINITY;
+    for lane in largest {
+        top = if lane > top { lane } else { top };
+    }
+    let mut sums = [0.0_f32; LANES];
+    for scores in scores.iter_mut() {
+        for lane in 0..LANES {
+            scores[lane] = exp(scores[lane] - top);
+            sums[lane] += scores[lane];
+        }
+    }
+    sum_lanes(sums)
+}
