@@ -1,5 +1,11 @@
 //! The command line's shape: what can be typed. What it does is in [`crate::commands`].
 
+mod doctor;
+mod store;
+
+pub(crate) use doctor::{DoctorArgs, Patient};
+pub(crate) use store::{StoreCommand, VersionName};
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,8 +54,10 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a node until Ctrl-C or SIGTERM; without a pool it makes its own, with itself as the one signer
-    #[command(after_help = "Examples:\n  zero2ai up\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
-        zero2ai up --home ~/b --join z2a1-...\n  zero2ai up --home ~/b --join-file invite.txt")]
+    #[command(
+        after_help = "Examples:\n  zero2ai up\n  zero2ai up --http 127.0.0.1:8700\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
+        zero2ai up --home ~/b --join z2a1-...\n  zero2ai up --home ~/b --join-file invite.txt"
+    )]
     Up(UpArgs),
     /// Make, show and govern the pool
     #[command(subcommand)]
@@ -80,9 +88,18 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  zero2ai run lab/chat \"Why is the sky blue?\"\n  \
         zero2ai run lab/chat \"Once upon a time\" --raw --max-tokens 64 --temperature 0.8 --seed 7")]
     Run(RunArgs),
+    /// List, check, pin and free what this node's store holds
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// What the node of --home is, holds and does
     #[command(after_help = "Examples:\n  zero2ai status\n  zero2ai status --home ~/b --json")]
     Status,
+    /// Why can't I reach this? Checks home, node, clock, peers, chain and rights, then a model or a node; a line each
+    #[command(
+        after_help = "Examples:\n  zero2ai doctor\n  zero2ai doctor lab/chat\n  zero2ai doctor NODE-KEY --json\n\n\
+        It stops at nothing; the exit code is that of the first thing that fails."
+    )]
+    Doctor(DoctorArgs),
     /// Who published a model, who graded it with what figures, who used it, with every proof checked
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     #[command(after_help = "Examples:\n  zero2ai audit lab/digits --export audit.cbor\n  \
@@ -118,6 +135,9 @@ pub(crate) struct UpArgs {
     /// Address of the swarm (UDP), over config.toml's
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) swarm_listen: Option<SocketAddr>,
+    /// Also answer HTTP (OpenAI and Open Inference Protocol) at this loopback address, over config.toml's
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
     /// (internal) Stop when standard input ends: the demo's nodes go when the demo does
     #[arg(long, hide = true)]
     pub(crate) until_stdin_closes: bool,
@@ -179,7 +199,7 @@ pub(crate) enum PoolCommand {
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// The model's file (ONNX, GGUF, safetensors, or anything)
+    /// The model's file (ONNX or GGUF)
     pub(crate) path: PathBuf,
     /// Its name; the handle is claimed if it is free
     #[arg(long, value_name = "PUBLISHER/MODEL")]

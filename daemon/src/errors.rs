@@ -2,7 +2,7 @@
 
 use zero2ai_client::{BindError, CallError, ClientError, ConnectError};
 use zero2ai_ledger::LightError;
-use zero2ai_node::NodeError;
+use zero2ai_node::{GatewayError, NodeError};
 
 use crate::exit::{Exit, Failure};
 
@@ -62,8 +62,16 @@ fn node(error: &NodeError) -> Exit {
     match error {
         NodeError::Config { .. } | NodeError::Home { .. } | NodeError::OtherPool { .. } => Exit::Config,
         NodeError::HomeInUse { .. } | NodeError::Port { .. } => Exit::InUse,
-        NodeError::Invite(_) | NodeError::Join(_) => Exit::Invite,
+        NodeError::Invite(_) => Exit::Invite,
+        // What the ledger or the gate refuses, it refuses for the invite's sake.
+        NodeError::Join { source, .. } => match call(source) {
+            Exit::Invalid | Exit::Denied => Exit::Invite,
+            other => other,
+        },
         NodeError::Storage(_) => Exit::Storage,
+        NodeError::Http(error) if error.is_in_use() => Exit::InUse,
+        NodeError::Http(GatewayError::NotLoopback(_) | GatewayError::Listen { .. }) => Exit::Config,
+        NodeError::Http(_) => Exit::Internal,
         NodeError::Net(_) | NodeError::Rpc(_) | NodeError::Chain(_) | NodeError::Internal(_) => Exit::Internal,
     }
 }

@@ -127,9 +127,11 @@ pub(crate) fn age(ms: u64) -> String {
     }
 }
 
-/// Rights as a list, `none` if there are none.
+/// Rights as a list that the command line reads again: `member` for all that it stands for, `none` if there are none.
 pub(crate) fn rights(r: Rights) -> String {
-    let names = r.names();
+    let member = r.has(Rights::MEMBER);
+    let rest = if member { Rights(r.0 & !Rights::MEMBER.0) } else { r };
+    let names: Vec<&str> = member.then_some("member").into_iter().chain(rest.names()).collect();
     if names.is_empty() { "none".into() } else { names.join(",") }
 }
 
@@ -157,6 +159,14 @@ mod tests {
         assert_eq!(utc(951_868_800_123), "2000-03-01 00:00:00");
         assert_eq!(utc(1_787_304_600_000), "2026-08-21 09:30:00");
         assert!(!utc(u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn rights_are_read_as_they_are_written() {
+        for set in 1..128 {
+            assert_eq!(Rights::parse(&rights(Rights(set))), Some(Rights(set)));
+        }
+        assert_eq!(rights(Rights::MEMBER.with(Rights::ADMIN)), "member,admin");
     }
 
     #[test]

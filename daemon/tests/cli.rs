@@ -11,7 +11,7 @@ fn help_shows_examples_and_exit_codes() {
     let (code, out, _) = run(folder.path(), &["--help"]);
     assert!(code == 0 && out.contains("Exit codes:") && out.contains("13  unverified"));
     for command in
-        ["up", "publish", "fetch", "validate", "resolve", "predict", "run", "status", "audit", "stop", "demo"]
+        ["up", "publish", "fetch", "validate", "resolve", "predict", "run", "status", "doctor", "audit", "stop", "demo"]
     {
         let (code, out, _) = run(folder.path(), &[command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "{command}");
@@ -19,6 +19,10 @@ fn help_shows_examples_and_exit_codes() {
     for command in ["create", "invite", "show", "signers", "rights", "genesis"] {
         let (code, out, _) = run(folder.path(), &["pool", command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "pool {command}");
+    }
+    for command in ["ls", "stats", "verify", "gc", "pin", "unpin", "drop"] {
+        let (code, out, _) = run(folder.path(), &["store", command, "--help"]);
+        assert!(code == 0 && out.contains("Example"), "store {command}");
     }
 }
 
@@ -30,6 +34,8 @@ fn a_wrong_command_line_is_exit_2() {
         &["publish", "x"],
         &["resolve", "no-slash"],
         &["pool", "invite", "--ttl", "5"],
+        &["store", "drop", "lab/m"],
+        &["doctor", "neither-a-key-nor-a-name"],
         &["demo", "--nodes", "3"],
     ] {
         assert_eq!(run(folder.path(), line).0, 2, "{line:?}");

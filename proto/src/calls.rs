@@ -15,6 +15,7 @@ use crate::{
     record::{EndpointRecord, NameRecord},
     tensor::Tensor,
     tx::Tx,
+    worker::ModelInfo,
 };
 
 methods! {
@@ -30,8 +31,8 @@ methods! {
     Blocks = 5: BlocksCall => SealedBlock;
     /// Proofs of state entries under the newest final header.
     Prove = 6: ProveCall => Proved;
-    /// Changes of the signer set since genesis.
-    TrustSteps = 7: Empty => TrustPath;
+    /// Changes of the signer set since genesis, in ascending order of height, one an item.
+    TrustSteps = 7: Empty => TrustStep;
     /// Submits a transaction; with `wait`, answers once it is final.
     SubmitTx = 8: SubmitCall => Submitted;
     /// A sealed manifest's bytes, in pieces of at most [`crate::limits::CHUNK_BYTES`], one an item.
@@ -50,6 +51,8 @@ methods! {
     Replicate = 15: ReplicateCall => Replicated;
     /// This provider's receipts of a model, with proofs, under its anchor as of the header of the height asked for.
     Receipts = 16: ReceiptsCall => ProviderReceipts;
+    /// What a version that is served here takes and gives, as its worker found it.
+    Describe = 17: DescribeCall => ModelInfo;
 }
 
 /// A request without content.
@@ -156,13 +159,6 @@ pub struct Proved {
     pub header: SignedHeader,
     /// One proof a key, in order.
     pub proofs: Vec<StateProof>,
-}
-
-/// Answer to [`TrustSteps`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrustPath {
-    /// In ascending order of height.
-    pub steps: Vec<TrustStep>,
 }
 
 /// Request of [`SubmitTx`].
@@ -380,4 +376,13 @@ pub struct ReceiptsCall {
     pub from: u64,
     /// The header the audit stands under: the anchor in its state is used. Must be final here.
     pub height: u64,
+}
+
+/// Request of [`Describe`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribeCall {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
 }

@@ -109,7 +109,7 @@ impl<T> Signed<T> {
     /// True if the signature is the signer's in this pool. The body may still be unreadable.
     #[must_use]
     pub fn signature_is_valid(&self, pool: &PoolId) -> bool {
-        self.signer.verify(&sign_bytes(pool, &self.envelope), &self.signature)
+        self.envelope.len() <= SIGNED_BYTES && self.signer.verify(&sign_bytes(pool, &self.envelope), &self.signature)
     }
 }
 

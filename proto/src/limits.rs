@@ -63,3 +63,5 @@ pub const RECEIPTS: usize = 512;
 pub const BLOCKS: usize = 64;
 /// Digests in one proof: the depth of a 256-level tree.
 pub const PROOF_DIGESTS: usize = 256;
+/// Broken versions named in one report of the store: more would not be read by anyone; the counts are whole.
+pub const BROKEN_VERSIONS: usize = 64;

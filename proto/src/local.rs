@@ -1,14 +1,17 @@
 //! Methods that a node answers to its own identity key alone: the command line's way in.
 
+mod store;
+
+pub use store::*;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    calls::Empty,
+    calls::{Empty, Piece},
     ids::{ManifestId, PoolId},
     keys::NodeId,
     methods,
     name::{ModelName, ModelRef},
-    receipt::AuditExport,
     record::Address,
     state::{Endorsement, Member, Rights, Score, Signer, Signers},
     tx::Thresholds,
@@ -25,8 +28,9 @@ methods! {
     PublishPath = 103: PublishCall => PublishItem;
     /// Fetches a model, runs it on local samples and endorses it; progress, then the result.
     ValidatePath = 104: ValidateCall => ValidateItem;
-    /// Gathers an audit of a model from the ledger and from every provider.
-    Audit = 105: AuditCall => AuditExport;
+    /// Gathers an audit of a model from the ledger and from every provider: the encoded
+    /// [`crate::receipt::AuditExport`] in pieces, one an item.
+    Audit = 105: AuditCall => Piece;
     /// Members, signers and the pool's facts.
     PoolShow = 106: Empty => PoolReply;
     /// Stops the node in order.
@@ -35,6 +39,8 @@ methods! {
     Fetch = 108: FetchCall => PublishItem;
     /// Sets an identity's rights.
     ChangeRights = 109: RightsCall => Empty;
+    /// What this node knows of where a member can be reached.
+    PeerKnown = 116: PeerCall => PeerReply;
 }
 
 /// Answer to [`NodeStatus`].
@@ -246,4 +252,22 @@ pub struct RightsCall {
     pub member: NodeId,
     /// Its rights from now on.
     pub rights: Rights,
+}
+
+/// Request of [`PeerKnown`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCall {
+    /// The member.
+    pub node: NodeId,
+}
+
+/// Answer to [`PeerKnown`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReply {
+    /// Where it said that it listens; none if it was never heard of.
+    pub addresses: Vec<Address>,
+    /// Milliseconds since it was last heard of; none if it never was since this node started.
+    pub heard_ms_ago: Option<u64>,
+    /// True if the swarm is connected to it.
+    pub connected: bool,
 }

@@ -242,6 +242,9 @@ impl FromStr for Invite {
         if invite.version != 1 {
             return Err(InviteError::Content(format!("version {} is newer than this program", invite.version)));
         }
+        if !invite.bootstrap.iter().flat_map(|b| &b.addresses).all(Address::is_valid) {
+            return Err(InviteError::Content("an address in it is not valid".to_owned()));
+        }
         if addresses == 0 || addresses > ADDRESSES {
             return Err(InviteError::Content(format!("{addresses} addresses; 1 to {ADDRESSES} are allowed")));
         }

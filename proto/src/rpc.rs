@@ -61,7 +61,8 @@ pub struct Hello {
 pub struct CallFrame {
     /// Which method: [`Method::ID`].
     pub method: u16,
-    /// How long the caller will wait, milliseconds; 0 is no limit.
+    /// How long the caller will wait, milliseconds; 0 is no limit of its own. A node ends every call of another identity
+    /// after ten minutes.
     pub timeout_ms: u64,
     /// The encoded request.
     pub body: ByteBuf,

@@ -112,7 +112,7 @@ pub struct Publish {
     pub task: Task,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Ciphertexts.
+    /// Chunks as the manifest lists them, a repeated one each time.
     pub chunks: u32,
     /// The version it was made from.
     pub base: Option<u32>,

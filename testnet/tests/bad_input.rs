@@ -38,7 +38,7 @@ fn names_inputs_and_files_are_refused_with_a_code_each() {
     let model = fs::read(&digits).unwrap();
 
     refused(&node.run(&["resolve", "acme/nothing"]).unwrap(), NOT_FOUND, "acme/nothing");
-    refused(&node.run(&["publish", "no-such-file.onnx", "--name", "acme/m"]).unwrap(), INVALID, "no-such-file");
+    refused(&node.run(&["publish", "no-such-file.onnx", "--name", "acme/m"]).unwrap(), NOT_FOUND, "no-such-file");
     let text = write(dir, "notes.txt", b"just some words, no model at all");
     refused(&node.run(&["publish", &text, "--name", "acme/m"]).unwrap(), INVALID, "format");
     let empty = write(dir, "empty.onnx", b"");

@@ -136,11 +136,41 @@ fn each_library_is_named_by_its_owner_alone() {
     assert!(wrong.is_empty(), "libraries named outside their crate: {wrong:#?}");
 }
 
+/// The one crate that may hold `unsafe` code. It repeats the workspace's lints, since a crate cannot take them but for one.
+const UNSAFE: &str = "crates/kernels";
+
+/// The lints in a manifest's tables whose names start with `prefix`, as `table: name = level`.
+fn lints(manifest: &str, prefix: &str) -> Vec<String> {
+    let mut table = None;
+    let mut lints = Vec::new();
+    for line in manifest.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(section) = line.strip_prefix('[') {
+            table = section.trim_end_matches(']').strip_prefix(prefix);
+        } else if let Some(table) = table {
+            lints.push(format!("{table}: {line}"));
+        }
+    }
+    lints
+}
+
 #[test]
 fn every_crate_takes_the_workspace_lints() {
+    let workspace = lints(&fs::read_to_string(root().join("Cargo.toml")).unwrap(), "workspace.lints.");
+    assert!(workspace.len() > 5, "found {workspace:?} only");
     for folder in crates().keys() {
         let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
-        assert!(text.contains("[lints]\nworkspace = true"), "{folder}/Cargo.toml does not take the workspace's lints");
+        if folder == UNSAFE {
+            let own = lints(&text, "lints.");
+            let argued = ["rust: unsafe_op_in_unsafe_fn = \"deny\"", "clippy: undocumented_unsafe_blocks = \"deny\""];
+            let wanted = workspace.iter().map(String::as_str).filter(|lint| !lint.starts_with("rust: unsafe_code"));
+            let missing: Vec<_> = wanted.chain(argued).filter(|lint| !own.iter().any(|o| o == lint)).collect();
+            assert!(missing.is_empty(), "{folder}/Cargo.toml lacks the lints {missing:?}");
+        } else {
+            assert!(
+                text.contains("[lints]\nworkspace = true"),
+                "{folder}/Cargo.toml does not take the workspace's lints"
+            );
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     /// One above the last nonce this client used, since proofs lag behind its own transactions.
     pub(crate) next_nonce: AtomicU64,
-    bootstrap: Vec<(NodeId, Vec<Address>)>,
+    pub(crate) bootstrap: Vec<(NodeId, Vec<Address>)>,
     /// Which node to begin with answered last.
     preferred: AtomicUsize,
 }

@@ -121,6 +121,13 @@ impl ClientError {
         }
     }
 
+    /// True if there is no such name or version: a node says so, or a proof shows it.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Proof(LightError::Missing(_)))
+            || matches!(self, Self::Call(CallError::Remote(e)) if e.code == ErrorCode::NotFound)
+    }
+
     /// True if another endpoint may well do what this one did not.
     pub(crate) fn may_retry_elsewhere(&self) -> bool {
         match self {

@@ -182,7 +182,8 @@ impl TextStream {
         }
     }
 
-    async fn begin_at(&self, endpoint: &ResolvedEndpoint) -> Result<(Order, Replies<Generate>), ClientError> {
+    /// Takes itself exclusively, so that a stream may be told from any thread though its reader cannot be shared.
+    async fn begin_at(&mut self, endpoint: &ResolvedEndpoint) -> Result<(Order, Replies<Generate>), ClientError> {
         let peer = self.client.reach(endpoint, self.line.deadline).await?;
         let left = left(self.line.deadline);
         let parent: Option<Digest> = self.receipts.last().map(Receipt::id).transpose()?;

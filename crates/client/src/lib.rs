@@ -20,11 +20,13 @@
 //! | `resolve` | names to endpoints: every proof checked, endpoints measured and ranked |
 //! | `order` | signing a request, and checking a response against it |
 //! | `predict`, `generate` | predictions and text, going on to the next endpoint when one is gone |
+//! | `describe` | what a model takes and gives |
 //! | `receipts` | a provider's receipts, proved under its anchor |
 //! | `health` | endpoints that failed lately |
 
 mod account;
 mod client;
+mod describe;
 mod error;
 mod generate;
 mod health;

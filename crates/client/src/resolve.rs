@@ -126,6 +126,10 @@ impl Client {
     ) -> Result<(u32, Version, u64, u64), ClientError> {
         let (model, _, _, record) = self.checked(|chain| verify_name_record(chain, &found.record, &name.name)).await?;
         let header = self.verify_header(&found.version_header).await?;
+        if header.height < record.height {
+            // An older state than the record's would hide a withdrawal; a node that is a block behind will catch up.
+            return Err(LightError::Missing(format!("the version {name} as of height {}", record.height)).into());
+        }
         let mut version = pick(&model, &name.selector);
         if version.is_none_or(|v| found.version.key.as_slice() != key::version(&name.name, v)) {
             // The record may be older than the ledger: the model's entry as it is now decides.

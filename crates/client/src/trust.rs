@@ -13,6 +13,7 @@ use zero2ai_proto::{
     calls::{Empty, Head, Prove, ProveCall, TrustSteps},
     proof::{SignedHeader, StateProof},
 };
+use zero2ai_rpc::CallError;
 
 use crate::{client::Client, error::ClientError};
 
@@ -67,14 +68,32 @@ impl Client {
     ) -> Result<T, ClientError> {
         match self.inner.trust.with(|chain| check(chain)) {
             Err(ClientError::Proof(LightError::OtherSigners { .. })) => {
-                let (path, _) = self.ask::<TrustSteps>(&Empty {}, QUICK).await?;
-                self.inner.trust.with(|chain| {
-                    chain.extend(&path.steps)?;
-                    check(chain)
-                })
+                self.extend().await?;
+                self.inner.trust.with(|chain| check(chain))
             }
             other => other,
         }
+    }
+
+    /// Fetches the steps from the node to begin with; if it turns out to be gone, from the next one, once for each.
+    async fn extend(&self) -> Result<(), ClientError> {
+        let mut tries = self.inner.bootstrap.len();
+        loop {
+            match self.extend_from_one().await {
+                Err(ClientError::Call(CallError::Closed { .. })) if tries > 1 => tries -= 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// Follows each step as it comes: none is kept that does not hold, so a lying node costs its time alone.
+    async fn extend_from_one(&self) -> Result<(), ClientError> {
+        let mut steps = self.home().await?.stream::<TrustSteps>(&Empty {}, QUICK).await?;
+        while let Some(step) = steps.next().await {
+            let step = step?;
+            self.inner.trust.with(|chain| chain.extend(std::slice::from_ref(&step)))?;
+        }
+        Ok(())
     }
 
     /// Checks that a header is final.

@@ -26,6 +26,8 @@ pub struct Entry {
     pub endpoints: Vec<Signed<EndpointRecord>>,
     /// When it came, milliseconds since 1970 UTC.
     pub at_ms: u64,
+    /// When the first of its endpoint records runs out.
+    expires_ms: u64,
     used_ms: u64,
 }
 
@@ -49,7 +51,8 @@ impl Cache {
     pub fn get(&mut self, name: &ModelName, now_ms: u64) -> Option<(Entry, Age)> {
         let entry = self.entries.get_mut(name)?;
         let age = now_ms.saturating_sub(entry.at_ms);
-        if age > STALE_MS {
+        // Endpoints run out sooner than names do: an answer that lost any of them is asked for anew.
+        if age > STALE_MS || entry.expires_ms <= now_ms {
             return None;
         }
         entry.used_ms = now_ms;
@@ -69,7 +72,9 @@ impl Cache {
         if self.entries.get(&name).is_some_and(|e| e.height > height) {
             return false;
         }
-        self.entries.insert(name, Entry { record, height, endpoints, at_ms: now_ms, used_ms: now_ms });
+        let ends = endpoints.iter().filter_map(|e| e.read_unverified().ok()).map(|e| e.expires_ms);
+        let expires_ms = ends.min().unwrap_or(u64::MAX);
+        self.entries.insert(name, Entry { record, height, endpoints, at_ms: now_ms, expires_ms, used_ms: now_ms });
         while self.entries.len() > ENTRIES {
             let oldest = self.entries.iter().min_by_key(|(_, e)| e.used_ms).map(|(n, _)| n.clone());
             let Some(oldest) = oldest else { break };

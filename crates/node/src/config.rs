@@ -15,6 +15,8 @@ pub struct Config {
     pub listen_rpc: SocketAddr,
     /// Where the swarm listens (UDP). Port 0 as above.
     pub listen_swarm: SocketAddr,
+    /// Where the HTTP gateway listens (TCP): a loopback address. `None` is no gateway.
+    pub listen_http: Option<SocketAddr>,
     /// Look for peers of the pool on the local network.
     pub mdns: bool,
     /// Milliseconds between empty blocks while nothing happens.
@@ -53,6 +55,7 @@ impl Default for Config {
         Self {
             listen_rpc: any,
             listen_swarm: any,
+            listen_http: None,
             mdns: false,
             heartbeat_ms: 30_000,
             anchor_ms: 5_000,

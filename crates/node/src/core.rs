@@ -12,8 +12,8 @@ use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, proof::SignedHeade
 use zero2ai_store::Store;
 
 use crate::{
-    account::Account, clock::now_ms, directory::Directory, glue::Roads, models::Models, receipts::Receipts,
-    serve::errors::unavailable,
+    account::Account, clock::now_ms, directory::Directory, glue::Roads, jobs::store::Upkeep, models::Models,
+    receipts::Receipts, serve::errors::unavailable,
 };
 
 /// See the module.
@@ -34,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) directory: Arc<Directory>,
     pub(crate) account: Account,
     pub(crate) models: Models,
+    pub(crate) upkeep: Upkeep,
     pub(crate) receipts: Receipts,
     pub(crate) worker: WorkerConfig,
     pub(crate) stop: CancellationToken,

@@ -48,6 +48,12 @@ impl Directory {
         members.get(node).map(|s| s.addresses.clone())
     }
 
+    /// When `node` was last heard of, milliseconds since 1970 UTC; `None` if it never was since this node started.
+    pub(crate) fn heard_at(&self, node: &NodeId) -> Option<u64> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.get(node).map(|s| s.at_ms).filter(|at| *at > 0)
+    }
+
     /// Members heard of lately, newest first.
     pub(crate) fn present(&self, now_ms: u64) -> Vec<NodeId> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);

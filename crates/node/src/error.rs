@@ -50,9 +50,14 @@ pub enum NodeError {
     /// The invite line.
     #[error("the invite cannot be used: {0}")]
     Invite(#[from] InviteError),
-    /// None of the invite's nodes let us in.
-    #[error("no node of the invite let this one in; the last said: {0}")]
-    Join(String),
+    /// None of the invite's nodes could be reached, or let us in.
+    #[error("no node of the invite let this one in; the last, {address}: {source}")]
+    Join {
+        /// Where it was.
+        address: SocketAddr,
+        /// What it said, or why it said nothing.
+        source: Box<zero2ai_rpc::CallError>,
+    },
     /// The disk.
     #[error("storage: {0}")]
     Storage(String),
@@ -64,7 +69,10 @@ pub enum NodeError {
     Rpc(String),
     /// The chain.
     #[error("the chain: {0}")]
-    Chain(#[from] zero2ai_chain::ChainError),
+    Chain(#[source] zero2ai_chain::ChainError),
+    /// The HTTP gateway.
+    #[error(transparent)]
+    Http(#[from] zero2ai_gateway::GatewayError),
     /// Anything that should not happen.
     #[error("internal error: {0}")]
     Internal(String),
@@ -73,6 +81,15 @@ pub enum NodeError {
 impl From<zero2ai_store::StoreError> for NodeError {
     fn from(error: zero2ai_store::StoreError) -> Self {
         Self::Storage(error.to_string())
+    }
+}
+
+impl From<zero2ai_chain::ChainError> for NodeError {
+    fn from(error: zero2ai_chain::ChainError) -> Self {
+        match error {
+            zero2ai_chain::ChainError::Disk { .. } => Self::Storage(error.to_string()),
+            other => Self::Chain(other),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ use crate::{clock::now_ms, directory::Directory};
 
 /// Patience with one peer for one small answer. A dead peer costs this much, once.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Patience with one peer for a batch of blocks; the chain gives all of them together about eight seconds.
+const BLOCKS: Duration = Duration::from_secs(2);
 /// Patience with one peer for a batch of blocks or a chunk over a slow line.
 const BULK: Duration = Duration::from_secs(20);
 
@@ -128,10 +130,12 @@ impl BlockSource for RpcBlocks {
             let mut last = "nobody to ask for blocks".to_owned();
             let others = self.0.directory.present(now_ms()).into_iter().filter(|n| Some(*n) != hint).take(4);
             for node in hint.into_iter().chain(others) {
-                match self.ask(&node, from, max).await {
-                    Ok(blocks) if !blocks.is_empty() => return Ok(blocks),
-                    Ok(_) => {}
-                    Err(why) => last = why,
+                // Whoever boasts of a height and then dawdles must not keep us from asking the others.
+                match tokio::time::timeout(BLOCKS, self.ask(&node, from, max)).await {
+                    Ok(Ok(blocks)) if !blocks.is_empty() => return Ok(blocks),
+                    Ok(Ok(_)) => {}
+                    Ok(Err(why)) => last = why,
+                    Err(_) => last = format!("{} sent no blocks within {} s", node.short(), BLOCKS.as_secs()),
                 }
             }
             Err(last)

@@ -10,6 +10,7 @@
 //! config.toml   settings, optional
 //! node.addr     while running: where peer RPC listens
 //! ports         the ports of the last start, so that a restarted node is found where it was
+//! http.token    the bearer token of the HTTP gateway, once there was one
 //! models.cbor   which versions are held, and which of them are to be served
 //! grants/       manifest keys, wrapped to sealing.key
 //! receipts/     the provider's receipt log

@@ -6,10 +6,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use zero2ai_proto::{
     PoolId, Signed,
     calls::{Redeem as RedeemMethod, RedeemCall, Redeemed},
-    pool::Invite,
+    pool::{Invite, InviteError},
     tx::{Redeem, Tx, TxBody},
 };
-use zero2ai_rpc::{Endpoint, EndpointConfig};
+use zero2ai_rpc::{CallError, Endpoint, EndpointConfig};
 
 use crate::{
     error::NodeError,
@@ -43,27 +43,26 @@ pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> 
     endpoint.close();
     let redeemed = redeemed?;
     if PoolId::of(&redeemed.genesis) != invite.pool {
-        return Err(NodeError::Join("it sent the genesis of another pool than the invite's".to_owned()));
+        return Err(NodeError::Rpc(
+            "the node that let us in sent the genesis of another pool than the invite's".into(),
+        ));
     }
     write_pool(path, &redeemed.genesis, &invite.key, &invite.bootstrap)
 }
 
 async fn redeem_anywhere(endpoint: &Endpoint, invite: &Invite, tx: Signed<Tx>) -> Result<Redeemed, NodeError> {
-    let mut last = "it has no peer RPC address".to_owned();
+    let mut last = NodeError::Invite(InviteError::Content("it has no peer RPC address".to_owned()));
     for node in &invite.bootstrap {
         for address in node.addresses.iter().filter_map(zero2ai_proto::record::Address::rpc_socket) {
             let answer = match endpoint.connect(address, Some(node.node)).await {
                 Ok(peer) => peer.call::<RedeemMethod>(&RedeemCall { tx: tx.clone() }, ADMISSION).await,
-                Err(why) => {
-                    last = format!("{address}: {why}");
-                    continue;
-                }
+                Err(error) => Err(CallError::Connect(error)),
             };
             match answer {
                 Ok(redeemed) => return Ok(redeemed),
-                Err(why) => last = format!("{address}: {why}"),
+                Err(error) => last = NodeError::Join { address, source: Box::new(error) },
             }
         }
     }
-    Err(NodeError::Join(last))
+    Err(last)
 }

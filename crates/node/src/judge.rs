@@ -1,6 +1,6 @@
 //! The swarm's questions, answered from the ledger: who may connect, which records are valid, which gossip is passed on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zero2ai_chain::{ChainHandle, ChainTopic};
 use zero2ai_ledger::light::TrustedChain;
@@ -20,7 +20,15 @@ use crate::clock::now_ms;
 
 /// Trust in headers out of the node's own chain.
 pub(crate) struct ChainTrust {
-    pub(crate) chain: ChainHandle,
+    chain: ChainHandle,
+    /// For headers above our own head: extended as the signers change, never rebuilt.
+    ahead: Mutex<Option<TrustedChain>>,
+}
+
+impl ChainTrust {
+    pub(crate) fn new(chain: ChainHandle) -> Self {
+        Self { chain, ahead: Mutex::default() }
+    }
 }
 
 impl HeaderTrust for ChainTrust {
@@ -28,14 +36,22 @@ impl HeaderTrust for ChainTrust {
         let content: Header = decode(&header.header, SIGNED_BYTES).map_err(|e| e.to_string())?;
         // Up to our own head there is nothing to verify: a final header is the one we have, or it is a lie.
         if let Some(own) = self.chain.signed_header(content.height) {
-            return if own.header == header.header {
-                Ok(content)
-            } else {
-                Err(format!("it contradicts the final header of height {}", content.height))
-            };
+            if own == *header {
+                return Ok(content);
+            }
+            if own.header != header.header {
+                return Err(format!("it contradicts the final header of height {}", content.height));
+            }
+            // The same header under other signatures: they are checked like anyone's, or a record with none would be
+            // believed here and by no client.
         }
-        let genesis = self.chain.read(|ledger| ledger.genesis_bytes().to_vec());
-        let trusted = TrustedChain::with_steps(&genesis, &self.chain.trust_steps()).map_err(|e| e.to_string())?;
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if ahead.is_none() {
+            let genesis = self.chain.read(|ledger| ledger.genesis_bytes().to_vec());
+            *ahead = Some(TrustedChain::new(&genesis).map_err(|e| e.to_string())?);
+        }
+        let trusted = ahead.as_mut().ok_or("no trusted chain")?;
+        trusted.extend(&self.chain.trust_steps()).map_err(|e| e.to_string())?;
         trusted.verify_header(header).map_err(|e| e.to_string())
     }
 }
@@ -52,6 +68,14 @@ pub(crate) struct LedgerJudge {
 impl LedgerJudge {
     fn rights(&self, node: &NodeId) -> Rights {
         self.chain.read(|ledger| ledger.member(node)).map_or(Rights(0), |m| m.rights)
+    }
+
+    /// True for those who sign this height or the next.
+    fn signs(&self, node: &NodeId) -> bool {
+        self.chain.read(|ledger| {
+            let signers = ledger.signers_state();
+            [&signers.current, &signers.next].iter().any(|set| set.power_of(node).is_some())
+        })
     }
 }
 
@@ -87,6 +111,8 @@ impl Judge for LedgerJudge {
             return Verdict::Ignore;
         }
         let fine = match topic {
+            // Only signers have a voice in consensus: anyone else's messages are not passed on, however well-formed.
+            Topic::Consensus if !self.signs(author) => return Verdict::Ignore,
             Topic::Consensus => self.chain.check_gossip(ChainTopic::Consensus, data),
             Topic::Tx => self.chain.check_gossip(ChainTopic::Tx, data),
             Topic::Head => decode::<NodeAnnouncement>(data, SIGNED_BYTES).is_ok_and(|a| {

@@ -10,11 +10,13 @@
 //! | [`core`] | what the rooms share |
 //! | [`serve`] | calls of peer RPC, by room |
 //! | [`jobs`] | publishing, fetching, validating, auditing, keeping |
+//! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
 //! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
 
 pub mod config;
 pub mod home;
+pub mod http;
 pub mod node;
 
 mod account;
@@ -36,3 +38,4 @@ pub use config::Config;
 pub use error::NodeError;
 pub use home::Home;
 pub use node::Node;
+pub use zero2ai_gateway::GatewayError;

@@ -2,10 +2,10 @@
 //! is written down; [`Models::missing`] says what is not loaded yet, and the keeper (jobs/keep) brings it about.
 
 use std::{
-    collections::BTreeMap,
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -13,12 +13,12 @@ use std::{
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use zero2ai_engine::Worker;
-use zero2ai_proto::{ManifestId, ModelName, decode, encode, local::HeldModel, manifest::Task, rpc::RpcError};
+use zero2ai_proto::{ManifestId, ModelName, decode, encode, local::HeldModel, rpc::RpcError, worker::ModelInfo};
 use zero2ai_store::atomic_write;
 
 use crate::{
     error::NodeError,
-    serve::errors::{internal, store_error},
+    serve::errors::{internal, invalid, not_found, store_error},
 };
 
 /// Calls one model works on or keeps waiting; beyond that the caller hears `Busy` at once and goes elsewhere.
@@ -29,6 +29,7 @@ const LIST_BYTES: usize = 16 * 1024 * 1024;
 
 /// A version of a model.
 pub(crate) type VersionKey = (ModelName, u32);
+type Rows = BTreeMap<VersionKey, Held>;
 
 /// One held version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ pub(crate) struct Held {
 /// A loaded model.
 pub(crate) struct Serving {
     pub(crate) held: Held,
-    pub(crate) task: Task,
+    pub(crate) info: ModelInfo,
     pub(crate) worker: Worker,
     pub(crate) calls: AtomicU64,
     waiting: AtomicU32,
@@ -68,9 +69,9 @@ impl Drop for Place {
 }
 
 impl Serving {
-    pub(crate) fn new(held: Held, task: Task, worker: Worker) -> Self {
+    pub(crate) fn new(held: Held, info: ModelInfo, worker: Worker) -> Self {
         let (calls, waiting, mean_us) = Default::default();
-        Self { held, task, worker, calls, waiting, mean_us }
+        Self { held, info, worker, calls, waiting, mean_us }
     }
 
     /// Takes a place in the queue, or `None` if it is full.
@@ -96,49 +97,131 @@ impl Serving {
 /// See the module.
 pub(crate) struct Models {
     file: PathBuf,
-    rows: Mutex<BTreeMap<VersionKey, Held>>,
+    /// Locked before `pins` where both are.
+    rows: Mutex<Rows>,
+    /// In a file of their own: the list of held versions kept its shape when pins came.
+    pins: Mutex<BTreeSet<VersionKey>>,
     loaded: Mutex<BTreeMap<VersionKey, Arc<Serving>>>,
     pub(crate) loading: tokio::sync::Mutex<()>,
 }
 
 impl Models {
-    /// Reads the list of held models; a missing file is an empty list.
+    /// Reads the list of held models and the one of pins beside it; a missing file is an empty list.
     pub(crate) fn open(file: PathBuf) -> Result<Self, NodeError> {
-        let rows: Vec<Held> = match std::fs::read(&file) {
-            Ok(bytes) => {
-                decode(&bytes, LIST_BYTES).map_err(|e| NodeError::Storage(format!("{}: {e}", file.display())))?
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(NodeError::Storage(format!("{}: {e}", file.display()))),
-        };
+        let rows: Vec<Held> = read_list(&file)?;
+        let pins: Vec<VersionKey> = read_list(&pins_file(&file))?;
         let rows = rows.into_iter().map(|r| ((r.name.clone(), r.version), r)).collect();
-        Ok(Self { file, rows: Mutex::new(rows), loaded: Mutex::default(), loading: tokio::sync::Mutex::default() })
+        let pins = Mutex::new(pins.into_iter().collect());
+        let (loaded, loading) = Default::default();
+        Ok(Self { file, rows: Mutex::new(rows), pins, loaded, loading })
     }
 
     fn loaded<T>(&self, f: impl FnOnce(&mut BTreeMap<VersionKey, Arc<Serving>>) -> T) -> T {
         f(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn rows(&self) -> Vec<Held> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// The versions held.
+    pub(crate) fn held(&self) -> Vec<Held> {
+        self.lock().values().cloned().collect()
     }
 
-    /// Writes down that a version is held, and whether it is to be served. Serving is never taken back here.
-    pub(crate) fn hold(&self, mut held: Held) -> Result<(), RpcError> {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (held.name.clone(), held.version);
-        held.serve |= rows.get(&key).is_some_and(|old| old.serve);
-        let mut next = rows.clone();
-        next.insert(key, held);
-        let list: Vec<&Held> = next.values().collect();
-        atomic_write(&self.file, &encode(&list).map_err(internal)?).map_err(store_error)?;
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `next` the list, on disk first.
+    fn keep(&self, rows: &mut Rows, next: Rows) -> Result<(), RpcError> {
+        write_list(&self.file, next.values())?;
         *rows = next;
         Ok(())
     }
 
+    /// Writes down that a version is held, and whether it is to be served. Serving is never taken back here.
+    pub(crate) fn hold(&self, mut held: Held) -> Result<(), RpcError> {
+        let mut rows = self.lock();
+        let key = (held.name.clone(), held.version);
+        held.serve |= rows.get(&key).is_some_and(|old| old.serve);
+        let mut next = rows.clone();
+        next.insert(key, held);
+        self.keep(&mut rows, next)
+    }
+
+    /// Holds a version that is about to be put on the ledger, so that whatever becomes of the call, its chunks are not swept
+    /// away while it may still become final. False if the version is held already: another call is publishing it.
+    pub(crate) fn reserve(&self, held: &Held) -> Result<bool, RpcError> {
+        let mut rows = self.lock();
+        let key = (held.name.clone(), held.version);
+        if rows.contains_key(&key) {
+            return Ok(false);
+        }
+        let mut next = rows.clone();
+        next.insert(key, held.clone());
+        self.keep(&mut rows, next).map(|()| true)
+    }
+
+    /// Takes back [`Models::reserve`]: the ledger refused the version for good.
+    pub(crate) fn unreserve(&self, held: &Held) -> Result<(), RpcError> {
+        let mut rows = self.lock();
+        let key = (held.name.clone(), held.version);
+        if rows.get(&key) != Some(held) {
+            return Ok(());
+        }
+        let mut next = rows.clone();
+        next.remove(&key);
+        self.keep(&mut rows, next)
+    }
+
+    /// Forgets a held version that is neither pinned nor (unless `stop_serving`) to be served.
+    pub(crate) fn forget(&self, name: &ModelName, version: u32, stop_serving: bool) -> Result<(), RpcError> {
+        let mut rows = self.lock();
+        let key = (name.clone(), version);
+        let Some(held) = rows.get(&key) else { return Err(not_held(name, version)) };
+        if self.pins().contains(&key) {
+            return Err(invalid(format!(
+                "{name}@{version} is pinned, and a pinned version is never dropped: take the pin away first with 'zero2ai \
+                 store unpin {name}@{version}'"
+            )));
+        }
+        if held.serve && !stop_serving {
+            return Err(invalid(format!(
+                "{name}@{version} is being served by this node: to stop serving it and then drop it, add --stop-serving"
+            )));
+        }
+        let mut next = rows.clone();
+        next.remove(&key);
+        self.keep(&mut rows, next)
+    }
+
+    /// Pins a held version, or takes its pin away.
+    pub(crate) fn pin(&self, name: &ModelName, version: u32, pinned: bool) -> Result<(), RpcError> {
+        let rows = self.lock();
+        let key = (name.clone(), version);
+        if !rows.contains_key(&key) {
+            return Err(not_held(name, version));
+        }
+        let mut pins = self.pins();
+        let mut next = pins.clone();
+        if pinned {
+            next.insert(key)
+        } else {
+            next.remove(&key)
+        };
+        write_list(&pins_file(&self.file), next.iter())?;
+        *pins = next;
+        Ok(())
+    }
+
+    fn pins(&self) -> MutexGuard<'_, BTreeSet<VersionKey>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_pinned(&self, name: &ModelName, version: u32) -> bool {
+        self.pins().contains(&(name.clone(), version))
+    }
+
     /// What is to be served and is not loaded.
     pub(crate) fn missing(&self) -> Vec<Held> {
-        let mut rows = self.rows();
+        let mut rows = self.held();
         self.loaded(|l| rows.retain(|r| r.serve && !l.contains_key(&(r.name.clone(), r.version))));
         rows
     }
@@ -179,6 +262,85 @@ impl Models {
             let calls = serving.as_ref().map_or(0, |s| s.calls.load(Ordering::Relaxed));
             HeldModel { name: r.name, version: r.version, serving: serving.is_some(), calls }
         };
-        self.rows().into_iter().map(one).collect()
+        self.held().into_iter().map(one).collect()
+    }
+}
+
+fn not_held(name: &ModelName, version: u32) -> RpcError {
+    not_found(format!("{name}@{version} is not held by this node: 'zero2ai store ls' lists what is"))
+}
+
+fn pins_file(models: &Path) -> PathBuf {
+    models.with_file_name("pins.cbor")
+}
+
+fn read_list<T: Serialize + serde::de::DeserializeOwned>(file: &Path) -> Result<Vec<T>, NodeError> {
+    let fail = |e: &dyn std::fmt::Display| NodeError::Storage(format!("{}: {e}", file.display()));
+    match std::fs::read(file) {
+        Ok(bytes) => decode(&bytes, LIST_BYTES).map_err(|e| fail(&e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(fail(&e)),
+    }
+}
+
+fn write_list<'a, T: Serialize + 'a>(file: &Path, list: impl Iterator<Item = &'a T>) -> Result<(), RpcError> {
+    let bytes = encode(&list.collect::<Vec<_>>()).map_err(internal)?;
+    atomic_write(file, &bytes).map_err(store_error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use zero2ai_proto::rpc::ErrorCode;
+
+    use super::*;
+
+    fn held(version: u32, serve: bool) -> Held {
+        Held { name: "lab/m".parse().unwrap(), version, manifest: ManifestId([7; 32]), serve }
+    }
+
+    #[test]
+    fn what_is_pinned_or_served_is_not_dropped_and_all_of_it_survives_a_restart() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || Models::open(home.path().join("models.cbor")).unwrap();
+        let name: ModelName = "lab/m".parse().unwrap();
+        let models = open();
+        assert_eq!(models.pin(&name, 1, true).unwrap_err().code, ErrorCode::NotFound);
+        models.hold(held(1, false)).unwrap();
+        models.hold(held(2, true)).unwrap();
+        models.pin(&name, 1, true).unwrap();
+
+        let models = open();
+        assert!(models.is_pinned(&name, 1) && !models.is_pinned(&name, 2));
+        assert_eq!(models.held(), [held(1, false), held(2, true)]);
+        for stop_serving in [false, true] {
+            let error = models.forget(&name, 1, stop_serving).unwrap_err();
+            assert!(error.message.contains("unpin"), "{error}");
+        }
+        assert!(models.forget(&name, 2, false).unwrap_err().message.contains("--stop-serving"));
+        models.forget(&name, 2, true).unwrap();
+        models.pin(&name, 1, false).unwrap();
+        models.forget(&name, 1, false).unwrap();
+        assert_eq!(models.forget(&name, 1, false).unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(open().held(), []);
+    }
+
+    #[test]
+    fn a_reservation_goes_only_by_its_owner() {
+        let home = tempfile::tempdir().unwrap();
+        let models = Models::open(home.path().join("models.cbor")).unwrap();
+        let other = Held { manifest: ManifestId([8; 32]), ..held(1, false) };
+        assert!(models.reserve(&held(1, false)).unwrap());
+        assert!(!models.reserve(&other).unwrap(), "another call publishes the same version");
+        models.unreserve(&other).unwrap();
+        assert_eq!(models.held(), [held(1, false)]);
+        models.unreserve(&held(1, false)).unwrap();
+        assert_eq!(models.held(), []);
+        // Once it is final it is held as served, and stays.
+        assert!(models.reserve(&held(1, false)).unwrap());
+        models.hold(held(1, true)).unwrap();
+        models.unreserve(&held(1, false)).unwrap();
+        assert_eq!(models.held(), [held(1, true)]);
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_chain::{Chain, ChainConfig, ChainHandle, ChainTopic};
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
-use zero2ai_net::{NetConfig, NetEvent, Topic};
+use zero2ai_net::{NetConfig, NetError, NetEvent, Topic};
 use zero2ai_proto::{
     NodeId, PoolId, decode,
     limits::SIGNED_BYTES,
@@ -28,7 +28,11 @@ use crate::{
     error::NodeError,
     glue::{GossipNet, Roads, RpcBlocks},
     home::{Home, Ports, RunningAt},
-    jobs::keep::{keep_anchored, keep_serving},
+    http::Http,
+    jobs::{
+        keep::{keep_anchored, keep_serving},
+        store::Upkeep,
+    },
     join::join,
     judge::{ChainTrust, LedgerJudge},
     models::Models,
@@ -60,6 +64,7 @@ pub struct Node {
     core: Arc<Core>,
     home: PathBuf,
     rpc: SocketAddr,
+    http: Option<SocketAddr>,
     tasks: Tasks,
     stop: CancellationToken,
 }
@@ -131,12 +136,11 @@ impl Node {
         let home = Home::open(&path)?;
         let id = home.key.public();
         let quota_bytes = (config.store.quota_gb > 0).then(|| config.store.quota_gb.saturating_mul(1 << 30));
-        let store = Store::open(&path.join("store"), StoreConfig { cache_bytes: CACHE_BYTES, quota_bytes }).map_err(
-            |e| match e {
-                StoreError::InUse { .. } => NodeError::HomeInUse { path: path.clone() },
-                other => other.into(),
-            },
-        )?;
+        let store = StoreConfig { cache_bytes: CACHE_BYTES, quota_bytes, ..StoreConfig::default() };
+        let store = Store::open(&path.join("store"), store).map_err(|e| match e {
+            StoreError::InUse { .. } => NodeError::HomeInUse { path: path.clone() },
+            other => other.into(),
+        })?;
 
         // The ledger first: who is admitted must be known before the first connection.
         let mut chain = ChainConfig::new(path.join("chain"), home.key.clone(), home.genesis.clone());
@@ -146,15 +150,19 @@ impl Node {
 
         let ports = Ports::read(&path);
         let endpoint = bind_rpc(&home, config.listen_rpc, ports.rpc)?;
+        let http = match config.listen_http {
+            Some(listen) => Some(Http::bind(&home, listen, reachable(endpoint.local_addr())).await?),
+            None => None,
+        };
         let directory = Arc::new(Directory::new(&home.bootstrap));
         let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
-        let trust = Arc::new(ChainTrust { chain: handle.clone() });
+        let trust = Arc::new(ChainTrust::new(handle.clone()));
         let bootstrap = home.bootstrap.iter().map(|b| b.node).collect();
         let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust), bootstrap };
 
-        // Stopped in this order: first no new calls, then the keepers, receipts, the chain, and the swarm last.
-        let tokens: [CancellationToken; 6] = std::array::from_fn(|_| CancellationToken::new());
-        let [stop_calls, stop_keepers, stop_receipts, stop_chain, stop_names, stop_net] = tokens;
+        // Stopped in this order: first no new requests and calls, then the keepers, receipts, the chain, and the swarm last.
+        let tokens: [CancellationToken; 7] = std::array::from_fn(|_| CancellationToken::new());
+        let [stop_http, stop_calls, stop_keepers, stop_receipts, stop_chain, stop_names, stop_net] = tokens;
         let swarm = start_swarm(&home, &config, ports.swarm, Arc::new(judge), stop_net.clone()).await?;
         let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
         let addresses = addresses(endpoint.local_addr(), &swarm.handle.listen_addresses());
@@ -164,6 +172,13 @@ impl Node {
         let running = chain.run(Arc::new(gossip), Arc::new(RpcBlocks(roads.clone())), stop_chain.clone());
         let (log, _) = Log::open(&path.join("receipts"), LogConfig::default())?;
         let (receipts, receipts_task) = Receipts::open(log, stop_receipts.clone())?;
+        if let Some(anchor) = handle.read(|l| l.anchor(&id))
+            && receipts.root_at(anchor.size) != Some(anchor.root)
+        {
+            let why = "its receipt log is not the one that was anchored on the ledger: restore the folder `receipts`, or \
+                       join with a fresh home";
+            return Err(NodeError::Home { path, why: why.to_owned() });
+        }
         let core = Arc::new(Core {
             home: path.clone(),
             id,
@@ -175,6 +190,7 @@ impl Node {
             content: home.content,
             addresses,
             models: Models::open(path.join("models.cbor"))?,
+            upkeep: Upkeep::default(),
             store,
             chain: handle.clone(),
             net: swarm.handle,
@@ -187,6 +203,10 @@ impl Node {
         });
 
         let mut tasks = Tasks::default();
+        let http_addr = http.as_ref().map(Http::local_addr);
+        if let Some(http) = http {
+            tasks.add("HTTP", stop_http.clone(), http.serve(stop_http));
+        }
         let (service, serving, calls) =
             (Arc::new(Service::new(Arc::clone(&core))), endpoint.clone(), stop_calls.clone());
         tasks.add("peer RPC", stop_calls, async move {
@@ -218,7 +238,7 @@ impl Node {
 
         let rpc = endpoint.local_addr();
         Home::write_running(&path, RunningAt { rpc: reachable(rpc), pid: std::process::id() })?;
-        Ok(Self { core, home: path, rpc, tasks, stop })
+        Ok(Self { core, home: path, rpc, http: http_addr, tasks, stop })
     }
 
     /// This node's identity.
@@ -237,6 +257,12 @@ impl Node {
     #[must_use]
     pub fn rpc_addr(&self) -> SocketAddr {
         self.rpc
+    }
+
+    /// Where the HTTP gateway listens, if there is one.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// Everywhere it can be reached.
@@ -310,7 +336,14 @@ async fn start_swarm(
             return Ok(running);
         }
     }
-    Ok(zero2ai_net::start(net(wanted), judge, stop).await?)
+    zero2ai_net::start(net(wanted), judge, stop).await.map_err(|error| match error {
+        NetError::Listen { address, source } => {
+            // libp2p does not always say why; what it then is, is the port.
+            let why = Some(source.to_string()).filter(|w| !w.is_empty());
+            NodeError::Port { address, why: why.unwrap_or_else(|| "another program has it".to_owned()) }
+        }
+        other => other.into(),
+    })
 }
 
 /// What others are told: peer RPC at every address the swarm found for this machine, and the swarm itself.

@@ -1,13 +1,16 @@
 //! The provider's receipt log: appended and fsynced before an answer leaves (many at a time, one flush), kept as an
 //! RFC 6962 tree, and anchored on the ledger.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zero2ai_ledger::receipt_log::ReceiptLog;
 use zero2ai_proto::{
-    Digest, decode, encode,
+    Digest, ModelName, decode, encode,
     limits::{RECEIPTS, SIGNED_BYTES},
     proof::LogProof,
     receipt::{ProvenReceipt, Receipt},
@@ -29,11 +32,17 @@ type Waiting = (Vec<u8>, oneshot::Sender<Result<(), String>>);
 struct Written {
     leaves: Vec<Vec<u8>>,
     tree: ReceiptLog,
+    /// Which leaves are receipts of which model, so that an audit reads those alone.
+    by_model: BTreeMap<ModelName, Vec<u64>>,
 }
 
 impl Written {
     fn push(&mut self, leaf: Vec<u8>) {
-        self.tree.push(&leaf);
+        let index = self.tree.push(&leaf);
+        let request = decode::<Receipt>(&leaf, 2 * SIGNED_BYTES).ok().and_then(|r| r.request.read_unverified().ok());
+        if let Some(request) = request {
+            self.by_model.entry(request.name).or_default().push(index);
+        }
         self.leaves.push(leaf);
     }
 }
@@ -131,17 +140,20 @@ impl Receipts {
         self.read(|w| w.tree.root_at(size).ok())
     }
 
-    /// Receipts from index `from` on that `wanted` picks, proved under the log's first `size` leaves.
+    /// Receipts of a model from index `from` on that `wanted` picks, proved under the log's first `size` leaves.
     pub(crate) fn proven(
         &self,
+        name: &ModelName,
         from: u64,
         size: u64,
         wanted: impl Fn(&Receipt) -> bool,
     ) -> Result<Vec<ProvenReceipt>, RpcError> {
         let mut found: Vec<(u64, Receipt)> = Vec::new();
-        self.read(|Written { leaves, tree }| {
-            let end = size.min(tree.size());
-            for (index, leaf) in (from..end).zip(leaves.iter().skip(usize::try_from(from).unwrap_or(usize::MAX))) {
+        self.read(|Written { leaves, tree, by_model }| {
+            let places = by_model.get(name).map_or(&[][..], Vec::as_slice);
+            let first = places.partition_point(|index| *index < from);
+            for index in places[first..].iter().copied().take_while(|index| *index < size) {
+                let Some(leaf) = usize::try_from(index).ok().and_then(|i| leaves.get(i)) else { break };
                 let receipt: Receipt = decode(leaf, 2 * SIGNED_BYTES).map_err(internal)?;
                 if wanted(&receipt) {
                     found.push((index, receipt));

@@ -34,7 +34,15 @@ const SHOWN_RECEIPTS: usize = 12;
 
 /// Asks the node for everything the ledger and the providers hold on a model.
 pub(crate) async fn gather(session: &Session, name: &ModelName) -> Outcome<AuditExport> {
-    session.call::<Audit>(&AuditCall { name: name.clone() }, GATHER).await
+    let mut pieces = session.stream::<Audit>(&AuditCall { name: name.clone() }, GATHER).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await.transpose()? {
+        bytes.extend_from_slice(&piece.data);
+        if bytes.len() as u64 > EXPORT_BYTES {
+            return Err(Failure::new(Exit::Invalid, format!("The audit is longer than {EXPORT_BYTES} bytes.")));
+        }
+    }
+    Ok(decode(&bytes, bytes.len())?)
 }
 
 /// Checks an audit with nothing but an encoded genesis: signer sets, header, entries, anchors, receipts.

@@ -2,6 +2,7 @@
 //! has a function that does the job and returns typed results (the demo calls these too) and one that prints them.
 
 pub(crate) mod audit;
+pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod hardware;
 pub(crate) mod pool;
@@ -10,6 +11,7 @@ pub(crate) mod publish;
 pub(crate) mod resolve;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod up;
 pub(crate) mod validate;
 
@@ -38,7 +40,9 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
         Command::Run(args) => run::run(&Session::open(&home()?).await?, args, out).await,
+        Command::Store(command) => store::store(&home()?, command, out).await,
         Command::Status => status::status(&Session::open(&home()?).await?, out).await,
+        Command::Doctor(args) => doctor::doctor(&home()?, args.patient, out).await,
         Command::Audit(args) => match (args.command, args.name) {
             (Some(AuditCommand::Verify { file, genesis }), _) => audit::verify_files(&file, &genesis, out),
             (None, Some(name)) => {

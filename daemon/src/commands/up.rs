@@ -4,7 +4,7 @@ use std::{io::Read as _, path::Path};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use zero2ai_node::{Config, Node, node::Start};
+use zero2ai_node::{Config, Node, http::TOKEN_FILE, node::Start};
 use zero2ai_proto::pool::Invite;
 
 use super::read_file;
@@ -41,6 +41,7 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     let mut config = Config::read(&home.join("config.toml"))?;
     config.listen_rpc = args.listen.unwrap_or(config.listen_rpc);
     config.listen_swarm = args.swarm_listen.unwrap_or(config.listen_swarm);
+    config.listen_http = args.http.or(config.listen_http);
     let worker = std::env::current_exe()
         .map_err(|e| Failure::new(Exit::Internal, format!("This program cannot find its own file: {e}.")))?;
 
@@ -84,14 +85,23 @@ fn stop_with_stdin(stop: CancellationToken) {
 /// Says who this node is, and how to go on.
 fn greet(node: &Node, home: &Path, out: Output) {
     let (id, pool, rpc) = (node.id(), node.pool(), node.rpc_addr());
-    let json = json!({ "node": id.to_string(), "pool": pool.to_string(), "rpc": rpc.to_string(), "home": home.display().to_string() });
+    let http = node.http_addr().map(|at| (format!("http://{at}"), home.join(TOKEN_FILE).display().to_string()));
+    let mut json = json!({ "node": id.to_string(), "pool": pool.to_string(), "rpc": rpc.to_string(), "home": home.display().to_string() });
+    if let Some((url, token)) = &http {
+        json["http"] = json!({ "url": url, "token_file": token });
+    }
     out.result(&json, || {
-        let text = facts(&[
+        let mut lines = vec![
             ("node", id.to_string()),
             ("pool", pool.to_string()),
             ("peer RPC", format!("{rpc} (UDP)")),
             ("home", home.display().to_string()),
-        ]);
+        ];
+        if let Some((url, token)) = http {
+            lines.push(("HTTP", format!("{url}/v1 (OpenAI), {url}/v2 (Open Inference Protocol)")));
+            lines.push(("token", token));
+        }
+        let text = facts(&lines);
         format!(
             "{text}\nNext: zero2ai pool invite --home {} prints the line with which another machine joins.",
             home.display()

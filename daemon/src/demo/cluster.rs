@@ -16,13 +16,12 @@ pub(crate) const VALIDATORS: std::ops::Range<usize> = 1..4;
 /// Signers that the pool grows to: the first four nodes.
 pub(crate) const SIGNERS: usize = 4;
 
-/// See the module. Dropped, its nodes are killed (unless kept) and a temporary folder is removed once
-/// [`Cluster::finish`] was called; after a failure it stays, for its logs.
+/// See the module. Dropped, its nodes are killed unless they were released, and a temporary folder is removed unless it
+/// is to be looked into.
 pub(crate) struct Cluster {
     pub(crate) root: PathBuf,
     pub(crate) nodes: Vec<Daemon>,
     remove: bool,
-    temporary: bool,
 }
 
 impl Cluster {
@@ -38,7 +37,7 @@ impl Cluster {
             Daemon::new(name, root.join(folder), keep)
         };
         let daemons = (0..nodes.max(USER + 1)).map(named).collect::<Outcome<Vec<Daemon>>>()?;
-        Ok(Self { root, nodes: daemons, remove: false, temporary: homes.is_none() && !keep })
+        Ok(Self { root, nodes: daemons, remove: homes.is_none() })
     }
 
     /// The line to one node.
@@ -78,10 +77,17 @@ impl Cluster {
         Ok(path)
     }
 
-    /// The demo went well: nodes that are to be kept run on, and a temporary folder may go.
-    pub(crate) fn finish(&mut self) {
-        self.nodes.iter_mut().for_each(Daemon::release);
-        self.remove = self.temporary;
+    /// The demo went well: nodes that were started to be kept run on.
+    pub(crate) fn release(&mut self, keep: bool) {
+        if keep {
+            self.nodes.iter_mut().for_each(Daemon::release);
+            self.remove = false;
+        }
+    }
+
+    /// Something failed: the folder stays, for its logs.
+    pub(crate) fn leave(&mut self) {
+        self.remove = false;
     }
 }
 

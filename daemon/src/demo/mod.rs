@@ -105,6 +105,7 @@ async fn run(args: DemoArgs, out: Output) -> Outcome {
     let done = steps(&mut demo, args.llm).await;
     demo.report.seconds = (start.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     if let Err(failure) = done {
+        demo.cluster.leave();
         let root = demo.cluster.root.display().to_string();
         return Err(failure.during("The demo failed").after(&format!("The homes and logs are left in {root}.")));
     }
@@ -118,7 +119,7 @@ async fn run(args: DemoArgs, out: Output) -> Outcome {
     if args.keep {
         demo.say(&how_to_use(&demo)?);
     }
-    demo.cluster.finish();
+    demo.cluster.release(args.keep);
     Ok(())
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::Generate,
         c::Replicate,
         c::Receipts,
+        c::Describe,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,
@@ -74,6 +75,13 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::Stop,
         l::Fetch,
         l::ChangeRights,
+        l::StoreList,
+        l::StoreStats,
+        l::StoreVerify,
+        l::StoreGc,
+        l::StorePin,
+        l::StoreDrop,
+        l::PeerKnown,
     ]
 }
 

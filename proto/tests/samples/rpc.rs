@@ -27,6 +27,7 @@ pub(crate) fn add(v: &mut Vectors) {
     add_use(v);
     add_local(v);
     add_local_models(v);
+    add_local_store(v);
 }
 
 fn add_calls(v: &mut Vectors) {
@@ -55,7 +56,6 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/sealed_block", &c::SealedBlock { block, certificate: ledger::certificate() });
     v.add("calls/prove", &c::ProveCall { keys: vec![ByteBuf::from(b"signers".to_vec())] });
     v.add("calls/proved", &c::Proved { header: ledger::signed_header(), proofs: vec![ledger::state_proof()] });
-    v.add("calls/trust_path", &c::TrustPath { steps: vec![] });
     v.add("calls/submit", &c::SubmitCall { tx: ledger::signed_tx(), wait: true });
     v.add("calls/submitted", &c::Submitted { id: TxId([0xe2; 32]), height: Some(7) });
     v.add("calls/manifest", &c::ManifestCall { manifest: manifest() });
@@ -65,6 +65,7 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/replicate", &c::ReplicateCall { name: name(), version: 1, serve: true, from: key(1).public() });
     v.add("calls/replicated", &c::Replicated { bytes: 20_496, chunks: 7 });
     v.add("calls/receipts", &c::ReceiptsCall { name: name(), from: 0, height: 7 });
+    v.add("calls/describe", &c::DescribeCall { name: name(), version: 1 });
     v.add("calls/provider_receipts", &models::provider_receipts());
 }
 
@@ -111,6 +112,9 @@ fn add_local(v: &mut Vectors) {
     let members = vec![(key(1).public(), ledger::member())];
     let show = l::PoolReply { pool: pool(), created_ms: 1_700_000_000_000, epoch: 5, height: 7, signers, members };
     v.add("local/pool", &show);
+    v.add("local/peer", &l::PeerCall { node: key(2).public() });
+    let addresses = vec![Address::Rpc("127.0.0.1:4242".into())];
+    v.add("local/peer_reply", &l::PeerReply { addresses, heard_ms_ago: Some(1_200), connected: true });
     v.add("local/rights", &l::RightsCall { member: key(2).public(), rights: Rights::default() });
 }
 
@@ -137,4 +141,52 @@ fn add_local_models(v: &mut Vectors) {
     v.add("local/validate_done", &l::ValidateItem::Done(Box::new(done)));
     v.add("local/audit", &l::AuditCall { name: name() });
     v.add("local/fetch", &l::FetchCall { name: latest(), serve: true });
+}
+
+fn add_local_store(v: &mut Vectors) {
+    let step = l::Progress { what: "chunks hashed".into(), done: 1, total: 7 };
+    let stored = l::StoredVersion {
+        name: name(),
+        version: 1,
+        manifest: manifest(),
+        present: 6,
+        chunks: 7,
+        sealed_bytes: 20_592,
+        serving: true,
+        pinned: false,
+        problem: None,
+    };
+    v.add("local/stored", &stored);
+    v.add("local/stored_problem", &l::StoredVersion { problem: Some("damaged".into()), ..stored });
+    let stats = l::StoreStatsReply {
+        chunks: 9,
+        bytes: 30_000,
+        quota: Some(1 << 30),
+        manifests: 2,
+        versions: 1,
+        pinned: 1,
+        unneeded_chunks: 2,
+        unneeded_bytes: 9_408,
+        unreadable: 0,
+    };
+    v.add("local/store_stats", &stats);
+    v.add("local/verify_step", &l::VerifyItem::Step(step.clone()));
+    let broken = l::BrokenVersion { name: name(), version: 1, missing: 2, why: "no peer has it".into() };
+    let verified = l::VerifyReport {
+        checked: 9,
+        bytes: 30_000,
+        damaged: 3,
+        missing: 1,
+        healed: 1,
+        unneeded: 1,
+        lost: 2,
+        broken: vec![broken],
+    };
+    v.add("local/verify_done", &l::VerifyItem::Done(verified));
+    v.add("local/gc", &l::GcCall { dry_run: true });
+    v.add("local/gc_step", &l::GcItem::Step(step));
+    let swept = l::GcReport { chunks: 2, bytes: 9_408, manifests: 1, kept_chunks: 7, kept_bytes: 20_592 };
+    v.add("local/gc_done", &l::GcItem::Done(swept));
+    v.add("local/pin", &l::PinCall { name: name(), version: 1, pinned: true });
+    v.add("local/drop", &l::DropCall { name: name(), version: 1, stop_serving: false });
 }

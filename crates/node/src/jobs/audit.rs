@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use zero2ai_ledger::LedgerError;
+use futures::StreamExt as _;
+use zero2ai_ledger::{LedgerError, light::verify_log};
 use zero2ai_proto::{
     ByteBuf, ModelName, NodeId, PoolId,
     calls::{Receipts as ReceiptsMethod, ReceiptsCall},
-    decode,
+    decode, encode,
     limits::{RECEIPTS, SIGNED_BYTES},
     proof::StateProof,
-    receipt::{AuditExport, ProviderReceipts, Receipt},
+    receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt},
     rpc::RpcError,
     state::{AnchorState, Rights, key},
 };
@@ -24,6 +25,10 @@ use crate::{
 const PROVIDER: Duration = Duration::from_secs(10);
 /// Pages of receipts taken from one provider in one audit.
 const PAGES: usize = 256;
+/// Patience with one provider for all its pages, so that one who dawdles is left out and not waited for.
+const ALL_PAGES: Duration = Duration::from_secs(60);
+/// Providers asked side by side.
+const AT_ONCE: usize = 8;
 
 /// The proof of one entry in the state that `height`'s header stands for.
 pub(crate) fn prove(core: &Core, height: u64, entry: &[u8]) -> Result<StateProof, RpcError> {
@@ -44,22 +49,25 @@ impl Core {
             }
             other => internal(other),
         })?;
-        let mut providers = Vec::new();
+        let mut anchored = Vec::new();
         for node in self.chain.read(|l| l.members().map(|(n, _)| n).collect::<Vec<_>>()) {
             let anchor = prove(self, height, &key::anchor(&node))?;
-            if anchor.value.is_none() {
-                continue;
+            if let Some(state) = value::<AnchorState>(&anchor)? {
+                anchored.push((node, anchor, state));
             }
-            let receipts = match self.receipts_of(&node, name, height).await {
-                Ok(receipts) => receipts,
-                Err(error) => {
-                    // Its anchor stays in the answer: that its receipts are missing can be seen.
-                    tracing::warn!(provider = %node.short(), %error, "a provider's receipts could not be had");
-                    Vec::new()
-                }
-            };
-            providers.push(ProviderReceipts { provider: node, anchor, receipts });
         }
+        let asked = anchored.into_iter().map(|(provider, anchor, state)| async move {
+            let asked = tokio::time::timeout(ALL_PAGES, self.receipts_of(&provider, name, height)).await;
+            let receipts = asked.unwrap_or_else(|_| Err(unavailable("it took too long")));
+            let checked = receipts.and_then(|r| self.check_receipts(&provider, name, &state, &r).map(|()| r));
+            let receipts = checked.unwrap_or_else(|error| {
+                // Its anchor stays in the answer: that its receipts are missing can be seen.
+                tracing::warn!(provider = %provider.short(), %error, "a provider's receipts are left out");
+                Vec::new()
+            });
+            ProviderReceipts { provider, anchor, receipts }
+        });
+        let providers: Vec<_> = futures::stream::iter(asked).buffered(AT_ONCE).collect().await;
         let genesis = ByteBuf::from(self.chain.read(|l| l.genesis_bytes().to_vec()));
         let steps = self.chain.trust_steps();
         Ok(AuditExport { version: 1, genesis, name: name.clone(), steps, header, entries, providers })
@@ -70,7 +78,7 @@ impl Core {
         node: &NodeId,
         name: &ModelName,
         height: u64,
-    ) -> Result<Vec<zero2ai_proto::receipt::ProvenReceipt>, RpcError> {
+    ) -> Result<Vec<ProvenReceipt>, RpcError> {
         let (mut all, mut from) = (Vec::new(), 0);
         for _ in 0..PAGES {
             let call = ReceiptsCall { name: name.clone(), from, height };
@@ -80,7 +88,7 @@ impl Core {
                 self.roads.call::<ReceiptsMethod>(node, &call, PROVIDER).await.map_err(unavailable)?
             };
             let Some(last) = page.receipts.last() else { break };
-            from = last.proof.index + 1;
+            from = last.proof.index.checked_add(1).ok_or_else(|| invalid("it sent an impossible index"))?;
             let whole = page.receipts.len() < RECEIPTS;
             all.extend(page.receipts);
             if whole {
@@ -88,6 +96,25 @@ impl Core {
             }
         }
         Ok(all)
+    }
+
+    /// One provider's receipts, checked by themselves: a lie of one must not spoil the audit of all.
+    fn check_receipts(
+        &self,
+        provider: &NodeId,
+        name: &ModelName,
+        anchor: &AnchorState,
+        receipts: &[ProvenReceipt],
+    ) -> Result<(), RpcError> {
+        for proven in receipts {
+            let (_, request, _) = proven.receipt.verify(&self.pool).map_err(invalid)?;
+            if request.provider != *provider || request.name != *name || proven.proof.size != anchor.size {
+                return Err(invalid("a receipt is of another provider, model or log size"));
+            }
+            let leaf = encode(&proven.receipt).map_err(internal)?;
+            verify_log(&anchor.root, &proven.proof, &leaf).map_err(invalid)?;
+        }
+        Ok(())
     }
 
     /// This provider's receipts of a model that `caller` may see, under its anchor as of `call.height`'s header.
@@ -105,11 +132,8 @@ impl Core {
         let rights = self.chain.read(|l| l.member(caller)).map_or(Rights(0), |m| m.rights);
         let publisher = self.chain.read(|l| l.model(&call.name)).is_some_and(|m| m.owner == *caller);
         let sees_all = publisher || rights.has(Rights::AUDITOR) || *caller == self.id;
-        let wanted = |receipt: &Receipt| {
-            let of_model = receipt.request.read_unverified().is_ok_and(|r| r.name == call.name);
-            of_model && (sees_all || receipt.request.signer() == *caller)
-        };
-        let receipts = self.receipts.proven(call.from, state.size, wanted)?;
+        let wanted = |receipt: &Receipt| sees_all || receipt.request.signer() == *caller;
+        let receipts = self.receipts.proven(&call.name, call.from, state.size, wanted)?;
         Ok(ProviderReceipts { provider: self.id, anchor, receipts })
     }
 }

@@ -8,7 +8,7 @@ use zero2ai_proto::{
     calls::{Grant, ManifestCall},
     manifest::GrantInfo,
     rpc::{ErrorCode, RpcError},
-    state::Version,
+    state::{Rights, Version},
 };
 use zero2ai_swarm::{FetchOptions, FetchReport};
 
@@ -23,7 +23,7 @@ use crate::{
 /// How long a version that a peer speaks of may take to show up in our copy of the ledger.
 const LEDGER_LAG: Duration = Duration::from_secs(10);
 /// Peers asked for chunks at most.
-const PEERS: usize = 16;
+const PEERS: usize = 64;
 const GRANT: Duration = Duration::from_secs(5);
 
 impl Core {
@@ -51,12 +51,19 @@ impl Core {
         hint: Option<NodeId>,
         progress: &Tell,
     ) -> Result<(Version, FetchReport), RpcError> {
+        let _using = self.upkeep.using().await;
         let entry = self.version(name, version).await?;
         if entry.withdrawn {
             return Err(not_found(format!("{name}@{version} was withdrawn by its owner")));
         }
         let mut peers: Vec<NodeId> = hint.into_iter().filter(|n| *n != self.id).collect();
-        for node in self.others() {
+        // The publisher first, then those who may hold models at all, the newest heard of before the others.
+        let others = self.others();
+        let may_hold = |n: &NodeId| {
+            self.chain.read(|l| l.member(n)).is_some_and(|m| m.rights.has(Rights::PROVIDER) || m.rights.has(Rights::VALIDATOR))
+        };
+        let publisher = others.iter().copied().filter(|n| *n == entry.publisher);
+        for node in publisher.chain(others.iter().copied().filter(may_hold)) {
             if peers.len() < PEERS && !peers.contains(&node) {
                 peers.push(node);
             }

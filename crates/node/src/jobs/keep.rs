@@ -4,13 +4,18 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use zero2ai_proto::{CodecError, ManifestId, ModelName, Signed, record::EndpointRecord, rpc::RpcError, tx::TxBody};
+use zero2ai_proto::{
+    CodecError, ManifestId, ModelName, Signed,
+    record::EndpointRecord,
+    rpc::{ErrorCode, RpcError},
+    tx::TxBody,
+};
 
 use crate::{
     clock::now_ms,
     core::Core,
     models::{Held, Serving},
-    serve::errors::internal,
+    serve::errors::{internal, invalid},
 };
 
 /// How often announcements are renewed.
@@ -23,18 +28,39 @@ const LOOK: Duration = Duration::from_secs(2);
 const ANCHOR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Loads a held version if it is not loaded, and announces it.
+    /// Loads a held version if it is not loaded, and announces it. A chunk that turned out to be damaged is fetched again.
     pub(crate) async fn serve_model(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
+        match self.try_serve(name, version).await {
+            Err(error) if error.code == ErrorCode::NotFound => {
+                tracing::warn!(%name, version, %error, "what is missing is fetched again");
+                let (unheard, _) = tokio::sync::mpsc::channel(1);
+                self.fetch(name, version, None, &unheard).await?;
+                self.try_serve(name, version).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_serve(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
+        let _using = self.upkeep.using().await;
         // One load at a time: two callers who want one model must not start two workers.
         let _loading = self.models.loading.lock().await;
+        self.load_and_announce(name, version).await
+    }
+
+    /// The same, for who holds both locks.
+    async fn load_and_announce(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
         if let Some(serving) = self.models.get(name, version) {
             return Ok(serving);
         }
         let entry = self.version(name, version).await?;
+        if entry.withdrawn {
+            return Err(invalid(format!("{name}@{version} was withdrawn by its owner and is not served any more")));
+        }
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true };
-        let (worker, info) = self.load(&entry.manifest).await?;
+        let (worker, info) = self.load(name, version, &entry).await?;
         self.models.hold(held.clone())?;
-        self.models.insert(Serving::new(held, info.task, worker));
+        self.models.insert(Serving::new(held, info, worker));
         let serving = self.models.get(name, version).ok_or_else(|| internal("a model just loaded is gone"))?;
         self.announce(&serving.held).await;
         Ok(serving)
@@ -88,7 +114,7 @@ impl Core {
     /// One look at what should be loaded.
     async fn load_missing(&self) {
         for held in self.models.missing() {
-            if let Err(error) = self.serve_model(&held.name, held.version).await {
+            if let Err(error) = self.load_held(&held).await {
                 tracing::warn!(name = %held.name, version = held.version, %error, "a model is not being served");
             }
         }
@@ -97,6 +123,27 @@ impl Core {
                 tracing::warn!(name = %serving.held.name, "its worker died; it is started again");
                 self.models.remove(&serving.held.name, serving.held.version);
             }
+        }
+    }
+
+    /// Loads one held version; what is missing of it is fetched, so that the next look can load it.
+    async fn load_held(&self, held: &Held) -> Result<(), RpcError> {
+        let loaded = {
+            let _using = self.upkeep.using().await;
+            let _loading = self.models.loading.lock().await;
+            // It may have been dropped while we waited: loading would hold it again.
+            if !self.models.missing().contains(held) {
+                return Ok(());
+            }
+            self.load_and_announce(&held.name, held.version).await
+        };
+        match loaded {
+            Err(error) if error.code == ErrorCode::NotFound => {
+                let (unheard, _) = tokio::sync::mpsc::channel(1);
+                self.fetch(&held.name, held.version, None, &unheard).await?;
+                Err(error)
+            }
+            other => other.map(drop),
         }
     }
 

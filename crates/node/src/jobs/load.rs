@@ -1,12 +1,15 @@
 //! From sealed chunks to a loaded model: the manifest's key is unwrapped, each chunk is opened and checked, and its bytes
 //! go into sealed memory that the worker maps. No plaintext ever reaches a disk.
 
+use std::time::Duration;
+
 use zero2ai_chunk::{ManifestKey, open_chunk, open_manifest, unwrap_key, wrap_key};
 use zero2ai_engine::{ModelFile, Worker, WorkerConfig};
 use zero2ai_proto::{
-    ManifestId, decode, encode,
+    ManifestId, ModelName, decode, encode,
     manifest::{ConformanceSample, Format, GrantInfo, Manifest, WrappedKey},
     rpc::{ErrorCode, RpcError},
+    state::Version,
     worker::ModelInfo,
 };
 use zero2ai_store::atomic_write;
@@ -16,6 +19,8 @@ use crate::{
     serve::errors::{engine_error, internal, not_found, store_error},
 };
 
+/// Patience with a worker that loads a model: minutes for the largest on a slow disk, not for ever for a hostile one.
+const LOAD: Duration = Duration::from_secs(300);
 /// Bytes of an encoded wrapped key: three ids, an encapsulated key and a ciphertext.
 const WRAPPED_BYTES: usize = 1_024;
 
@@ -59,9 +64,16 @@ impl Core {
         open_manifest(&sealed, id, &key).map_err(internal)
     }
 
-    /// Loads a held version into a worker of its own.
-    pub(crate) async fn load(&self, id: &ManifestId) -> Result<(Worker, ModelInfo), RpcError> {
-        let manifest = self.manifest(id)?;
+    /// Loads a held version into a worker of its own. `entry` is the ledger's word on it: a manifest that says anything
+    /// else is not loaded, whatever its key opens.
+    pub(crate) async fn load(
+        &self,
+        name: &ModelName,
+        version: u32,
+        entry: &Version,
+    ) -> Result<(Worker, ModelInfo), RpcError> {
+        let manifest = self.manifest(&entry.manifest)?;
+        check_manifest(&manifest, name, version, entry, self.worker.memory_bytes)?;
         let (format, conformance) = (manifest.format, manifest.conformance.clone());
         let store = self.store.clone();
         let files = tokio::task::spawn_blocking(move || open_files(&store, &manifest)).await.map_err(internal)??;
@@ -77,8 +89,32 @@ pub(crate) async fn start_worker(
     conformance: Vec<ConformanceSample>,
 ) -> Result<(Worker, ModelInfo), RpcError> {
     let worker = Worker::spawn(config).await.map_err(engine_error)?;
-    let info = worker.load(format, files, conformance).await.map_err(engine_error)?;
+    let loaded = tokio::time::timeout(LOAD, worker.load(format, files, conformance)).await;
+    let why = || format!("the model was not loaded within {} s, and its worker was stopped", LOAD.as_secs());
+    let info = loaded.map_err(|_| RpcError::new(ErrorCode::Model, why()))?.map_err(engine_error)?;
     Ok((worker, info))
+}
+
+/// Refuses a manifest that is not the ledger's version, or whose files would not fit a worker: its chunk lists may name
+/// one small chunk very often.
+fn check_manifest(
+    manifest: &Manifest,
+    name: &ModelName,
+    version: u32,
+    entry: &Version,
+    memory_bytes: u64,
+) -> Result<(), RpcError> {
+    let fail = |why: String| Err(RpcError::new(ErrorCode::Model, format!("{name}@{version} is not loaded: {why}")));
+    if (&manifest.name, manifest.version) != (name, version) {
+        return fail(format!("its manifest is that of {}@{}", manifest.name, manifest.version));
+    }
+    if (manifest.format, manifest.task) != (entry.format, entry.task) || manifest.total_bytes() != entry.bytes {
+        return fail("its manifest and the ledger differ in format, task or size".to_owned());
+    }
+    if entry.bytes > memory_bytes {
+        return fail(format!("its {} bytes do not fit the {memory_bytes} of a worker (worker.memory_mb)", entry.bytes));
+    }
+    Ok(())
 }
 
 fn open_files(store: &zero2ai_store::Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
@@ -88,7 +124,8 @@ fn open_files(store: &zero2ai_store::Store, manifest: &Manifest) -> Result<Vec<M
         .map(|file| {
             let mut memory = ModelFile::create(&file.path, file.size).map_err(engine_error)?;
             for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
-                let sealed = store.chunk(&chunk.cid).map_err(store_error)?;
+                // A damaged chunk is deleted here, so that the next fetch brings it again.
+                let sealed = zero2ai_swarm::serve_chunk(store, &chunk.cid).map_err(store_error)?;
                 let sealed = sealed
                     .ok_or_else(|| not_found(format!("chunk {} is missing: fetch the model again", chunk.cid)))?;
                 let plain = open_chunk(manifest.domain, &manifest.secret, chunk, sealed).map_err(internal)?;

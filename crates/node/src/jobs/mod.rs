@@ -7,6 +7,7 @@
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
 //! | [`audit`] | ledger and providers → one verifiable export |
+//! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
 
 pub(crate) mod audit;
@@ -14,6 +15,7 @@ pub(crate) mod fetch;
 pub(crate) mod keep;
 pub(crate) mod load;
 pub(crate) mod publish;
+pub(crate) mod store;
 pub(crate) mod validate;
 
 use tokio::sync::mpsc;

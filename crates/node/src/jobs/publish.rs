@@ -1,6 +1,7 @@
 //! Publishes a file: run once to see that it runs, cut, sealed, stored, put on the ledger, replicated, named, served.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use zero2ai_chunk::{Sealer, detect_format, named_format, seal_file, seal_manifest};
-use zero2ai_engine::ModelFile;
+use zero2ai_engine::{ModelFile, Worker};
 use zero2ai_proto::{
     ManifestId, ModelName, NodeId,
     calls::{Replicate, ReplicateCall},
@@ -18,6 +19,7 @@ use zero2ai_proto::{
     rpc::{ErrorCode, RpcError},
     state::Rights,
     tx::{ClaimHandle, Publish, TxBody},
+    worker::ModelInfo,
 };
 use zero2ai_store::Store;
 
@@ -32,11 +34,17 @@ use crate::{
 /// How long one other node may take to fetch a whole copy.
 const REPLICA: Duration = Duration::from_secs(600);
 
+/// How long members that were not heard of yet are waited for: more than two of their announcements.
+const INTRODUCTIONS: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// A file cut and sealed into the store.
 struct Sealed {
     entry: FileEntry,
     reused: u32,
     distinct: u32,
+    /// Chunks as the manifest lists them, a repeated one each time.
+    listed: u32,
 }
 
 impl Core {
@@ -51,8 +59,10 @@ impl Core {
             })
             .await?;
         tell(progress, "trying the model in a worker", 0, 0);
-        let (worker, task) = self.try_run(&path, format).await?;
+        let worker = self.try_run(&path, format).await?;
+        let task = worker.as_ref().map_or(Task::Tensors, |(_, info)| info.task);
 
+        let using = self.upkeep.using().await;
         let sealed = self
             .blocking({
                 let (path, store, progress) = (path.clone(), self.store.clone(), progress.clone());
@@ -76,16 +86,18 @@ impl Core {
             format,
             task,
             bytes,
-            chunks: sealed.distinct,
+            chunks: sealed.listed,
             base: (version > 1).then(|| version - 1),
             thresholds: call.thresholds,
         };
-        let height = self.account.submit(TxBody::Publish(body), PATIENCE).await?;
+        let height = self.submit_held(body, &call.name, version, id).await?;
 
         let held = Held { name: call.name.clone(), version, manifest: id, serve: worker.is_some() };
         self.models.hold(held.clone())?;
-        if let Some(worker) = worker {
-            self.models.insert(Serving::new(held.clone(), task, worker));
+        // Held from here on: a collection keeps what it needs by itself.
+        drop(using);
+        if let Some((worker, info)) = worker {
+            self.models.insert(Serving::new(held.clone(), info, worker));
         }
         let mut holders = vec![self.id];
         holders.extend(self.replicate(&call.name, version, call.replicas, progress).await?);
@@ -129,14 +141,13 @@ impl Core {
 
     /// Runs the file in a worker, so that what cannot run is refused before anything is stored. The worker is kept: it
     /// serves the model from then on. Opaque files are stored without being run.
-    async fn try_run(&self, path: &Path, format: Format) -> Result<(Option<zero2ai_engine::Worker>, Task), RpcError> {
+    async fn try_run(&self, path: &Path, format: Format) -> Result<Option<(Worker, ModelInfo)>, RpcError> {
         if format == Format::Opaque {
-            return Ok((None, Task::Tensors));
+            return Ok(None);
         }
         let path = path.to_owned();
         let memory = self.blocking(move || into_memory(&path)).await?;
-        let (worker, info) = start_worker(self.worker.clone(), format, vec![memory], Vec::new()).await?;
-        Ok((Some(worker), info.task))
+        start_worker(self.worker.clone(), format, vec![memory], Vec::new()).await.map(Some)
     }
 
     fn keep_manifest(&self, manifest: &Manifest) -> Result<ManifestId, RpcError> {
@@ -147,6 +158,24 @@ impl Core {
         Ok(id)
     }
 
+    /// Puts a version on the ledger. It is held from before, since a transaction may become final after its caller was gone
+    /// or told to wait; what the ledger refuses is let go again.
+    async fn submit_held(
+        &self,
+        body: Publish,
+        name: &ModelName,
+        version: u32,
+        manifest: ManifestId,
+    ) -> Result<u64, RpcError> {
+        let held = Held { name: name.clone(), version, manifest, serve: false };
+        let reserved = self.models.reserve(&held)?;
+        let submitted = self.account.submit(TxBody::Publish(body), PATIENCE).await;
+        if reserved && submitted.as_ref().is_err_and(|e| e.code == ErrorCode::Invalid) {
+            self.models.unreserve(&held)?;
+        }
+        submitted
+    }
+
     async fn claim_handle(&self, name: &ModelName) -> Result<(), RpcError> {
         let handle = name.publisher().to_owned();
         if self.chain.read(|l| l.handle(&handle).is_none()) {
@@ -155,7 +184,9 @@ impl Core {
         Ok(())
     }
 
-    /// Asks providers that are up to hold a copy, two at a time, until enough do.
+    /// Asks providers that are up to hold a copy, as many at once as copies are wanted, until enough do. Members that the
+    /// ledger knows as providers and that were not heard of yet are waited for a little: a pool that just came up is still
+    /// introducing itself.
     async fn replicate(
         &self,
         name: &ModelName,
@@ -163,35 +194,42 @@ impl Core {
         wanted: u32,
         progress: &Tell,
     ) -> Result<Vec<NodeId>, RpcError> {
-        let providers = self.chain.read(|l| {
-            let may = |n: &NodeId| l.member(n).is_some_and(|m| m.rights.has(Rights::PROVIDER));
-            self.others().into_iter().filter(may).collect::<Vec<_>>()
-        });
-        let (mut candidates, mut running) = (providers.into_iter(), FuturesUnordered::new());
+        let (total, patience) = (u64::from(wanted), tokio::time::Instant::now() + INTRODUCTIONS);
+        let (mut asked, mut running) = (BTreeSet::new(), FuturesUnordered::new());
         let (mut holders, mut last) = (Vec::new(), String::from("no other provider is up"));
         while holders.len() < wanted as usize {
-            while running.len() + holders.len() < wanted as usize {
-                let Some(node) = candidates.next() else { break };
-                let call = ReplicateCall { name: name.clone(), version, serve: false, from: self.id };
-                running.push(async move { (node, self.roads.call::<Replicate>(&node, &call, REPLICA).await) });
+            let (present, expected) = self.providers();
+            for node in present {
+                if running.len() + holders.len() < wanted as usize && asked.insert(node) {
+                    let call = ReplicateCall { name: name.clone(), version, serve: false, from: self.id };
+                    running.push(async move { (node, self.roads.call::<Replicate>(&node, &call, REPLICA).await) });
+                }
             }
-            tell(progress, "copies on other nodes", holders.len() as u64, u64::from(wanted));
+            tell(progress, "copies on other nodes", holders.len() as u64, total);
             match running.next().await {
                 Some((node, Ok(_))) => holders.push(node),
                 Some((node, Err(why))) => last = format!("{}: {why}", node.short()),
-                // A pool too small for the copies wanted is told, not failed: the repair brings them as nodes join.
+                None if asked.len() < expected && tokio::time::Instant::now() < patience => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                // A pool too small for the copies wanted is told, not failed.
                 None => {
-                    tell(
-                        progress,
-                        format!("fewer copies than wanted ({last})"),
-                        holders.len() as u64,
-                        u64::from(wanted),
-                    );
+                    tell(progress, format!("fewer copies than wanted ({last})"), holders.len() as u64, total);
                     break;
                 }
             }
         }
         Ok(holders)
+    }
+
+    /// Other members that may hold models: those heard of lately, and how many there are in all.
+    fn providers(&self) -> (Vec<NodeId>, usize) {
+        let others = self.others();
+        self.chain.read(|l| {
+            let all = l.members().filter(|(n, m)| *n != self.id && m.rights.has(Rights::PROVIDER)).count();
+            let may = |n: &NodeId| l.member(n).is_some_and(|m| m.rights.has(Rights::PROVIDER));
+            (others.into_iter().filter(may).collect(), all)
+        })
     }
 
     /// Runs blocking work off the async threads.
@@ -252,7 +290,7 @@ fn into_memory(path: &Path) -> Result<ModelFile, RpcError> {
 fn seal_into(store: &Store, sealer: &Sealer, path: &Path, format: Format, progress: &Tell) -> Result<Sealed, RpcError> {
     let (mut file, _) = open(path)?;
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let (mut reused, mut seen, mut failed) = (0u32, std::collections::BTreeSet::new(), None);
+    let (mut reused, mut seen, mut fresh, mut failed) = (0u32, BTreeSet::new(), Vec::new(), None);
     let entry = seal_file(
         sealer,
         &mut file,
@@ -261,7 +299,7 @@ fn seal_into(store: &Store, sealer: &Sealer, path: &Path, format: Format, progre
         &mut |cid, data| {
             if seen.insert(cid) {
                 match store.put_chunk(&cid, data) {
-                    Ok(true) => {}
+                    Ok(true) => fresh.push(cid),
                     Ok(false) => reused = reused.saturating_add(1),
                     Err(error) => {
                         let text = std::io::Error::other(error.to_string());
@@ -274,10 +312,19 @@ fn seal_into(store: &Store, sealer: &Sealer, path: &Path, format: Format, progre
         },
         &mut |done, total| tell(progress, "bytes sealed", done, total),
     );
+    if entry.is_err() {
+        // What a failed publish brought goes again: a full disk must not stay full of it.
+        for cid in &fresh {
+            if let Err(error) = store.delete_chunk(cid) {
+                tracing::warn!(%cid, %error, "a chunk of a failed publish could not be removed; store gc will");
+            }
+        }
+    }
     if let Some(error) = failed {
         return Err(store_error(error));
     }
     let entry = entry.map_err(|e| RpcError::new(ErrorCode::Invalid, format!("{}: {e}", path.display())))?;
-    let distinct = u32::try_from(seen.len()).map_err(|_| unavailable("too many chunks"))?;
-    Ok(Sealed { entry, reused, distinct })
+    let count = |n: usize| u32::try_from(n).map_err(|_| unavailable("too many chunks"));
+    let listed = count(entry.parts.iter().map(|p| p.chunks.len()).sum())?;
+    Ok(Sealed { entry, reused, distinct: count(seen.len())?, listed })
 }

@@ -47,6 +47,7 @@ impl Core {
             return Err(denied("this node has no right to validate in the pool: ask an administrator for 'validator'"));
         }
         let data = self.blocking(move || read_samples(&PathBuf::from(call.samples))).await?;
+        let _using = self.upkeep.using().await;
         let (entry, _) = self.fetch(&name, version, None, progress).await?;
         let Task::Classify { classes } = entry.task else {
             return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
@@ -58,7 +59,7 @@ impl Core {
             let serving = self.serve_model(&name, version).await?;
             self.run_samples(&serving.worker, &data, classes, progress).await?
         } else {
-            let (worker, _) = self.load(&entry.manifest).await?;
+            let (worker, _) = self.load(&name, version, &entry).await?;
             self.run_samples(&worker, &data, classes, progress).await?
         };
         tell(progress, "endorsing", 0, 0);

@@ -11,7 +11,7 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::{IncomingCall, ReplySink};
 
-use super::inference::{Spent, admit, busy};
+use super::inference::{Spent, admit};
 use crate::{
     core::Core,
     serve::errors::{internal, invalid},
@@ -47,7 +47,6 @@ pub(super) async fn generate(
     check(&request.input)?;
     let input = encode(&request.input).map_err(internal)?;
     let admitted = admit(core, spent, request.request, &request.salt, &input, true)?;
-    let _place = admitted.serving.enter().ok_or_else(busy)?;
     let mut stream = admitted.serving.worker.generate(request.input).await.map_err(|e| admitted.failed(core, e))?;
     let mut tokens: Vec<u32> = Vec::new();
     loop {

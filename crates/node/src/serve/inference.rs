@@ -2,13 +2,13 @@
 //! runs, and the provider's answer leaves only after its receipt is on disk.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use zero2ai_proto::{
     AccountId, Signed,
-    calls::{PredictCall, Predicted},
+    calls::{DescribeCall, PredictCall, Predicted},
     encode,
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS, TENSORS},
     manifest::Task,
@@ -16,35 +16,48 @@ use zero2ai_proto::{
     receipt::{Receipt, Request, Response, Status, commit, request_hash},
     rpc::{ErrorCode, RpcError},
     state::Rights,
+    worker::ModelInfo,
 };
 
 use crate::{
     clock::now_ms,
     core::Core,
-    models::Serving,
+    models::{Place, Serving},
     serve::errors::{denied, engine_error, internal, invalid, not_found},
 };
 
-/// Nonces remembered; beyond that new requests are `Busy` until old ones run out.
-const NONCES: usize = 200_000;
+/// Nonces remembered of one account; beyond that its new requests are `Busy` until old ones run out. Accounts are
+/// members, so their number is bounded by the ledger; one account cannot use up another's share.
+const NONCES: usize = 20_000;
 
 /// Requests already taken, until their deadlines: a replayed one is not run, or billed, twice.
 #[derive(Default)]
-pub(super) struct Spent(Mutex<BTreeMap<(AccountId, Nonce), u64>>);
+pub(super) struct Spent(Mutex<BTreeMap<AccountId, Nonces>>);
+
+/// One account's requests, by nonce and by deadline.
+#[derive(Default)]
+struct Nonces {
+    known: BTreeSet<Nonce>,
+    ends: BTreeSet<(u64, Nonce)>,
+}
 
 impl Spent {
     fn take(&self, account: AccountId, request: &Request, now: u64) -> Result<(), RpcError> {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent.len() >= NONCES {
-            spent.retain(|_, deadline| *deadline > now);
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Nonces { known, ends } = accounts.entry(account).or_default();
+        while ends.first().is_some_and(|(deadline, _)| *deadline <= now) {
+            if let Some((_, nonce)) = ends.pop_first() {
+                known.remove(&nonce);
+            }
         }
-        if spent.len() >= NONCES {
-            return Err(RpcError::new(ErrorCode::Busy, "too many requests are remembered: ask another provider"));
+        if known.len() >= NONCES {
+            return Err(RpcError::new(ErrorCode::Busy, "too many requests of this account are remembered: wait a while"));
         }
-        match spent.insert((account, request.nonce), request.deadline_ms) {
-            Some(_) => Err(invalid("this request was used before: sign a new one")),
-            None => Ok(()),
+        if !known.insert(request.nonce) {
+            return Err(invalid("this request was used before: sign a new one"));
         }
+        ends.insert((request.deadline_ms, request.nonce));
+        Ok(())
     }
 }
 
@@ -53,6 +66,7 @@ pub(super) struct Admitted {
     pub(super) signed: Signed<Request>,
     pub(super) salt: [u8; 32],
     pub(super) serving: Arc<Serving>,
+    _place: Place,
 }
 
 /// Checks everything about a request but its input's shape. `input` is what the request committed to; `text` tells a
@@ -83,12 +97,17 @@ pub(super) fn admit(
     let serving = serving.ok_or_else(|| {
         not_found(format!("{}@{} is not served here: resolve the name again", request.name, request.version))
     })?;
-    if text != matches!(serving.task, Task::Generate { .. }) {
+    if text != matches!(serving.info.task, Task::Generate { .. }) {
         let how = if text { "takes tensors: use predict" } else { "writes text: use run" };
         return Err(invalid(format!("{}@{} {how}", request.name, request.version)));
     }
+    if core.chain.read(|l| l.version(&request.name, request.version)).is_none_or(|v| v.withdrawn) {
+        return Err(not_found(format!("{}@{} was withdrawn by its owner", request.name, request.version)));
+    }
+    // The place first: a request that only hears `Busy` is not used up.
+    let place = serving.enter().ok_or_else(busy)?;
     spent.take(account, &request, now_ms())?;
-    Ok(Admitted { signed, salt, serving })
+    Ok(Admitted { signed, salt, serving, _place: place })
 }
 
 fn check_times(request: &Request, now: u64) -> Result<(), RpcError> {
@@ -137,8 +156,15 @@ impl Admitted {
     }
 }
 
-pub(super) fn busy() -> RpcError {
+fn busy() -> RpcError {
     RpcError::new(ErrorCode::Busy, "this node has as much work on this model as it takes: ask another, or later")
+}
+
+pub(super) fn describe(core: &Core, call: &DescribeCall) -> Result<ModelInfo, RpcError> {
+    let serving = core.models.get(&call.name, call.version);
+    serving
+        .map(|s| s.info.clone())
+        .ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
 }
 
 pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Result<Predicted, RpcError> {
@@ -148,7 +174,6 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
     call.inputs.iter().try_for_each(zero2ai_proto::tensor::Tensor::check).map_err(invalid)?;
     let input = encode(&call.inputs).map_err(internal)?;
     let admitted = admit(core, spent, call.request, &call.salt, &input, false)?;
-    let _place = admitted.serving.enter().ok_or_else(busy)?;
     let rows = call.inputs.first().and_then(|t| t.shape.first().copied()).unwrap_or(1);
     let outputs = admitted.serving.worker.predict(call.inputs).await.map_err(|e| admitted.failed(core, e))?;
     let output = encode(&outputs).map_err(internal)?;

@@ -2,7 +2,7 @@
 
 use zero2ai_proto::{
     ByteBuf, Signed,
-    calls::{Blocks, BlocksCall, ProveCall, Proved, Redeem, Redeemed, SubmitCall, SubmitTx, Submitted, TrustPath},
+    calls::{Blocks, BlocksCall, ProveCall, Proved, Redeem, Redeemed, SubmitCall, SubmitTx, Submitted, TrustSteps},
     limits::{BLOCKS, RECEIPTS},
     rpc::RpcError,
     tx::{Tx, TxBody},
@@ -49,8 +49,11 @@ pub(super) fn prove(core: &Core, call: &ProveCall) -> Result<Proved, RpcError> {
     Ok(Proved { header, proofs })
 }
 
-pub(super) fn trust_steps(core: &Core) -> TrustPath {
-    TrustPath { steps: core.chain.trust_steps() }
+pub(super) async fn trust_steps(core: &Core, reply: &mut ReplySink) -> Result<(), RpcError> {
+    for step in core.chain.trust_steps() {
+        reply.item::<TrustSteps>(&step).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn submit(core: &Core, call: &IncomingCall) -> Result<Submitted, RpcError> {

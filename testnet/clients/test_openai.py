@@ -1,0 +1,159 @@
+"""The official `openai` client against a node's gateway, with a real language model behind it.
+
+Run by `run.sh`, which starts the node and says where it is.
+"""
+
+import contextlib
+import io
+import os
+import tempfile
+import time
+import unittest
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import openai
+
+BASE = os.environ["ZERO2AI_URL"] + "/v1"
+TOKEN = os.environ["ZERO2AI_TOKEN"]
+MODEL = "lab/smollm2"
+QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
+
+
+def client(**changes) -> openai.OpenAI:
+    return openai.OpenAI(**{"base_url": BASE, "api_key": TOKEN, "max_retries": 0, **changes})
+
+
+class Chat(unittest.TestCase):
+    def test_an_answer(self):
+        answer = client().chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, max_tokens=40)
+        self.assertEqual(answer.object, "chat.completion")
+        self.assertEqual(answer.choices[0].message.role, "assistant")
+        self.assertIn("Paris", answer.choices[0].message.content)
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+        usage = answer.usage
+        self.assertGreater(usage.prompt_tokens, 10)
+        self.assertGreater(usage.completion_tokens, 2)
+        self.assertEqual(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
+
+    def test_a_stream_says_the_same_as_the_whole(self):
+        wish = {"model": MODEL, "messages": QUESTION, "temperature": 0.8, "seed": 7, "max_completion_tokens": 24}
+        whole = client().chat.completions.create(**wish)
+        options = {"include_usage": True}
+        chunks = list(client().chat.completions.create(**wish, stream=True, stream_options=options))
+        self.assertEqual(chunks[0].choices[0].delta.role, "assistant")
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        self.assertEqual(text, whole.choices[0].message.content)
+        self.assertEqual(chunks[-2].choices[0].finish_reason, whole.choices[0].finish_reason)
+        self.assertEqual(chunks[-1].choices, [])
+        self.assertEqual(chunks[-1].usage.completion_tokens, whole.usage.completion_tokens)
+        self.assertTrue(all(c.usage is None for c in chunks[:-1]))
+        self.assertEqual(len({c.id for c in chunks}), 1)
+
+    def test_seeds_and_limits(self):
+        def say(**wish):
+            answer = client().chat.completions.create(model=MODEL, messages=QUESTION, temperature=1.5, **wish)
+            return answer.choices[0]
+
+        self.assertEqual(say(seed=1, max_tokens=16).message.content, say(seed=1, max_tokens=16).message.content)
+        self.assertNotEqual(say(seed=1, max_tokens=16).message.content, say(seed=2, max_tokens=16).message.content)
+        self.assertEqual(say(seed=1, max_tokens=2).finish_reason, "length")
+        stopped = client().chat.completions.create(
+            model=MODEL, messages=QUESTION, temperature=0, max_tokens=40, stop=["Paris"]
+        ).choices[0]
+        self.assertNotIn("Paris", stopped.message.content)
+        self.assertEqual(stopped.finish_reason, "stop")
+
+    def test_a_caller_that_leaves_stops_the_work(self):
+        wish = {"model": MODEL, "messages": [{"role": "user", "content": "Count to a thousand."}], "stream": True}
+        stream = client().chat.completions.create(**wish, max_tokens=2000, temperature=0)
+        for chunk, _ in zip(stream, range(5)):
+            self.assertTrue(chunk.choices)
+        stream.close()
+        time.sleep(1)
+        before = completion_tokens()
+        time.sleep(1)
+        self.assertEqual(completion_tokens(), before, "tokens were still made for nobody")
+        self.assertLess(before, 10_000)
+
+    def test_several_callers_at_once(self):
+        wish = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 12}
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: client().chat.completions.create(**wish), range(4)))
+        self.assertEqual(len({a.choices[0].message.content for a in answers}), 1)
+
+
+class Readme(unittest.TestCase):
+    def test_its_example_runs_as_written(self):
+        text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+        example = text.split("```python\n")[1].split("```")[0]
+        self.assertLessEqual(len(example.splitlines()), 5)
+        example = example.replace("http://127.0.0.1:8700", os.environ["ZERO2AI_URL"])
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            Path("n1").mkdir()
+            Path("n1/http.token").write_text(TOKEN)
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                exec(compile(example, "README.md", "exec"), {})
+        self.assertGreater(len(said.getvalue()), 20)
+
+
+class Completions(unittest.TestCase):
+    WISH = {"model": MODEL, "prompt": "Once upon a time", "temperature": 0, "max_tokens": 12}
+
+    def test_whole_and_streamed(self):
+        whole = client().completions.create(**self.WISH)
+        self.assertEqual(whole.object, "text_completion")
+        self.assertEqual(whole.usage.completion_tokens, 12)
+        chunks = list(client().completions.create(**self.WISH, stream=True))
+        self.assertEqual("".join(c.choices[0].text for c in chunks), whole.choices[0].text)
+        self.assertEqual(chunks[-1].choices[0].finish_reason, "length")
+
+
+class Models(unittest.TestCase):
+    def test_listed_and_found(self):
+        self.assertIn(MODEL, [m.id for m in client().models.list()])
+        model = client().models.retrieve(MODEL)
+        self.assertEqual(model.owned_by, "lab")
+        self.assertLess(abs(model.created - time.time()), 3600)
+
+
+class Refusals(unittest.TestCase):
+    def test_each_is_the_clients_own_exception(self):
+        def chat(**changes):
+            return client().chat.completions.create(**{"model": MODEL, "messages": QUESTION, "max_tokens": 2, **changes})
+
+        with self.assertRaises(openai.AuthenticationError):
+            client(api_key="0" * 64).models.list()
+        with self.assertRaises(openai.NotFoundError) as caught:
+            chat(model="lab/nothing")
+        self.assertEqual(caught.exception.code, "model_not_found")
+        tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+        for name, value in [
+            ("n", 2),
+            ("tools", [tool]),
+            ("logprobs", True),
+            ("max_tokens", 10**9),
+            ("temperature", 3),
+            ("messages", []),
+            ("response_format", {"type": "json_object"}),
+        ]:
+            with self.subTest(name), self.assertRaises(openai.BadRequestError) as caught:
+                chat(**{name: value})
+            self.assertEqual(caught.exception.param, name)
+        with self.assertRaises(openai.BadRequestError):
+            chat(messages=[{"role": "user", "content": "word " * 40_000}])
+        with self.assertRaises(openai.PermissionDeniedError):
+            client(default_headers={"Origin": "http://evil.example"}).models.list()
+
+
+def completion_tokens() -> int:
+    request = urllib.request.Request(os.environ["ZERO2AI_URL"] + "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(int(line.split()[-1]) for line in lines if line.startswith('zero2ai_http_tokens_total{kind="completion"}'))
+
+
+if __name__ == "__main__":
+    unittest.main()
