@@ -153,7 +153,9 @@ impl Net {
 
     fn store(&mut self) -> Store {
         let dir = tempdir().unwrap();
-        let store = Store::open(dir.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, ..StoreConfig::default() }).unwrap();
+        let store =
+            Store::open(dir.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, ..StoreConfig::default() })
+                .unwrap();
         self.folders.push(dir);
         store
     }
@@ -316,7 +318,11 @@ async fn nobody_to_ask_and_a_full_store_are_told_apart() {
     let mut net = Net::new();
     let from = vec![net.add(1, Kind::Honest, &model, |_| true)];
     let dir = tempdir().unwrap();
-    let small = Store::open(dir.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: Some(5 * 2016), ..StoreConfig::default() }).unwrap();
+    let small = Store::open(
+        dir.path(),
+        StoreConfig { cache_bytes: 1 << 20, quota_bytes: Some(5 * 2016), ..StoreConfig::default() },
+    )
+    .unwrap();
     let peers = Arc::new(net.peers);
     let nobody = run(&peers, &small, model.id, vec![]).await.unwrap_err();
     assert!(matches!(nobody, FetchError::NoPeers(_)));

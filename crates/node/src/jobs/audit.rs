@@ -73,12 +73,7 @@ impl Core {
         Ok(AuditExport { version: 1, genesis, name: name.clone(), steps, header, entries, providers })
     }
 
-    async fn receipts_of(
-        &self,
-        node: &NodeId,
-        name: &ModelName,
-        height: u64,
-    ) -> Result<Vec<ProvenReceipt>, RpcError> {
+    async fn receipts_of(&self, node: &NodeId, name: &ModelName, height: u64) -> Result<Vec<ProvenReceipt>, RpcError> {
         let (mut all, mut from) = (Vec::new(), 0);
         for _ in 0..PAGES {
             let call = ReceiptsCall { name: name.clone(), from, height };

@@ -60,7 +60,9 @@ impl Core {
         // The publisher first, then those who may hold models at all, the newest heard of before the others.
         let others = self.others();
         let may_hold = |n: &NodeId| {
-            self.chain.read(|l| l.member(n)).is_some_and(|m| m.rights.has(Rights::PROVIDER) || m.rights.has(Rights::VALIDATOR))
+            self.chain
+                .read(|l| l.member(n))
+                .is_some_and(|m| m.rights.has(Rights::PROVIDER) || m.rights.has(Rights::VALIDATOR))
         };
         let publisher = others.iter().copied().filter(|n| *n == entry.publisher);
         for node in publisher.chain(others.iter().copied().filter(may_hold)) {

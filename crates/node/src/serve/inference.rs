@@ -51,7 +51,10 @@ impl Spent {
             }
         }
         if known.len() >= NONCES {
-            return Err(RpcError::new(ErrorCode::Busy, "too many requests of this account are remembered: wait a while"));
+            return Err(RpcError::new(
+                ErrorCode::Busy,
+                "too many requests of this account are remembered: wait a while",
+            ));
         }
         if !known.insert(request.nonce) {
             return Err(invalid("this request was used before: sign a new one"));
