@@ -128,9 +128,9 @@ async fn a_signer_that_lost_its_log_or_its_end_leaves_that_height_to_the_others(
 async fn a_write_that_fails_ends_the_task_and_what_it_would_have_signed_never_leaves() {
     let net = Net::new(1, 1);
     let node = net.start(0).await;
-    until("the first block", || height(&node) == 1).await;
-    // Nobody, the superuser included, can put a file where a full folder is.
     let mark = net.dir(0).join("signed");
+    until("the first block and its mark", || height(&node) == 1 && mark.exists()).await;
+    // Nobody, the superuser included, can put a file where a full folder is.
     fs::remove_file(&mark).unwrap();
     fs::create_dir_all(mark.join("full")).unwrap();
     let outcome = node.handle.submit_and_wait(net.claim(0), PATIENCE).await;
