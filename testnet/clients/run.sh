@@ -36,8 +36,10 @@ for _ in $(seq 600); do
 done
 ZERO2AI_URL=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["http"]["url"])' "$home/said")
 ZERO2AI_TOKEN=$(cat "$home/n/http.token")
-export ZERO2AI_URL ZERO2AI_TOKEN
+ZERO2AI=$(realpath "$program")
+ZERO2AI_HOME=$home/n
+export ZERO2AI ZERO2AI_HOME ZERO2AI_URL ZERO2AI_TOKEN
 
-"$program" --home "$home/n" publish testnet/fixtures/digits/digits.onnx --name acme/digits --replicas 0
-"$program" --home "$home/n" publish "$model" --name lab/smollm2 --replicas 0
-"$python" -m unittest discover -s testnet/clients -v || { tail -n 50 "$home/log" >&2; exit 1; }
+"$program" publish testnet/fixtures/digits/digits.onnx --name acme/digits --replicas 0
+"$program" publish "$model" --name lab/smollm2 --replicas 0
+"$python" -W ignore::ResourceWarning -m unittest discover -s testnet/clients -v || { tail -n 50 "$home/log" >&2; exit 1; }

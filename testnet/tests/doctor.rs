@@ -81,7 +81,10 @@ fn a_healthy_pool_a_served_model_and_a_name_that_nobody_serves() {
     );
     // Published, but nobody serves it any more. (The endpoint record runs out within 80 seconds: a fresh version has none.)
     let text = two.run(&["doctor", "acme/digits@2"]).unwrap();
-    assert!(text.code == NOT_FOUND && text.stdout.contains("FAILS") && text.stderr.contains("first thing"), "{text:?}");
+    assert!(
+        text.code == NOT_FOUND && text.stdout.contains("FAILS") && text.stderr.contains("First failure"),
+        "{text:?}"
+    );
 }
 
 #[test]

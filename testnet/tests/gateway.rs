@@ -8,13 +8,13 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use ureq::{Agent, http::Response};
-use zero2ai_testnet::{Daemon, daemon::run, fixture};
+use zero2ai_testnet::{Daemon, Network, daemon::run, fixture};
 
 /// An HTTP answer: status, headers and whole body.
 struct Answer {
@@ -36,28 +36,35 @@ impl Answer {
     }
 }
 
-/// A node with a gateway, the digits published on it as `acme/digits`.
+/// A node with a gateway. Node and folder go with it.
 struct Gateway {
-    _dir: tempfile::TempDir,
     node: Daemon,
+    _dir: tempfile::TempDir,
     url: String,
     token: String,
     agent: Agent,
 }
 
 impl Gateway {
+    /// On a node of its own, with the digits published as `acme/digits`.
     fn start() -> Self {
+        let gateway = Self::up(&[]);
+        publish_digits(&gateway.node);
+        gateway
+    }
+
+    /// On a node that is started with these arguments too.
+    fn up(extra: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Port 0 is any free one; the node says which.
-        let node = Daemon::up(&dir.path().join("n"), &["--http", "127.0.0.1:0", "--json"]).unwrap();
-        let digits = fixture("digits/digits.onnx");
-        node.json(&["publish", digits.to_str().unwrap(), "--name", "acme/digits", "--replicas", "0"]).unwrap();
+        let arguments = [&["--http", "127.0.0.1:0", "--json"], extra].concat();
+        let node = Daemon::up(&dir.path().join("n"), &arguments).unwrap();
         let log = fs::read_to_string(dir.path().join("n.log")).unwrap();
         let said: Value = log.lines().find_map(|line| serde_json::from_str(line).ok()).unwrap();
         let url = said["http"]["url"].as_str().unwrap().to_owned();
         let token = fs::read_to_string(said["http"]["token_file"].as_str().unwrap()).unwrap();
         let agent = Agent::config_builder().http_status_as_error(false).build().into();
-        Self { _dir: dir, node, url, token, agent }
+        Self { node, _dir: dir, url, token, agent }
     }
 
     /// A request with the token; `headers` replace what would be sent.
@@ -87,10 +94,18 @@ impl Gateway {
     }
 }
 
-/// One for all tests: nothing they do stands in each other's way.
-fn gateway() -> &'static Gateway {
-    static ONE: OnceLock<Gateway> = OnceLock::new();
-    ONE.get_or_init(Gateway::start)
+fn publish_digits(node: &Daemon) {
+    let digits = fixture("digits/digits.onnx");
+    node.json(&["publish", digits.to_str().unwrap(), "--name", "acme/digits", "--replicas", "0"]).unwrap();
+}
+
+/// One for all tests that run at the same time: nothing they do stands in each other's way. The last one stops it.
+fn gateway() -> Arc<Gateway> {
+    static ONE: Mutex<Weak<Gateway>> = Mutex::new(Weak::new());
+    let mut one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let gateway = one.upgrade().unwrap_or_else(|| Arc::new(Gateway::start()));
+    *one = Arc::downgrade(&gateway);
+    gateway
 }
 
 /// Features and class of the first `n` rows of a fixture.
@@ -305,6 +320,57 @@ fn half_requests_hold_nothing_up() {
     let mut rest = Vec::new();
     let _ = slow.read_to_end(&mut rest);
     assert!(start.elapsed() < Duration::from_secs(35), "a request that never ends was kept");
+}
+
+#[test]
+fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
+    let network = Network::start(1).unwrap();
+    let provider = &network.nodes[0];
+    publish_digits(provider);
+    let invite = network.path().join("invite");
+    fs::write(&invite, network.invite("member").unwrap()).unwrap();
+    let gateway = Gateway::up(&["--join-file", invite.to_str().unwrap()]);
+    let infer = "/v2/models/acme/digits/infer";
+    let body = json!({ "inputs": [{ "name": "", "datatype": "FP32", "shape": [1, 64], "data": vec![0; 64] }] });
+    // A fresh member's ledger and routing table fill in its first seconds.
+    let patient = || {
+        let start = Instant::now();
+        loop {
+            let answer = gateway.post(infer, &body);
+            if answer.status() == 200 || start.elapsed() > Duration::from_secs(30) {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let answer = patient();
+    assert_eq!(answer.status(), 200, "{}", answer.json());
+    assert_eq!(answer.header("zero2ai-node"), provider.json(&["status"]).unwrap()["node"].as_str().unwrap());
+    assert_eq!(gateway.get("/v1/models").json()["data"], json!([]), "the gateway's own node holds nothing");
+
+    // Each holds a place until its body has come, or its time is over.
+    let head = format!(
+        "POST {infer} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 9\r\n\r\n",
+        gateway.token
+    );
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let open = || -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let held: Vec<TcpStream> = (0..32).map(|_| open()).collect();
+    let start = Instant::now();
+    let refused = loop {
+        let answer = gateway.post(infer, &body);
+        if answer.status() == 429 || start.elapsed() > Duration::from_secs(10) {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status(), refused.header("retry-after")), (429, "1"), "{}", refused.json());
+    assert_eq!(gateway.get("/v2/health/live").status(), 200, "health is not work");
+    drop(held);
+    assert_eq!(patient().status(), 200, "places come back when their callers leave");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn damage_is_found_under_a_running_node_and_healed_from_a_peer() {
     let manifest = holder.home().join("store/manifests").join(versions(holder)[0]["manifest"].as_str().unwrap());
     flip_a_byte(&manifest);
     fs::remove_file(&victim).unwrap();
-    refused(&holder.run(&["store", "gc"]).unwrap(), STORAGE, "nothing was deleted");
+    refused(&holder.run(&["store", "gc"]).unwrap(), STORAGE, "was deleted: what acme/digits@1 needs");
     let healed = holder.json(&["store", "verify"]).unwrap();
     assert_eq!((&healed["damaged"], &healed["lost"]), (&1.into(), &0.into()), "{healed}");
     assert_eq!(fs::read(&victim).unwrap(), before);

@@ -189,6 +189,19 @@ fn values_that_are_no_numbers_stay_in_their_row_and_column() {
 }
 
 #[test]
+fn rows_enough_for_several_threads_give_the_same_bits() {
+    let mut random = Random(6);
+    let (n, k, rows) = (49, 1_536, 45);
+    let x = random.numbers(rows * k);
+    let packed = Packed::new(Format::Q4_1, &random.blocks(Format::Q4_1, n, k), n, k).unwrap();
+    let want = bits(&product(&Pool::new(1).unwrap(), portable(), &packed, &x));
+    for (path, threads) in Path::available().zip([2, 3, 4].into_iter().cycle()) {
+        let pool = Pool::new(threads).unwrap();
+        assert_eq!(bits(&product(&pool, path, &packed, &x)), want, "{}", path.name());
+    }
+}
+
+#[test]
 fn several_matrices_go_at_once() {
     let mut random = Random(4);
     let (k, rows) = (64, 3);

@@ -54,6 +54,11 @@ impl Directory {
         members.get(node).map(|s| s.at_ms).filter(|at| *at > 0)
     }
 
+    /// Every member whose address is known, heard of or not: for a node that just started and has heard of nobody yet.
+    pub(crate) fn known(&self) -> Vec<NodeId> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// Members heard of lately, newest first.
     pub(crate) fn present(&self, now_ms: u64) -> Vec<NodeId> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);

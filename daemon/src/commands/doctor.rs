@@ -143,7 +143,7 @@ pub(crate) async fn doctor(home: &Path, patient: Option<Patient>, out: Output) -
     }
     out.result(&report.json(), || report.text());
     let Some((check, failure)) = report.first_failure() else { return Ok(()) };
-    Err(Failure::new(failure.exit, format!("The first thing that fails is '{check}'. {}", failure.message)))
+    Err(Failure::new(failure.exit, format!("First failure, at '{check}': {}", failure.message)))
 }
 
 #[cfg(test)]

@@ -58,7 +58,11 @@ impl Core {
         }
         let mut peers: Vec<NodeId> = hint.into_iter().filter(|n| *n != self.id).collect();
         // The publisher first, then those who may hold models at all, the newest heard of before the others.
-        let others = self.others();
+        let mut others = self.others();
+        if others.is_empty() {
+            others = self.directory.known();
+            others.retain(|n| *n != self.id);
+        }
         let may_hold = |n: &NodeId| {
             self.chain
                 .read(|l| l.member(n))
