@@ -348,7 +348,8 @@ fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
     assert_eq!(answer.header("zero2ai-node"), provider.json(&["status"]).unwrap()["node"].as_str().unwrap());
     assert_eq!(gateway.get("/v1/models").json()["data"], json!([]), "the gateway's own node holds nothing");
 
-    // Each holds a place until its body has come, or its time is over.
+    // Each of 32 holds a place until its body has come, or its time is over; the others make up for those that were refused
+    // while a call below had a place.
     let head = format!(
         "POST {infer} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 9\r\n\r\n",
         gateway.token
@@ -359,7 +360,7 @@ fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
         stream.write_all(head.as_bytes()).unwrap();
         stream
     };
-    let held: Vec<TcpStream> = (0..32).map(|_| open()).collect();
+    let held: Vec<TcpStream> = (0..40).map(|_| open()).collect();
     let start = Instant::now();
     let refused = loop {
         let answer = gateway.post(infer, &body);

@@ -1,4 +1,4 @@
-//! The exponential and sums, each in one fixed order of operations: the C library's differ between CPUs in their last bit.
+//! The exponential and sums, each in one fixed order of operations: the C library's may differ between CPUs in their last bit.
 
 /// Numbers summed side by side: what the widest vector register holds.
 pub(crate) const LANES: usize = 16;

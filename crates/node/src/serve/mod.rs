@@ -91,6 +91,8 @@ impl Service {
             Replicate::ID => {
                 need(rights, Rights::PUBLISHER, "publisher")?;
                 let request = call.request::<Replicate>()?;
+                // The caller's ledger may be a block ahead of ours: the version is waited for before rights are judged.
+                core.version(&request.name, request.version).await?;
                 if core.chain.read(|l| l.model(&request.name)).is_none_or(|m| m.owner != call.peer) {
                     return Err(denied("only a model's owner may ask others to hold it"));
                 }

@@ -56,7 +56,7 @@ impl Model {
         } else {
             vec![1.0; config.head_dim / 2]
         };
-        // `libm` rather than the system's: that one differs between CPUs in its last bit.
+        // `libm` rather than the system's: that one may differ between CPUs in its last bit.
         let exponent = |pair: usize| 2.0 * pair as f64 / config.head_dim as f64;
         let frequency = |pair: usize| libm::pow(f64::from(config.rope_base), -exponent(pair)) as f32;
         let frequencies = factors.iter().enumerate().map(|(pair, factor)| frequency(pair) / factor).collect();

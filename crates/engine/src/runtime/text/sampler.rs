@@ -39,7 +39,7 @@ pub(super) fn choose(logits: &[f32], sampling: &Sampling, position: u64) -> Resu
     ranked.sort_unstable_by(by_score);
     let most = ranked.first().ok_or_else(none)?.1;
     let temperature = f64::from(sampling.temperature_milli) / 1000.0;
-    // `libm` rather than the system's: that one differs between CPUs in its last bit.
+    // `libm` rather than the system's: that one may differ between CPUs in its last bit.
     let weight = |l: &f32| libm::exp(f64::from(l - most) / temperature);
     let mut weights: Vec<f64> = ranked.iter().map(|(_, l)| weight(l)).collect();
     let total: f64 = weights.iter().sum();
