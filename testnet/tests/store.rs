@@ -23,9 +23,17 @@ fn refused(ran: &Ran, code: i32, word: &str) {
     assert!(ran.stderr.contains(word), "'{word}' is not in: {}", ran.stderr);
 }
 
-fn publish(node: &Daemon, file: &Path, name: &str, replicas: u32) -> Value {
-    let replicas = replicas.to_string();
-    node.json(&["publish", file.to_str().unwrap(), "--name", name, "--replicas", &replicas]).unwrap()
+fn publish(node: &Daemon, file: &Path, name: &str) -> Value {
+    node.json(&["publish", file.to_str().unwrap(), "--name", name, "--replicas", "0"]).unwrap()
+}
+
+/// Nodes hear of each other by gossip, which takes a moment after a start.
+fn fetch(node: &Daemon, args: &[&str]) {
+    soon("a fetch", || {
+        let ran = node.run(&[&["fetch"], args].concat()).unwrap();
+        println!("{ran:?}");
+        ran.code == 0
+    });
 }
 
 /// Another model than the fixture, of the same use: a description (ModelProto.doc_string, field 6) of its own.
@@ -67,7 +75,8 @@ fn what_is_pinned_or_served_stays_and_what_is_dropped_is_freed() {
     let network = Network::start(2).unwrap();
     let (publisher, holder) = (&network.nodes[0], &network.nodes[1]);
     assert!(versions(holder).is_empty());
-    publish(publisher, &fixture("digits/digits.onnx"), "acme/digits", 1);
+    publish(publisher, &fixture("digits/digits.onnx"), "acme/digits");
+    fetch(holder, &["acme/digits"]);
 
     let held = versions(holder);
     assert_eq!((held.len(), &held[0]["serving"], &held[0]["pinned"]), (1, &false.into(), &false.into()));
@@ -95,13 +104,13 @@ fn what_is_pinned_or_served_stays_and_what_is_dropped_is_freed() {
     assert_eq!(holder.json(&["store", "stats"]).unwrap()["chunks"], 0);
 
     // It comes back, and the publisher may now let its own copy go and fetch it again from here.
-    holder.json(&["fetch", "acme/digits"]).unwrap();
+    fetch(holder, &["acme/digits"]);
     refused(&publisher.run(&["store", "drop", "acme/digits@1"]).unwrap(), INVALID, "--stop-serving");
     publisher.json(&["store", "drop", "acme/digits@1", "--stop-serving"]).unwrap();
     publisher.json(&["store", "gc"]).unwrap();
     assert!(chunk_files(publisher).is_empty());
     assert_eq!(publisher.json(&["status"]).unwrap()["models"], Value::Array(Vec::new()));
-    publisher.json(&["fetch", "acme/digits", "--serve"]).unwrap();
+    fetch(publisher, &["acme/digits", "--serve"]);
     let rows = fixture("digits/predict.csv");
     publisher.json(&["predict", "acme/digits", "--labelled", "--input", rows.to_str().unwrap()]).unwrap();
 }
@@ -110,7 +119,8 @@ fn what_is_pinned_or_served_stays_and_what_is_dropped_is_freed() {
 fn damage_is_found_under_a_running_node_and_healed_from_a_peer() {
     let network = Network::start(2).unwrap();
     let (publisher, holder) = (&network.nodes[0], &network.nodes[1]);
-    publish(publisher, &fixture("digits/digits.onnx"), "acme/digits", 1);
+    publish(publisher, &fixture("digits/digits.onnx"), "acme/digits");
+    fetch(holder, &["acme/digits"]);
     let sound = holder.json(&["store", "verify"]).unwrap();
     assert_eq!((&sound["damaged"], &sound["checked"]), (&0.into(), &(chunk_files(holder).len() + 1).into()), "{sound}");
 
@@ -137,7 +147,7 @@ fn damage_is_found_under_a_running_node_and_healed_from_a_peer() {
 fn damage_that_nobody_can_heal_is_exit_8_until_somebody_can() {
     let network = Network::start(1).unwrap();
     let node = &network.nodes[0];
-    publish(node, &fixture("digits/digits.onnx"), "acme/digits", 0);
+    publish(node, &fixture("digits/digits.onnx"), "acme/digits");
     flip_a_byte(&chunk_files(node)[0]);
     for round in 0..2 {
         let ran = node.run(&["store", "verify", "--json"]).unwrap();
@@ -177,9 +187,9 @@ fn a_collection_never_takes_what_a_publication_or_a_fetch_is_bringing() {
     std::thread::scope(|scope| {
         let sweeps = [scope.spawn(|| sweep(publisher)), scope.spawn(|| sweep(holder))];
         for n in 0..6 {
-            let done = publish(publisher, &variant(network.path(), n), "acme/digits", 1);
+            let done = publish(publisher, &variant(network.path(), n), "acme/digits");
             assert_eq!(done["version"], n + 1);
-            holder.json(&["fetch", &format!("acme/digits@{}", n + 1)]).unwrap();
+            fetch(holder, &[&format!("acme/digits@{}", n + 1)]);
         }
         done.store(true, Ordering::Relaxed);
         for sweep in sweeps {
