@@ -17,8 +17,9 @@ pub const RETRY_FROM: usize = 32;
 pub const RETRY_FROM_PER_IP: usize = 4;
 /// Proven connections of members. More are closed with `BUSY`.
 pub const CONNECTIONS: usize = 1_024;
-/// Of these, connections of one member. It needs one; a few more while it restarts, or for tools that run beside it.
-pub const CONNECTIONS_PER_PEER: usize = 8;
+/// Of these, connections of one member. Its node needs one, and each run of its command line makes one more that stays until
+/// it idles out (15 s): scripts make dozens.
+pub const CONNECTIONS_PER_PEER: usize = 64;
 /// Connections of the node's own identity: each run of the command line is one, and scripts run many.
 pub const OWN_CONNECTIONS: usize = 256;
 /// Calls of one peer being served, over all its connections. More are answered `Busy` at once.
