@@ -167,6 +167,15 @@ fn damage_that_nobody_can_heal_is_exit_8_until_somebody_can() {
     assert_eq!(node.json(&["store", "verify"]).unwrap()["checked"], 0);
 }
 
+/// Says that it is over, also when a check before failed: whoever waits for that word must not wait for ever.
+struct Finally<'a>(&'a AtomicBool);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_collection_never_takes_what_a_publication_or_a_fetch_is_bringing() {
     let network = Network::start(2).unwrap();
@@ -186,12 +195,13 @@ fn a_collection_never_takes_what_a_publication_or_a_fetch_is_bringing() {
     };
     std::thread::scope(|scope| {
         let sweeps = [scope.spawn(|| sweep(publisher)), scope.spawn(|| sweep(holder))];
+        let publishing = Finally(&done);
         for n in 0..6 {
-            let done = publish(publisher, &variant(network.path(), n), "acme/digits");
-            assert_eq!(done["version"], n + 1);
+            let report = publish(publisher, &variant(network.path(), n), "acme/digits");
+            assert_eq!(report["version"], n + 1);
             fetch(holder, &[&format!("acme/digits@{}", n + 1)]);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(publishing);
         for sweep in sweeps {
             let (swept, _) = sweep.join().unwrap();
             assert!(swept > 0, "no collection ran at all");
