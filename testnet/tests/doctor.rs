@@ -80,6 +80,7 @@ fn a_healthy_pool_a_served_model_and_a_name_that_nobody_serves() {
         ("failed", "skipped", "ok")
     );
     // Published, but nobody serves it any more. (The endpoint record runs out within 80 seconds: a fresh version has none.)
+    soon(two, &["acme/digits@2"], NOT_FOUND);
     let text = two.run(&["doctor", "acme/digits@2"]).unwrap();
     assert!(
         text.code == NOT_FOUND && text.stdout.contains("FAILS") && text.stderr.contains("First failure"),
