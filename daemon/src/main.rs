@@ -25,7 +25,7 @@ mod progress;
 mod session;
 mod signals;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 
@@ -33,6 +33,10 @@ use crate::{
     cli::{Cli, Command},
     exit::{Exit, Failure},
 };
+
+/// For the connections of a command, which say goodbye from tasks of their own once they are dropped. Without a word the
+/// node would keep a place for each until it idles out.
+const GOODBYE: Duration = Duration::from_millis(5);
 
 fn main() -> ExitCode {
     // A worker closes its doors before anything else happens in its process: no threads, no logging, no parsing.
@@ -48,9 +52,13 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => {
-            let done = runtime.block_on(commands::run_command(cli));
+            let done = runtime.block_on(async {
+                let done = commands::run_command(cli).await;
+                tokio::time::sleep(GOODBYE).await;
+                done
+            });
             // Blocking work that nobody waits for any more must not hold the process up.
-            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            runtime.shutdown_timeout(Duration::from_secs(1));
             done
         }
         Err(e) => Err(Failure::new(Exit::Internal, format!("The runtime cannot be started: {e}."))),

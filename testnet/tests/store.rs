@@ -184,8 +184,6 @@ fn a_collection_never_takes_what_a_publication_or_a_fetch_is_bringing() {
     let sweep = |node: &Daemon| {
         let (mut swept, mut turned_away) = (0u32, 0u32);
         while !done.load(Ordering::Relaxed) {
-            // Each command is a connection that the node keeps for some seconds, and it takes so many from one key only.
-            std::thread::sleep(Duration::from_millis(80));
             let ran = node.run(&["store", "gc"]).unwrap();
             match ran.code {
                 0 => swept += 1,

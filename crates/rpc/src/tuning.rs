@@ -17,8 +17,8 @@ pub const RETRY_FROM: usize = 32;
 pub const RETRY_FROM_PER_IP: usize = 4;
 /// Proven connections of members. More are closed with `BUSY`.
 pub const CONNECTIONS: usize = 1_024;
-/// Of these, connections of one member. Its node needs one, and each run of its command line makes one more that stays until
-/// it idles out (15 s): scripts make dozens.
+/// Of these, connections of one member. Its node needs one; each command at work on its machine makes one more, and one that
+/// was killed stays until it idles out.
 pub const CONNECTIONS_PER_PEER: usize = 64;
 /// Connections of the node's own identity: each run of the command line is one, and scripts run many.
 pub const OWN_CONNECTIONS: usize = 256;
