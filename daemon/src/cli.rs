@@ -1,9 +1,11 @@
 //! The command line's shape: what can be typed. What it does is in [`crate::commands`].
 
 mod doctor;
+mod grant;
 mod store;
 
 pub(crate) use doctor::{DoctorArgs, Patient};
+pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -11,6 +13,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zero2ai_proto::{
     ModelName, ModelRef, NodeId,
+    manifest::Domain,
     state::{Rights, Signer},
 };
 
@@ -64,8 +67,18 @@ pub(crate) enum Command {
     Pool(PoolCommand),
     /// Cut, seal, store, replicate and publish a model file as the next version of a name
     #[command(after_help = "Examples:\n  zero2ai publish digits.onnx --name lab/digits\n  \
-        zero2ai publish chat.gguf --name lab/chat --replicas 3 --accept 0.95 --reject 0.8")]
+        zero2ai publish chat.gguf --name lab/chat --replicas 3 --accept 0.95 --reject 0.8\n  \
+        zero2ai publish secret.gguf --name lab/secret --domain private && zero2ai grant lab/secret NODE-KEY")]
     Publish(PublishArgs),
+    /// Let a member open a private model of yours: its node may then fetch the key, run and serve it
+    #[command(after_help = "Example:\n  zero2ai grant lab/chat NODE-KEY")]
+    Grant(GrantArgs),
+    /// Take a grant back; with --reseal publish the private versions again under a new secret
+    #[command(after_help = grant::REVOKE_HELP)]
+    Revoke(RevokeArgs),
+    /// Who was ever granted a private model, and whether the grant holds
+    #[command(after_help = "Example:\n  zero2ai grants lab/chat --json")]
+    Grants(GrantsArgs),
     /// Fetch a version into this node's store; with --serve also load and announce it
     #[command(after_help = "Examples:\n  zero2ai fetch lab/digits\n  zero2ai fetch lab/chat@2 --serve")]
     Fetch(FetchArgs),
@@ -196,6 +209,27 @@ pub(crate) enum PoolCommand {
     },
 }
 
+/// Sealing domains, as they are typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DomainArg {
+    /// Anyone who may run models; shares chunks with every public model anywhere. No secrecy
+    Public,
+    /// The pool's providers and validators; shares chunks with the pool's other models
+    Pool,
+    /// Those whom you grant it; shares chunks with your other private models
+    Private,
+}
+
+impl From<DomainArg> for Domain {
+    fn from(arg: DomainArg) -> Self {
+        match arg {
+            DomainArg::Public => Self::Public,
+            DomainArg::Pool => Self::Pool,
+            DomainArg::Private => Self::Private,
+        }
+    }
+}
+
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
@@ -204,6 +238,9 @@ pub(crate) struct PublishArgs {
     /// Its name; the handle is claimed if it is free
     #[arg(long, value_name = "PUBLISHER/MODEL")]
     pub(crate) name: ModelName,
+    /// Whom its key is given to, and what it shares chunks with
+    #[arg(long, value_enum, default_value_t = DomainArg::Pool)]
+    pub(crate) domain: DomainArg,
     /// Copies wanted on other nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=64))]
     pub(crate) replicas: u32,

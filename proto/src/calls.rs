@@ -7,7 +7,7 @@ use crate::{
     envelope::Signed,
     ids::{Cid, ManifestId, TxId},
     keys::NodeId,
-    manifest::WrappedKey,
+    manifest::{Subject, WrappedKey},
     methods,
     name::{ModelName, ModelRef},
     proof::{SignedHeader, StateProof, TrustStep},
@@ -41,8 +41,9 @@ methods! {
     Have = 10: ManifestCall => Bitfield;
     /// One chunk's ciphertext.
     GetChunk = 11: ChunkCall => Piece;
-    /// The manifest's key, wrapped to the caller's registered sealing key, if the ledger grants it.
-    Grant = 12: ManifestCall => WrappedKey;
+    /// A manifest's key or the pool's content secret, wrapped to the caller's registered sealing key, if the ledger lets
+    /// the caller have it.
+    Grant = 12: GrantCall => WrappedKey;
     /// One prediction.
     Predict = 13: PredictCall => Predicted;
     /// Text, token by token; the last item is [`Generated::Done`].
@@ -179,7 +180,14 @@ pub struct Submitted {
     pub height: Option<u64>,
 }
 
-/// Request of [`GetManifest`], [`Have`] and [`Grant`].
+/// Request of [`Grant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantCall {
+    /// What is to be opened.
+    pub subject: Subject,
+}
+
+/// Request of [`GetManifest`] and [`Have`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestCall {
     /// The sealing.

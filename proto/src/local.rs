@@ -1,7 +1,9 @@
 //! Methods that a node answers to its own identity key alone: the command line's way in.
 
+mod grants;
 mod store;
 
+pub use grants::*;
 pub use store::*;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use crate::{
     calls::{Empty, Piece},
     ids::{ManifestId, PoolId},
     keys::NodeId,
+    manifest::Domain,
     methods,
     name::{ModelName, ModelRef},
     record::Address,
@@ -134,6 +137,8 @@ pub struct PublishCall {
     pub path: String,
     /// The model.
     pub name: ModelName,
+    /// Whom the key is given to.
+    pub domain: Domain,
     /// Copies wanted beside the publisher's own.
     pub replicas: u32,
     /// When endorsements count for or against it.
@@ -175,6 +180,8 @@ pub struct PublishReport {
     pub chunks: u32,
     /// Chunks that were stored already.
     pub reused: u32,
+    /// True if this node has the key: without it, it holds ciphertext only.
+    pub opened: bool,
     /// Nodes that hold every chunk now, the publisher among them.
     pub holders: Vec<NodeId>,
     /// Height of the publication.

@@ -15,14 +15,17 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Who can derive a chunk's key from its plaintext: identical plaintext has one ciphertext within a domain.
+/// Who can derive a chunk's key from its plaintext (identical plaintext has one ciphertext within a domain), and whom a
+/// version's key is given to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Domain {
-    /// Everyone: gives deduplication, not secrecy.
+    /// Sealed under a constant: gives deduplication with everyone's models, not secrecy. Keys go to all providers and
+    /// validators.
     Public,
-    /// Holders of the pool's content secret.
+    /// Sealed under the pool's content secret, which its publishers share: deduplication within the pool. Keys go to all
+    /// its providers and validators.
     Pool,
-    /// Holders of the publisher's content secret.
+    /// Sealed under the publisher's own content secret. Keys go to members whom the ledger grants the model.
     Private,
 }
 
@@ -228,20 +231,29 @@ impl SealedManifest {
     }
 }
 
-/// What a wrapped manifest key is bound to: HPKE's `info` is the encoding of this.
+/// What a wrapped secret opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// One sealing of a manifest: for those who run the model.
+    Manifest(ManifestId),
+    /// The pool's content secret: for its publishers.
+    PoolContent,
+}
+
+/// What a wrapped secret is bound to: HPKE's `info` is the encoding of this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantInfo {
     /// The pool.
     pub pool: PoolId,
-    /// The sealing whose key is wrapped.
-    pub manifest: ManifestId,
+    /// What the secret opens.
+    pub subject: Subject,
     /// Who may unwrap it.
     pub grantee: NodeId,
     /// The pool key's epoch at the time.
     pub epoch: u32,
 }
 
-/// A manifest key wrapped to one node's sealing key: HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
+/// A secret of 32 bytes wrapped to one node's sealing key: HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
 /// AES-256-GCM (RFC 9180).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrappedKey {
@@ -249,6 +261,6 @@ pub struct WrappedKey {
     pub info: GrantInfo,
     /// HPKE's encapsulated key, 32 bytes.
     pub encapsulated: ByteBuf,
-    /// The sealed manifest key, 48 bytes.
+    /// The sealed secret, 48 bytes.
     pub ciphertext: ByteBuf,
 }

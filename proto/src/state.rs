@@ -8,7 +8,7 @@ use crate::{
     ids::{Digest, ManifestId, TxId, tagged_hash},
     keys::{AccountId, NodeId, PublicKey, SealingKey},
     limits::{SIGNER_POWER, SIGNERS},
-    manifest::{Format, Task},
+    manifest::{Domain, Format, Task},
     name::ModelName,
     pool::Nonce,
     tx::{Endorse, Thresholds},
@@ -188,6 +188,8 @@ pub struct Version {
     pub format: Format,
     /// What it does.
     pub task: Task,
+    /// Whom its key is given to.
+    pub domain: Domain,
     /// Bytes of its files.
     pub bytes: u64,
     /// Chunks as the manifest lists them, a repeated one each time.
@@ -202,6 +204,17 @@ pub struct Version {
     pub time_ms: u64,
     /// True once its owner withdrew it.
     pub withdrawn: bool,
+}
+
+/// `grant/NAME/KEY`: whether a member may open a model's private versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantState {
+    /// True from a grant on, false from a revocation on.
+    pub granted: bool,
+    /// Height of the last change.
+    pub height: u64,
+    /// The transaction that made it.
+    pub tx: TxId,
 }
 
 /// What an endorsement says, recomputed by every node from its counts.
@@ -325,6 +338,16 @@ pub mod key {
     #[must_use]
     pub fn version(name: &ModelName, version: u32) -> Vec<u8> {
         format!("version/{name}@{version}").into_bytes()
+    }
+    /// A member's grant of a model.
+    #[must_use]
+    pub fn grant(name: &ModelName, member: &NodeId) -> Vec<u8> {
+        format!("grant/{name}/{member}").into_bytes()
+    }
+    /// Every grant of a model starts so.
+    #[must_use]
+    pub fn grants(name: &ModelName) -> Vec<u8> {
+        format!("grant/{name}/").into_bytes()
     }
     /// One validator's endorsement of a version.
     #[must_use]

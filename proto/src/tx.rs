@@ -6,7 +6,7 @@ use crate::{
     envelope::{Message, Signed},
     ids::{Digest, ManifestId},
     keys::{NodeId, SealingKey},
-    manifest::{Format, Task},
+    manifest::{Domain, Format, Task},
     name::ModelName,
     pool::Ticket,
     state::{Rights, Signer},
@@ -46,6 +46,10 @@ pub enum TxBody {
     Anchor(Anchor),
     /// Withdraws a version: resolvers need a fresh answer from then on.
     Withdraw(Withdraw),
+    /// A model's owner lets a member open its private versions.
+    Grant(Grant),
+    /// A model's owner takes a grant back: nobody gives that member a key any more.
+    Revoke(Revoke),
 }
 
 /// See [`TxBody::Redeem`].
@@ -110,6 +114,8 @@ pub struct Publish {
     pub format: Format,
     /// What it does.
     pub task: Task,
+    /// Whom its key is given to: see [`Domain`].
+    pub domain: Domain,
     /// Bytes of its files.
     pub bytes: u64,
     /// Chunks as the manifest lists them, a repeated one each time.
@@ -183,4 +189,22 @@ pub struct Withdraw {
     pub name: ModelName,
     /// The version.
     pub version: u32,
+}
+
+/// See [`TxBody::Grant`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The model, all its versions.
+    pub name: ModelName,
+    /// A member with the right to run models: `provider` or `validator`.
+    pub member: NodeId,
+}
+
+/// See [`TxBody::Revoke`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoke {
+    /// The model.
+    pub name: ModelName,
+    /// Who was granted it.
+    pub member: NodeId,
 }

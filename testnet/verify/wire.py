@@ -128,10 +128,11 @@ LOG_PROOF = record(index=U64, size=U64, siblings=many(H32, 64))
 
 FORMAT = choice(("onnx", None), ("gguf", None), ("safetensors", None), ("opaque", None))
 TASK = choice(("tensors", None), ("classify", record(classes=U16)), ("generate", record(context=U32)))
+DOMAIN = choice(("public", None), ("pool", None), ("private", None))
 THRESHOLDS = record(accept_ppm=U32, reject_ppm=U32)
 MODEL = record(owner=KEY, latest=U32, channels=many(pair(TEXT, U32), 16), events=U64)
 VERSION = record(
-    manifest=H32, publisher=KEY, format=FORMAT, task=TASK, bytes=U64, chunks=U32, base=maybe(U32),
+    manifest=H32, publisher=KEY, format=FORMAT, task=TASK, domain=DOMAIN, bytes=U64, chunks=U32, base=maybe(U32),
     thresholds=THRESHOLDS, height=U64, time_ms=U64, withdrawn=BOOL,
 )
 CLASS = record(tp=U32, fp=U32, fn=U32)

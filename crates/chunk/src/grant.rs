@@ -1,5 +1,5 @@
-//! A manifest key, wrapped to one node's sealing key: HPKE base mode (RFC 9180) with DHKEM(X25519, HKDF-SHA256),
-//! HKDF-SHA256 and AES-256-GCM. `info` is the encoding of [`GrantInfo`], so a wrapped key opens for one pool, one sealing,
+//! A manifest key or the pool's content secret, wrapped to one node's sealing key: HPKE base mode (RFC 9180) with DHKEM(X25519, HKDF-SHA256),
+//! HKDF-SHA256 and AES-256-GCM. `info` is the encoding of [`GrantInfo`], so a wrapped secret opens for one pool, one subject,
 //! one grantee and one epoch.
 
 use std::fmt;
@@ -17,8 +17,6 @@ use zero2ai_proto::{
     manifest::{GrantInfo, WrappedKey},
 };
 use zeroize::Zeroizing;
-
-use crate::manifest::ManifestKey;
 
 type PrivateKey = <X25519HkdfSha256 as hpke::Kem>::PrivateKey;
 type PublicKey = <X25519HkdfSha256 as hpke::Kem>::PublicKey;
@@ -95,17 +93,17 @@ impl fmt::Debug for SealingSecret {
     }
 }
 
-/// Wraps `key` to the node whose sealing key is `to`, bound to `info`.
+/// Wraps a secret to the node whose sealing key is `to`, bound to `info`.
 ///
 /// # Errors
 /// [`GrantError::BadKey`] for a sealing key of small order; no randomness.
-pub fn wrap_key(key: &ManifestKey, to: &SealingKey, info: GrantInfo) -> Result<WrappedKey, GrantError> {
+pub fn wrap_secret(secret: &[u8; 32], to: &SealingKey, info: GrantInfo) -> Result<WrappedKey, GrantError> {
     let to = PublicKey::from_bytes(to.as_bytes()).map_err(|_| GrantError::BadKey)?;
     let (encapsulated, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, X25519HkdfSha256, _>(
         &OpModeS::Base,
         &to,
         &encode(&info)?,
-        key.as_bytes(),
+        secret,
         &[],
         &mut Random::new()?,
     )
@@ -114,15 +112,15 @@ pub fn wrap_key(key: &ManifestKey, to: &SealingKey, info: GrantInfo) -> Result<W
     Ok(WrappedKey { info, encapsulated, ciphertext: ByteBuf::from(ciphertext) })
 }
 
-/// Unwraps a manifest key, if it is bound to exactly `expected`.
+/// Unwraps a secret, if it is bound to exactly `expected`.
 ///
 /// # Errors
 /// [`GrantError::BoundElsewhere`], [`GrantError::DoesNotOpen`].
-pub fn unwrap_key(
+pub fn unwrap_secret(
     wrapped: &WrappedKey,
     secret: &SealingSecret,
     expected: &GrantInfo,
-) -> Result<ManifestKey, GrantError> {
+) -> Result<Zeroizing<[u8; 32]>, GrantError> {
     if wrapped.info != *expected {
         return Err(GrantError::BoundElsewhere);
     }
@@ -137,7 +135,7 @@ pub fn unwrap_key(
     )
     .map(Zeroizing::new)
     .map_err(|_| GrantError::DoesNotOpen)?;
-    <[u8; 32]>::try_from(key.as_slice()).map(ManifestKey::from_bytes).map_err(|_| GrantError::DoesNotOpen)
+    <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| GrantError::DoesNotOpen)
 }
 
 /// Randomness in the shape the library wants, which cannot fail: drawn from the operating system once, up front, and

@@ -23,6 +23,6 @@ pub mod seal;
 pub use chunk_set::ChunkSet;
 pub use cut::{CutError, detect_format, named_format};
 pub use file::{OpenFileError, SealError, open_file, seal_file};
-pub use grant::{GrantError, SealingSecret, unwrap_key, wrap_key};
+pub use grant::{GrantError, SealingSecret, unwrap_secret, wrap_secret};
 pub use manifest::{ManifestKey, ManifestSealError, open_manifest, seal_manifest};
 pub use seal::{ContentSecret, OpenError, SealChunkError, Sealer, open_chunk};

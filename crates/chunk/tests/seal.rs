@@ -4,12 +4,12 @@
 use proptest::prelude::*;
 use zero2ai_chunk::{
     ContentSecret, GrantError, ManifestKey, ManifestSealError, OpenError, Sealer, SealingSecret, manifest::read_sealed,
-    open_chunk, open_manifest, seal_manifest, unwrap_key, wrap_key,
+    open_chunk, open_manifest, seal_manifest, unwrap_secret, wrap_secret,
 };
 use zero2ai_proto::{
     Digest, ManifestId, PoolId, SecretKey,
     limits::CHUNK_BYTES,
-    manifest::{ChunkRef, Domain, FileEntry, Format, GrantInfo, Manifest, Part, Task},
+    manifest::{ChunkRef, Domain, FileEntry, Format, GrantInfo, Manifest, Part, Subject, Task},
 };
 
 fn manifest_of(sealer: &Sealer, chunks: Vec<ChunkRef>) -> Manifest {
@@ -120,26 +120,28 @@ fn a_list_that_contradicts_the_body_is_refused() {
 fn a_wrapped_key_opens_for_its_grantee_and_its_binding_only() {
     let (alice, eve) = (SealingSecret::generate().unwrap(), SealingSecret::generate().unwrap());
     let grantee = SecretKey::generate().unwrap().public();
-    let info = GrantInfo { pool: PoolId([1; 32]), manifest: ManifestId([2; 32]), grantee, epoch: 3 };
-    let key = ManifestKey::from_bytes([9; 32]);
-    let wrapped = wrap_key(&key, &alice.public().unwrap(), info.clone()).unwrap();
+    let info = GrantInfo { pool: PoolId([1; 32]), subject: Subject::Manifest(ManifestId([2; 32])), grantee, epoch: 3 };
+    let key = [9; 32];
+    let wrapped = wrap_secret(&key, &alice.public().unwrap(), info.clone()).unwrap();
     assert_eq!((wrapped.encapsulated.len(), wrapped.ciphertext.len()), (32, 48));
-    assert_eq!(unwrap_key(&wrapped, &alice, &info).unwrap(), key);
-    assert!(matches!(unwrap_key(&wrapped, &eve, &info), Err(GrantError::DoesNotOpen)));
+    assert_eq!(*unwrap_secret(&wrapped, &alice, &info).unwrap(), key);
+    assert!(matches!(unwrap_secret(&wrapped, &eve, &info), Err(GrantError::DoesNotOpen)));
     let later = GrantInfo { epoch: 4, ..info.clone() };
-    assert!(matches!(unwrap_key(&wrapped, &alice, &later), Err(GrantError::BoundElsewhere)));
+    let other = GrantInfo { subject: Subject::PoolContent, ..info.clone() };
+    assert!(matches!(unwrap_secret(&wrapped, &alice, &other), Err(GrantError::BoundElsewhere)));
+    assert!(matches!(unwrap_secret(&wrapped, &alice, &later), Err(GrantError::BoundElsewhere)));
     // A lie about the binding does not open either.
     let mut lied = wrapped.clone();
     lied.info = later.clone();
-    assert!(matches!(unwrap_key(&lied, &alice, &later), Err(GrantError::DoesNotOpen)));
+    assert!(matches!(unwrap_secret(&lied, &alice, &later), Err(GrantError::DoesNotOpen)));
     for at in 0..48 {
         let mut flipped = wrapped.clone();
         flipped.ciphertext[at] ^= 1;
-        assert!(matches!(unwrap_key(&flipped, &alice, &info), Err(GrantError::DoesNotOpen)));
+        assert!(matches!(unwrap_secret(&flipped, &alice, &info), Err(GrantError::DoesNotOpen)));
     }
     let restored = SealingSecret::from_bytes(*alice.to_bytes());
     assert_eq!(restored.public().unwrap(), alice.public().unwrap());
-    assert_ne!(wrap_key(&key, &alice.public().unwrap(), info.clone()).unwrap().encapsulated, wrapped.encapsulated);
+    assert_ne!(wrap_secret(&key, &alice.public().unwrap(), info.clone()).unwrap().encapsulated, wrapped.encapsulated);
 }
 
 proptest! {

@@ -397,7 +397,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use zero2ai_proto::{
         SecretKey, TxId,
-        manifest::{Format, Task},
+        manifest::{Domain, Format, Task},
         tx::{ClassCounts, Endorse, Thresholds},
     };
 
@@ -413,6 +413,7 @@ mod tests {
             publisher: validator,
             format: Format::Onnx,
             task: Task::Classify { classes: 2 },
+            domain: Domain::Pool,
             bytes: 1,
             chunks: 1,
             base: None,

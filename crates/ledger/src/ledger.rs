@@ -6,11 +6,15 @@ use std::{collections::BTreeMap, sync::Mutex};
 use serde::{Serialize, de::DeserializeOwned};
 use zero2ai_proto::{
     AccountId, BlockId, Digest, ModelName, ModelRef, NodeId, PoolId, decode, encode,
+    manifest::Domain,
     name::Selector,
     pool::Genesis,
     proof::{SignedHeader, StateProof},
     record::NameRecord,
-    state::{AnchorState, Endorsement, Event, Handle, Member, Model, Rights, Score, SignerSet, Signers, Version, key},
+    state::{
+        AnchorState, Endorsement, Event, GrantState, Handle, Member, Model, Rights, Score, SignerSet, Signers, Version,
+        key,
+    },
 };
 
 use crate::{
@@ -237,6 +241,26 @@ impl Ledger {
             }
         };
         Some((version, self.version(&reference.name, version)?))
+    }
+
+    /// Who was ever granted a model, in order of key, and whether the grant holds.
+    #[must_use]
+    pub fn grants(&self, name: &ModelName) -> Vec<(NodeId, GrantState)> {
+        self.scan(&key::grants(name))
+            .filter_map(|(key, value)| Some((last_part(key)?, decode(value, VALUE_BYTES).ok()?)))
+            .collect()
+    }
+
+    /// True if `member` may be given the key of that version: its publisher always; others if they may run models, the
+    /// version was not withdrawn and, where it is private, they were granted the model.
+    #[must_use]
+    pub fn may_open(&self, name: &ModelName, version: u32, member: &NodeId) -> bool {
+        let rights = self.member(member).map_or(Rights(0), |m| m.rights);
+        let Some(entry) = self.version(name, version).filter(|_| rights != Rights(0)) else { return false };
+        let runs_models = rights.has(Rights::PROVIDER) || rights.has(Rights::VALIDATOR);
+        let granted = || self.read::<GrantState>(&key::grant(name, member)).is_some_and(|g| g.granted);
+        entry.publisher == *member
+            || (runs_models && !entry.withdrawn && (entry.domain != Domain::Private || granted()))
     }
 
     /// The endorsements of a version, in order of the validators' keys.

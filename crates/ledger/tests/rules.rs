@@ -7,10 +7,12 @@ use common::{Pool, START_MS, anchor, claim, endorse, id, name, publish, secret, 
 use zero2ai_ledger::{Admission, ReceiptLog, TicketError, TxError};
 use zero2ai_proto::{
     Digest, PoolId, Signed, VerifyError,
-    manifest::Task,
+    manifest::{Domain, Task},
     pool::{Nonce, Ticket},
     state::{EventKind, Rights, Verdict},
-    tx::{Anchor, Endorse, Publish, SetChannel, SetRights, SetSigners, Thresholds, Tx, TxBody, Withdraw},
+    tx::{
+        Anchor, Endorse, Grant, Publish, Revoke, SetChannel, SetRights, SetSigners, Thresholds, Tx, TxBody, Withdraw,
+    },
 };
 
 fn set_rights(member: u8, rights: Rights) -> TxBody {
@@ -213,6 +215,48 @@ fn channels_point_at_versions_that_stand() {
     assert!(is_invalid(&pool.refusal(1, set_channel("c00", 1)), "version"));
     assert!(is_invalid(&pool.refusal(2, TxBody::Endorse(endorse("lab/digits", 1, 1, 0))), "version"));
     assert_eq!(pool.ledger.events(&name("lab/digits")).last().unwrap().kind, EventKind::Withdrawn);
+}
+
+#[test]
+fn keys_are_for_those_whom_the_ledger_lets_open_a_version() {
+    let mut pool = published();
+    let model = name("lab/digits");
+    let grant = |member| TxBody::Grant(Grant { name: name("lab/digits"), member: id(member) });
+    let revoke = |member| TxBody::Revoke(Revoke { name: name("lab/digits"), member: id(member) });
+    let TxBody::Publish(secret) = publish("lab/digits", 2) else { panic!() };
+    let txs = [
+        pool.tx(1, TxBody::Publish(Publish { domain: Domain::Private, ..secret })),
+        pool.tx(0, set_rights(3, Rights::USER)),
+        pool.tx(0, set_rights(4, Rights::VALIDATOR)),
+        pool.tx(0, set_rights(5, Rights(0))),
+    ];
+    pool.commit(&txs);
+    let may = |pool: &Pool, version, who| pool.ledger.may_open(&model, version, &id(who));
+    // Version 1 is the pool's, version 2 private.
+    assert!(may(&pool, 1, 1) && may(&pool, 1, 2) && may(&pool, 1, 4));
+    assert!(!may(&pool, 1, 3) && !may(&pool, 1, 5) && !may(&pool, 1, 9) && !may(&pool, 3, 1));
+    assert!(may(&pool, 2, 1) && !may(&pool, 2, 2) && !may(&pool, 2, 4));
+
+    assert!(matches!(pool.refusal(2, grant(2)), TxError::NotOwner { .. }), "a member cannot grant himself");
+    assert_eq!(pool.refusal(1, grant(9)), TxError::NotMember(id(9)));
+    assert!(is_invalid(&pool.refusal(1, grant(3)), "grant"), "a user runs no models");
+    assert!(matches!(pool.refusal(1, revoke(2)), TxError::Missing(_)));
+    let tx = pool.tx(1, grant(2));
+    pool.commit(&[tx]);
+    assert!(may(&pool, 2, 2) && !may(&pool, 2, 4));
+    assert!(matches!(pool.refusal(1, grant(2)), TxError::Exists(_)));
+    assert!(matches!(pool.refusal(2, revoke(2)), TxError::NotOwner { .. }));
+
+    let tx = pool.tx(1, revoke(2));
+    pool.commit(&[tx]);
+    assert!(!may(&pool, 2, 2));
+    assert_eq!(
+        pool.ledger.grants(&model).iter().map(|(who, g)| (*who, g.granted)).collect::<Vec<_>>(),
+        [(id(2), false)]
+    );
+    let txs = [pool.tx(1, grant(2)), pool.tx(1, withdraw(2))];
+    pool.commit(&txs);
+    assert!(!may(&pool, 2, 2) && may(&pool, 2, 1), "a withdrawn version is its publisher's alone");
 }
 
 #[test]

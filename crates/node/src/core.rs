@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::ChainHandle;
-use zero2ai_chunk::{ContentSecret, SealingSecret};
+use zero2ai_chunk::SealingSecret;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
@@ -12,8 +12,8 @@ use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, proof::SignedHeade
 use zero2ai_store::Store;
 
 use crate::{
-    account::Account, clock::now_ms, directory::Directory, glue::Roads, jobs::store::Upkeep, models::Models,
-    receipts::Receipts, serve::errors::unavailable,
+    account::Account, clock::now_ms, content::Contents, directory::Directory, glue::Roads, jobs::store::Upkeep,
+    models::Models, receipts::Receipts, serve::errors::unavailable,
 };
 
 /// See the module.
@@ -24,7 +24,7 @@ pub(crate) struct Core {
     pub(crate) pool: PoolId,
     pub(crate) pool_key: PoolKey,
     pub(crate) sealing: SealingSecret,
-    pub(crate) content: ContentSecret,
+    pub(crate) contents: Contents,
     pub(crate) addresses: Vec<Address>,
     pub(crate) store: Store,
     pub(crate) chain: ChainHandle,

@@ -16,7 +16,7 @@ use zero2ai_proto::{
     record::{Address, NodeAnnouncement},
     rpc::Method,
 };
-use zero2ai_rpc::{CallError, Peer, Peers};
+use zero2ai_rpc::{CallError, ConnectError, Peer, Peers};
 use zero2ai_swarm::{Source, SourceError};
 
 use crate::{clock::now_ms, directory::Directory};
@@ -36,10 +36,9 @@ pub(crate) struct Roads {
 }
 
 impl Roads {
-    pub(crate) async fn to(&self, node: &NodeId) -> Result<Peer, String> {
-        let addresses =
-            self.directory.addresses(node).ok_or_else(|| format!("no address of {} is known", node.short()))?;
-        self.peers.get(*node, &addresses).await.map_err(|e| e.to_string())
+    pub(crate) async fn to(&self, node: &NodeId) -> Result<Peer, ConnectError> {
+        let addresses = self.directory.addresses(node).unwrap_or_default();
+        self.peers.get(*node, &addresses).await
     }
 
     pub(crate) async fn call<M: Method>(
@@ -47,7 +46,7 @@ impl Roads {
         node: &NodeId,
         request: &M::Request,
         patience: Duration,
-    ) -> Result<M::Reply, String> {
+    ) -> Result<M::Reply, CallError> {
         self.ask(node, |peer| async move { peer.call::<M>(request, patience).await }).await
     }
 
@@ -58,13 +57,13 @@ impl Roads {
         &self,
         node: &NodeId,
         question: impl Fn(Peer) -> F,
-    ) -> Result<T, String> {
+    ) -> Result<T, CallError> {
         match question(self.to(node).await?).await {
             Err(CallError::Closed { .. }) => {
                 self.peers.forget(node);
-                question(self.to(node).await?).await.map_err(|e| e.to_string())
+                question(self.to(node).await?).await
             }
-            answer => answer.map_err(|e| e.to_string()),
+            answer => answer,
         }
     }
 }
@@ -156,7 +155,7 @@ impl RpcBlocks {
             }
             Ok(blocks)
         };
-        self.0.ask(node, question).await
+        self.0.ask(node, question).await.map_err(|e| e.to_string())
     }
 }
 

@@ -5,6 +5,7 @@
 //! node.key      Ed25519 seed: the node's identity, of this pool alone
 //! sealing.key   X25519 secret: manifest keys are wrapped to its public half
 //! content.key   the publisher's content secret: chunks of its models are sealed under it
+//! pool-content.key  the pool's content secret, on nodes that publish under it
 //! pool.key      the pool key and its epoch
 //! pool.cbor     genesis and the addresses we joined by
 //! config.toml   settings, optional

@@ -13,6 +13,7 @@
 //! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
 //! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
+//! | [`content`] | the secrets that chunks are sealed under |
 
 pub mod config;
 pub mod home;
@@ -21,6 +22,7 @@ pub mod node;
 
 mod account;
 mod clock;
+mod content;
 mod core;
 mod directory;
 mod error;

@@ -146,6 +146,16 @@ impl Models {
         self.keep(&mut rows, next)
     }
 
+    /// Writes down that a held version is not to be served any more.
+    pub(crate) fn stop_serving(&self, name: &ModelName, version: u32) -> Result<(), RpcError> {
+        let mut rows = self.lock();
+        let mut next = rows.clone();
+        if let Some(held) = next.get_mut(&(name.clone(), version)) {
+            held.serve = false;
+        }
+        self.keep(&mut rows, next)
+    }
+
     /// Holds a version that is about to be put on the ledger, so that whatever becomes of the call, its chunks are not swept
     /// away while it may still become final. False if the version is held already: another call is publishing it.
     pub(crate) fn reserve(&self, held: &Held) -> Result<bool, RpcError> {

@@ -23,6 +23,7 @@ use crate::{
     account::Account,
     clock::now_ms,
     config::Config,
+    content::Contents,
     core::Core,
     directory::Directory,
     error::NodeError,
@@ -179,6 +180,8 @@ impl Node {
                        join with a fresh home";
             return Err(NodeError::Home { path, why: why.to_owned() });
         }
+        let maker = handle.read(|l| l.genesis_state().admin);
+        let contents = Contents::open(&path, home.content, maker == id)?;
         let core = Arc::new(Core {
             home: path.clone(),
             id,
@@ -187,7 +190,7 @@ impl Node {
             account: Account::new(home.key.clone(), home.pool, handle.clone()),
             key: home.key,
             sealing: home.sealing,
-            content: home.content,
+            contents,
             addresses,
             models: Models::open(path.join("models.cbor"))?,
             upkeep: Upkeep::default(),

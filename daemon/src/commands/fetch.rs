@@ -24,7 +24,14 @@ pub(crate) async fn fetch(session: &Session, args: FetchArgs, out: Output) -> Ou
     let report = fetch_model(session, args.name, args.serve, &mut progress).await?;
     drop(progress);
     out.result(&report_json(&report), || {
-        let next = if args.serve { "It is loaded and announced." } else { "It is held; --serve would also serve it." };
+        let next = match (args.serve, report.opened) {
+            (true, _) => "It is loaded and announced.",
+            (false, true) => "It is held; --serve would also serve it.",
+            (false, false) => {
+                "It is held as ciphertext only: this node was not granted its key. It can give the chunks to others; to run \
+                 it, ask the publisher for 'zero2ai grant'."
+            }
+        };
         format!("{}\n{next}", report_text(&report))
     });
     Ok(())

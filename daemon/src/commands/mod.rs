@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
+pub(crate) mod grant;
 pub(crate) mod hardware;
 pub(crate) mod pool;
 pub(crate) mod predict;
@@ -35,6 +36,9 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Up(args) => up::up(&home()?, &args, out).await,
         Command::Pool(command) => pool::pool(&home()?, command, out).await,
         Command::Publish(args) => publish::publish(&Session::open(&home()?).await?, args, out).await,
+        Command::Grant(args) => grant::grant(&Session::open(&home()?).await?, args, out).await,
+        Command::Revoke(args) => grant::revoke(&Session::open(&home()?).await?, args, out).await,
+        Command::Grants(args) => grant::grants(&Session::open(&home()?).await?, args, out).await,
         Command::Fetch(args) => fetch::fetch(&Session::open(&home()?).await?, args, out).await,
         Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,

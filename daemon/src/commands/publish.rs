@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use zero2ai_proto::{
     ModelName,
     local::{PublishCall, PublishItem, PublishPath, PublishReport},
+    manifest::Domain,
     rpc::Method,
     tx::Thresholds,
 };
@@ -26,11 +27,12 @@ pub(crate) async fn publish_file(
     session: &Session,
     path: &Path,
     name: &ModelName,
+    domain: Domain,
     replicas: u32,
     thresholds: Thresholds,
     progress: &mut Progress,
 ) -> Outcome<PublishReport> {
-    let call = PublishCall { path: absolute(path)?, name: name.clone(), replicas, thresholds };
+    let call = PublishCall { path: absolute(path)?, name: name.clone(), domain, replicas, thresholds };
     follow::<PublishPath>(session, &call, progress).await
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn absolute(path: &Path) -> Outcome<String> {
 pub(crate) fn report_json(report: &PublishReport) -> Value {
     json!({
         "name": report.name.to_string(), "version": report.version, "manifest": report.manifest.to_string(),
-        "bytes": report.bytes, "chunks": report.chunks, "reused": report.reused, "height": report.height,
+        "bytes": report.bytes, "chunks": report.chunks, "reused": report.reused, "opened": report.opened, "height": report.height,
         "holders": report.holders.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
@@ -85,15 +87,17 @@ pub(crate) fn report_text(report: &PublishReport) -> String {
 
 /// The command.
 pub(crate) async fn publish(session: &Session, args: PublishArgs, out: Output) -> Outcome {
-    if args.reject > args.accept {
+    if args.reject >= args.accept {
         return Err(Failure::new(
             Exit::Usage,
-            "--reject must not be above --accept: an endorsement cannot count both ways.",
+            "--reject must be below --accept: an endorsement cannot count both ways.",
         ));
     }
     let thresholds = Thresholds { accept_ppm: args.accept, reject_ppm: args.reject };
     let mut progress = Progress::start(out, "publishing");
-    let report = publish_file(session, &args.path, &args.name, args.replicas, thresholds, &mut progress).await?;
+    let report =
+        publish_file(session, &args.path, &args.name, args.domain.into(), args.replicas, thresholds, &mut progress)
+            .await?;
     drop(progress);
     out.result(&report_json(&report), || format!("{}\nNext: zero2ai resolve {}", report_text(&report), report.name));
     Ok(())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::process::Command;
-use zero2ai_proto::{ModelName, ModelRef, calls::Sampling, name::Selector, tx::Thresholds};
+use zero2ai_proto::{ModelName, ModelRef, calls::Sampling, manifest::Domain, name::Selector, tx::Thresholds};
 
 use super::{Demo, cluster::USER, report, wait::until};
 use crate::{
@@ -46,7 +46,8 @@ pub(crate) async fn run(demo: &mut Demo) -> Outcome {
     let name: ModelName = NAME.parse().map_err(|e| Failure::new(Exit::Internal, format!("{e}")))?;
     let reference = ModelRef { name: name.clone(), selector: Selector::Latest };
     let mut progress = demo.progress("publishing the language model");
-    let done = publish_file(demo.session(0)?, &file, &name, 0, Thresholds::default(), &mut progress).await?;
+    let done =
+        publish_file(demo.session(0)?, &file, &name, Domain::Pool, 0, Thresholds::default(), &mut progress).await?;
     drop(progress);
     demo.say(&format!(
         "   {}@{}: {} in {} sealed chunks, published by node 1",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use zero2ai_proto::tx::Thresholds;
+use zero2ai_proto::{manifest::Domain, tx::Thresholds};
 
 use super::{Demo, fixtures, report};
 use crate::{
@@ -20,7 +20,8 @@ pub(crate) async fn run(demo: &mut Demo) -> Outcome {
     let file = demo.cluster.file("digits.onnx", fixtures::MODEL)?;
     let session = demo.session(0)?;
     let mut progress = demo.progress("publishing");
-    let done = publish_file(session, &file, &demo.model, REPLICAS, Thresholds::default(), &mut progress).await?;
+    let done =
+        publish_file(session, &file, &demo.model, Domain::Pool, REPLICAS, Thresholds::default(), &mut progress).await?;
     drop(progress);
     let others = done.holders.iter().filter(|node| **node != session.node).count();
     if others < REPLICAS as usize {

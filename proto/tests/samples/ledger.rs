@@ -8,13 +8,13 @@ use zero2ai_proto::{
         SignedVote, TxGossip,
     },
     encode,
-    manifest::{Format, Task},
+    manifest::{Domain, Format, Task},
     pool::{Bootstrap, Genesis, Invite, PoolKey, Ticket},
     proof::{LogProof, SignedHeader, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
-        AnchorState, Endorsement, Event, EventKind, Handle, Member, Model, Rights, Score, Signer, SignerSet, Signers,
-        TicketUse, Verdict, Version,
+        AnchorState, Endorsement, Event, EventKind, GrantState, Handle, Member, Model, Rights, Score, Signer,
+        SignerSet, Signers, TicketUse, Verdict, Version,
     },
     tx,
     tx::{ClassCounts, Thresholds, Tx, TxBody},
@@ -141,7 +141,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 9] {
+fn bodies() -> [(&'static str, TxBody); 11] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -149,6 +149,7 @@ fn bodies() -> [(&'static str, TxBody); 9] {
         manifest: manifest(),
         format: Format::Onnx,
         task: Task::Classify { classes: 10 },
+        domain: Domain::Pool,
         bytes: 20_480,
         chunks: 7,
         base: Some(1),
@@ -166,6 +167,8 @@ fn bodies() -> [(&'static str, TxBody); 9] {
         ("endorse", TxBody::Endorse(endorse())),
         ("anchor", TxBody::Anchor(tx::Anchor { seq: 2, size: 40, root: digest(0xe3), consistency })),
         ("withdraw", TxBody::Withdraw(tx::Withdraw { name: name(), version: 1 })),
+        ("grant", TxBody::Grant(tx::Grant { name: name(), member: key(2).public() })),
+        ("revoke", TxBody::Revoke(tx::Revoke { name: name(), member: key(2).public() })),
     ]
 }
 
@@ -224,6 +227,7 @@ fn add_state(v: &mut Vectors) {
         publisher: key(1).public(),
         format: Format::Gguf,
         task: Task::Generate { context: 2048 },
+        domain: Domain::Private,
         bytes: 98_362_432,
         chunks: 300,
         base: None,
@@ -233,6 +237,7 @@ fn add_state(v: &mut Vectors) {
         withdrawn: false,
     };
     v.add("state/version", &version);
+    v.add("state/grant", &GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) });
     v.add("state/endorsement", &endorsement());
     v.add("state/score", &score());
     v.add("state/score_none", &Score { score_ppm: None, ..score() });

@@ -82,6 +82,9 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::StorePin,
         l::StoreDrop,
         l::PeerKnown,
+        l::GrantModel,
+        l::RevokeModel,
+        l::ModelGrants,
     ]
 }
 

@@ -6,7 +6,7 @@ use zero2ai_proto::{
     encode,
     manifest::{
         ChunkRef, ConformanceSample, Domain, FileEntry, Format, GrantInfo, Manifest, Part, SealedChunk, SealedManifest,
-        Task, WrappedKey,
+        Subject, Task, WrappedKey,
     },
     proof::{LogProof, TrustStep},
     receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
@@ -26,7 +26,7 @@ pub(crate) fn tensor() -> Tensor {
 }
 
 pub(crate) fn wrapped() -> WrappedKey {
-    let info = GrantInfo { pool: pool(), manifest: manifest(), grantee: key(2).public(), epoch: 5 };
+    let info = GrantInfo { pool: pool(), subject: Subject::Manifest(manifest()), grantee: key(2).public(), epoch: 5 };
     WrappedKey { info, encapsulated: bytes(0xf0, 32), ciphertext: bytes(0xf1, 48) }
 }
 

@@ -2,10 +2,11 @@
 
 use zero2ai_proto::{
     ByteBuf, Cid, ModelRef, TxId, calls as c, encode, local as l,
+    manifest::{Domain, Subject},
     name::Selector,
     record::Address,
     rpc::{CallFrame, Challenge, ErrorCode, Hello, Proof, ReplyFrame, RpcError},
-    state::{Rights, Signers},
+    state::{GrantState, Rights, Signers},
     tx::Thresholds,
 };
 
@@ -27,6 +28,7 @@ pub(crate) fn add(v: &mut Vectors) {
     add_use(v);
     add_local(v);
     add_local_models(v);
+    add_local_grants(v);
     add_local_store(v);
 }
 
@@ -59,6 +61,8 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/submit", &c::SubmitCall { tx: ledger::signed_tx(), wait: true });
     v.add("calls/submitted", &c::Submitted { id: TxId([0xe2; 32]), height: Some(7) });
     v.add("calls/manifest", &c::ManifestCall { manifest: manifest() });
+    v.add("calls/grant", &c::GrantCall { subject: Subject::Manifest(manifest()) });
+    v.add("calls/grant_pool_content", &c::GrantCall { subject: Subject::PoolContent });
     v.add("calls/piece", &c::Piece { data: bytes(0x15, 4) });
     v.add("calls/bitfield", &c::Bitfield { bits: bytes(0xc0, 1) });
     v.add("calls/chunk", &c::ChunkCall { cid: Cid([0xf2; 32]) });
@@ -120,7 +124,16 @@ fn add_local(v: &mut Vectors) {
 
 fn add_local_models(v: &mut Vectors) {
     let thresholds = Thresholds::default();
-    v.add("local/publish", &l::PublishCall { path: "/models/a.onnx".into(), name: name(), replicas: 2, thresholds });
+    v.add(
+        "local/publish",
+        &l::PublishCall {
+            path: "/models/a.onnx".into(),
+            name: name(),
+            domain: Domain::Private,
+            replicas: 2,
+            thresholds,
+        },
+    );
     let step = l::Progress { what: "sealing".into(), done: 1, total: 7 };
     v.add("local/publish_step", &l::PublishItem::Step(step.clone()));
     let report = l::PublishReport {
@@ -130,6 +143,7 @@ fn add_local_models(v: &mut Vectors) {
         bytes: 20_480,
         chunks: 7,
         reused: 0,
+        opened: true,
         holders: vec![key(1).public(), key(2).public()],
         height: 4,
     };
@@ -141,6 +155,19 @@ fn add_local_models(v: &mut Vectors) {
     v.add("local/validate_done", &l::ValidateItem::Done(Box::new(done)));
     v.add("local/audit", &l::AuditCall { name: name() });
     v.add("local/fetch", &l::FetchCall { name: latest(), serve: true });
+}
+
+fn add_local_grants(v: &mut Vectors) {
+    let (name, member) = (name(), key(2).public());
+    v.add("local/grant", &l::GrantModelCall { name: name.clone(), member });
+    v.add("local/grant_reply", &l::GrantModelReply { height: 5 });
+    v.add("local/revoke", &l::RevokeModelCall { name: name.clone(), member, reseal: true });
+    let step = l::Progress { what: "bytes sealed anew".into(), done: 1, total: 7 };
+    v.add("local/revoke_step", &l::RevokeItem::Step(step));
+    v.add("local/revoke_done", &l::RevokeItem::Done(l::RevokeReport { height: Some(6), resealed: vec![(1, 3)] }));
+    v.add("local/grants", &l::ModelGrantsCall { name });
+    let grant = GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) };
+    v.add("local/member_grant", &l::MemberGrant { member, grant });
 }
 
 fn add_local_store(v: &mut Vectors) {

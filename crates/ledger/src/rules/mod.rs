@@ -7,6 +7,7 @@
 
 mod anchor;
 mod endorse;
+mod grant;
 mod model;
 mod pool;
 
@@ -122,6 +123,8 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<T
         TxBody::Endorse(body) => endorse::endorse(draft, &call, body)?,
         TxBody::Anchor(body) => anchor::anchor(draft, &call, body)?,
         TxBody::Withdraw(body) => model::withdraw(draft, &call, body)?,
+        TxBody::Grant(body) => grant::grant(draft, &call, body)?,
+        TxBody::Revoke(body) => grant::revoke(draft, &call, body)?,
     }
     Ok(id)
 }

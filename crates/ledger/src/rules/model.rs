@@ -58,6 +58,7 @@ pub(super) fn publish(draft: &mut Draft<'_>, call: &Call<'_>, body: &Publish) ->
         publisher: call.who,
         format: body.format,
         task: body.task,
+        domain: body.domain,
         bytes: body.bytes,
         chunks: body.chunks,
         base: body.base,
@@ -126,7 +127,7 @@ pub(super) fn withdraw(draft: &mut Draft<'_>, call: &Call<'_>, body: &Withdraw) 
 }
 
 /// The model, if the signer owns it and may publish.
-fn owned(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName) -> Result<Model, TxError> {
+pub(super) fn owned(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName) -> Result<Model, TxError> {
     call.need(Rights::PUBLISHER)?;
     let model = model(draft, name)?;
     if model.owner != call.who {

@@ -2,11 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use zero2ai_chunk::unwrap_key;
 use zero2ai_proto::{
-    ManifestId, ModelName, NodeId,
-    calls::{Grant, ManifestCall},
-    manifest::GrantInfo,
+    ModelName, NodeId,
     rpc::{ErrorCode, RpcError},
     state::{Rights, Version},
 };
@@ -17,14 +14,13 @@ use crate::{
     glue::RpcSource,
     jobs::{Tell, tell},
     models::Held,
-    serve::errors::{internal, not_found, unavailable},
+    serve::errors::{not_found, unavailable},
 };
 
 /// How long a version that a peer speaks of may take to show up in our copy of the ledger.
 const LEDGER_LAG: Duration = Duration::from_secs(10);
 /// Peers asked for chunks at most.
 const PEERS: usize = 64;
-const GRANT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The ledger's entry of a version; waits a little, since a peer may be a block ahead of us.
@@ -43,7 +39,7 @@ impl Core {
         found.await.ok().flatten().ok_or_else(|| not_found(format!("the ledger knows no {name}@{version}")))
     }
 
-    /// Fetches every chunk and the key of a version. Whole already: returns at once.
+    /// Fetches every chunk of a version, and its key if the ledger lets this node open it. Whole already: returns at once.
     pub(crate) async fn fetch(
         &self,
         name: &ModelName,
@@ -89,33 +85,13 @@ impl Core {
         )
         .await
         .map_err(|e| unavailable(format!("{name}@{version} could not be fetched: {e}")))?;
-        self.obtain_key(entry.manifest, &peers).await?;
+        match self.obtain_key(entry.manifest, &peers).await {
+            // Ciphertext alone is worth holding: others fetch it from here.
+            Err(error) if error.code == ErrorCode::Denied => tracing::info!(%name, version, %error, "held sealed"),
+            obtained => obtained?,
+        }
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false };
         self.models.hold(held)?;
         Ok((entry, report))
-    }
-
-    /// Asks peers for the manifest's key until one grants it. A node without the right to run models keeps ciphertext only.
-    async fn obtain_key(&self, manifest: ManifestId, peers: &[NodeId]) -> Result<(), RpcError> {
-        if self.manifest_key(&manifest)?.is_some() {
-            return Ok(());
-        }
-        let mut last = RpcError::new(ErrorCode::Unavailable, "no peer could be asked for the model's key");
-        for peer in peers {
-            match self.roads.call::<Grant>(peer, &ManifestCall { manifest }, GRANT).await {
-                Ok(wrapped) => {
-                    let expected =
-                        GrantInfo { pool: self.pool, manifest, grantee: self.id, epoch: self.pool_key.epoch };
-                    match unwrap_key(&wrapped, &self.sealing, &expected) {
-                        Ok(key) => return self.keep_key(manifest, &key),
-                        Err(error) => {
-                            last = internal(format!("{} sent a key that does not open: {error}", peer.short()))
-                        }
-                    }
-                }
-                Err(why) => last = unavailable(format!("{} did not grant the model's key: {why}", peer.short())),
-            }
-        }
-        Err(last)
     }
 }

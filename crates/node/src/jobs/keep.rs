@@ -111,8 +111,42 @@ impl Core {
         }
     }
 
+    /// True unless the ledger says that this node may not, or not any more, serve a version. What our copy of the ledger
+    /// does not know yet is left alone.
+    fn may_serve(&self, held: &Held) -> bool {
+        let (name, version) = (&held.name, held.version);
+        self.chain.read(|ledger| {
+            ledger.version(name, version).is_none_or(|v| !v.withdrawn && ledger.may_open(name, version, &self.id))
+        })
+    }
+
+    /// Stops serving what the ledger no longer lets this node serve: withdrawn versions, revoked grants.
+    async fn stop_forbidden(&self) {
+        for held in self.held().into_iter().filter(|h| h.serve && !self.may_serve(h)) {
+            let (name, version) = (&held.name, held.version);
+            if let Err(error) = self.models.stop_serving(name, version) {
+                tracing::warn!(%name, version, %error, "it may not be served any more, and this could not be written down");
+                continue;
+            }
+            tracing::info!(%name, version, "not served any more: it was withdrawn, or this node may not open it");
+            self.unload(name, version).await;
+        }
+    }
+
+    /// Lets a version's worker go, when the calls in hand are done, and takes its announcement back.
+    pub(crate) async fn unload(&self, name: &ModelName, version: u32) {
+        let serves = || self.models.all_loaded().iter().any(|s| s.held.name == *name);
+        if self.models.remove(name, version).is_some() && !serves() {
+            // Its endpoint record runs out by itself within the minute.
+            if let Err(error) = self.names.withdraw(name).await {
+                tracing::warn!(%name, %error, "still announced for a while");
+            }
+        }
+    }
+
     /// One look at what should be loaded.
     async fn load_missing(&self) {
+        self.stop_forbidden().await;
         for held in self.models.missing() {
             if let Err(error) = self.load_held(&held).await {
                 tracing::warn!(name = %held.name, version = held.version, %error, "a model is not being served");

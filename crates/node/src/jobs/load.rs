@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use zero2ai_chunk::{ManifestKey, open_chunk, open_manifest, unwrap_key, wrap_key};
+use zero2ai_chunk::{open_chunk, open_manifest};
 use zero2ai_engine::{ModelFile, Worker, WorkerConfig};
 use zero2ai_proto::{
-    ManifestId, ModelName, decode, encode,
-    manifest::{ConformanceSample, Format, GrantInfo, Manifest, WrappedKey},
+    ManifestId, ModelName,
+    manifest::{ChunkRef, ConformanceSample, Format, Manifest},
     rpc::{ErrorCode, RpcError},
     state::Version,
     worker::ModelInfo,
 };
-use zero2ai_store::atomic_write;
+use zero2ai_store::Store;
 
 use crate::{
     core::Core,
@@ -21,45 +21,14 @@ use crate::{
 
 /// Patience with a worker that loads a model: minutes for the largest on a slow disk, not for ever for a hostile one.
 const LOAD: Duration = Duration::from_secs(300);
-/// Bytes of an encoded wrapped key: three ids, an encapsulated key and a ciphertext.
-const WRAPPED_BYTES: usize = 1_024;
 
 impl Core {
-    fn grant_info(&self, manifest: ManifestId) -> GrantInfo {
-        GrantInfo { pool: self.pool, manifest, grantee: self.id, epoch: self.pool_key.epoch }
-    }
-
-    fn grant_path(&self, manifest: &ManifestId) -> std::path::PathBuf {
-        self.home.join("grants").join(manifest.to_string())
-    }
-
-    /// Keeps a manifest key, wrapped to our own sealing key, in a file of its own: the database holds nothing that could
-    /// not be rebuilt, and no file holds the key in the clear.
-    pub(crate) fn keep_key(&self, manifest: ManifestId, key: &ManifestKey) -> Result<(), RpcError> {
-        let wrapped =
-            wrap_key(key, &self.sealing.public().map_err(internal)?, self.grant_info(manifest)).map_err(internal)?;
-        atomic_write(&self.grant_path(&manifest), &encode(&wrapped).map_err(internal)?).map_err(store_error)
-    }
-
-    /// The key of a manifest, if this node was granted it.
-    pub(crate) fn manifest_key(&self, manifest: &ManifestId) -> Result<Option<ManifestKey>, RpcError> {
-        let bytes = match std::fs::read(self.grant_path(manifest)) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(RpcError::new(ErrorCode::Storage, format!("a granted key cannot be read: {e}"))),
-        };
-        let wrapped: WrappedKey = decode(&bytes, WRAPPED_BYTES).map_err(internal)?;
-        // Wrapped by ourselves, in whatever epoch it was then.
-        let info = GrantInfo { epoch: wrapped.info.epoch, ..self.grant_info(*manifest) };
-        unwrap_key(&wrapped, &self.sealing, &info).map(Some).map_err(internal)
-    }
-
     /// The opened manifest.
     pub(crate) fn manifest(&self, id: &ManifestId) -> Result<Manifest, RpcError> {
         let sealed = self.store.manifest(id).map_err(store_error)?;
         let sealed = sealed.ok_or_else(|| not_found("the manifest is not on this node"))?;
         let key = self.manifest_key(id)?.ok_or_else(|| {
-            RpcError::new(ErrorCode::Denied, "this node holds the model's ciphertext but was not granted its key")
+            RpcError::new(ErrorCode::Denied, "this node holds the model's ciphertext only: it was not granted its key")
         })?;
         open_manifest(&sealed, id, &key).map_err(internal)
     }
@@ -108,8 +77,10 @@ fn check_manifest(
     if (&manifest.name, manifest.version) != (name, version) {
         return fail(format!("its manifest is that of {}@{}", manifest.name, manifest.version));
     }
-    if (manifest.format, manifest.task) != (entry.format, entry.task) || manifest.total_bytes() != entry.bytes {
-        return fail("its manifest and the ledger differ in format, task or size".to_owned());
+    if (manifest.format, manifest.task, manifest.domain) != (entry.format, entry.task, entry.domain)
+        || manifest.total_bytes() != entry.bytes
+    {
+        return fail("its manifest and the ledger differ in format, task, domain or size".to_owned());
     }
     if entry.bytes > memory_bytes {
         return fail(format!("its {} bytes do not fit the {memory_bytes} of a worker (worker.memory_mb)", entry.bytes));
@@ -117,22 +88,24 @@ fn check_manifest(
     Ok(())
 }
 
-fn open_files(store: &zero2ai_store::Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
+fn open_files(store: &Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
     manifest
         .files
         .iter()
         .map(|file| {
             let mut memory = ModelFile::create(&file.path, file.size).map_err(engine_error)?;
             for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
-                // A damaged chunk is deleted here, so that the next fetch brings it again.
-                let sealed = zero2ai_swarm::serve_chunk(store, &chunk.cid).map_err(store_error)?;
-                let sealed = sealed
-                    .ok_or_else(|| not_found(format!("chunk {} is missing: fetch the model again", chunk.cid)))?;
-                let plain = open_chunk(manifest.domain, &manifest.secret, chunk, sealed).map_err(internal)?;
-                memory.append(&plain).map_err(engine_error)?;
+                memory.append(&plain_chunk(store, manifest, chunk)?).map_err(engine_error)?;
             }
             memory.seal().map_err(engine_error)?;
             Ok(memory)
         })
         .collect()
+}
+
+/// The plaintext of one chunk. A damaged one is deleted, so that the next fetch brings it again.
+pub(crate) fn plain_chunk(store: &Store, manifest: &Manifest, chunk: &ChunkRef) -> Result<Vec<u8>, RpcError> {
+    let sealed = zero2ai_swarm::serve_chunk(store, &chunk.cid).map_err(store_error)?;
+    let sealed = sealed.ok_or_else(|| not_found(format!("chunk {} is missing: fetch the model again", chunk.cid)))?;
+    open_chunk(manifest.domain, &manifest.secret, chunk, sealed).map_err(internal)
 }

@@ -3,7 +3,9 @@
 //! | module | owns |
 //! |---|---|
 //! | [`load`] | manifest key → opened chunks → sealed memory → worker |
-//! | [`fetch`] | sealed manifest and chunks from peers, and the key that opens them |
+//! | [`fetch`] | sealed manifest and chunks from peers |
+//! | [`keys`] | the keys that open them, asked of peers and kept wrapped |
+//! | [`grants`] | who may open a private model; sealing anew after a revocation |
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
 //! | [`audit`] | ledger and providers → one verifiable export |
@@ -12,7 +14,9 @@
 
 pub(crate) mod audit;
 pub(crate) mod fetch;
+pub(crate) mod grants;
 pub(crate) mod keep;
+pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod publish;
 pub(crate) mod store;

@@ -15,7 +15,7 @@ use zero2ai_proto::{
     calls::{Replicate, ReplicateCall},
     limits::CHUNK_BYTES,
     local::{PublishCall, PublishReport},
-    manifest::{Domain, FileEntry, Format, Manifest, Task},
+    manifest::{FileEntry, Format, Manifest, Task},
     rpc::{ErrorCode, RpcError},
     state::Rights,
     tx::{ClaimHandle, Publish, TxBody},
@@ -62,18 +62,18 @@ impl Core {
         let worker = self.try_run(&path, format).await?;
         let task = worker.as_ref().map_or(Task::Tensors, |(_, info)| info.task);
 
+        let (domain, content) = (call.domain, self.content_secret(call.domain).await?);
         let using = self.upkeep.using().await;
         let sealed = self
             .blocking({
                 let (path, store, progress) = (path.clone(), self.store.clone(), progress.clone());
-                let sealer = Sealer::new(Domain::Private, self.content.clone());
+                let sealer = Sealer::new(domain, content.clone());
                 move || seal_into(&store, &sealer, &path, format, &progress)
             })
             .await?;
-        let (name, secret) = (call.name.clone(), *self.content.as_bytes());
+        let (name, secret) = (call.name.clone(), *content.as_bytes());
         let bytes = sealed.entry.size;
         let files = vec![sealed.entry];
-        let domain = Domain::Private;
         let manifest = Manifest { name, version, format, task, domain, secret, files, conformance: Vec::new() };
         let id = self.keep_manifest(&manifest)?;
 
@@ -85,6 +85,7 @@ impl Core {
             manifest: id,
             format,
             task,
+            domain,
             bytes,
             chunks: sealed.listed,
             base: (version > 1).then(|| version - 1),
@@ -114,6 +115,7 @@ impl Core {
             bytes,
             chunks: sealed.distinct,
             reused: sealed.reused,
+            opened: true,
             holders,
             height,
         })
@@ -132,8 +134,8 @@ impl Core {
             if ledger.handle(call.name.publisher()).is_some_and(|h| h.owner != me) {
                 return Err(denied(format!("the handle '{}' belongs to another account", call.name.publisher())));
             }
-            if call.thresholds.reject_ppm > call.thresholds.accept_ppm || call.thresholds.accept_ppm > 1_000_000 {
-                return Err(invalid("the thresholds must be 0 ≤ reject ≤ accept ≤ 1"));
+            if call.thresholds.reject_ppm >= call.thresholds.accept_ppm || call.thresholds.accept_ppm > 1_000_000 {
+                return Err(invalid("the thresholds must be 0 ≤ reject < accept ≤ 1"));
             }
             Ok(ledger.model(&call.name).map_or(1, |m| m.latest.saturating_add(1)))
         })
@@ -150,7 +152,7 @@ impl Core {
         start_worker(self.worker.clone(), format, vec![memory], Vec::new()).await.map(Some)
     }
 
-    fn keep_manifest(&self, manifest: &Manifest) -> Result<ManifestId, RpcError> {
+    pub(crate) fn keep_manifest(&self, manifest: &Manifest) -> Result<ManifestId, RpcError> {
         manifest.check().map_err(internal)?;
         let (bytes, id, key) = seal_manifest(manifest).map_err(internal)?;
         self.store.put_manifest(&bytes).map_err(store_error)?;
@@ -160,7 +162,7 @@ impl Core {
 
     /// Puts a version on the ledger. It is held from before, since a transaction may become final after its caller was gone
     /// or told to wait; what the ledger refuses is let go again.
-    async fn submit_held(
+    pub(crate) async fn submit_held(
         &self,
         body: Publish,
         name: &ModelName,

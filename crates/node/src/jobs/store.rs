@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use zero2ai_chunk::manifest::read_sealed;
 use zero2ai_proto::{
-    ManifestId, ModelName,
+    ManifestId,
     local::{DropCall, PinCall, StoreStatsReply, StoredVersion},
     manifest::SealedManifest,
     rpc::RpcError,
@@ -116,16 +116,7 @@ impl Core {
         // Not while it is being loaded: it would be held again as soon as it is.
         let _loading = self.models.loading.lock().await;
         self.models.forget(&call.name, call.version, call.stop_serving)?;
-        if self.models.remove(&call.name, call.version).is_some() && !self.serves(&call.name) {
-            // Its endpoint record runs out by itself within the minute.
-            if let Err(error) = self.names.withdraw(&call.name).await {
-                tracing::warn!(name = %call.name, %error, "still announced for a while");
-            }
-        }
+        self.unload(&call.name, call.version).await;
         Ok(())
-    }
-
-    fn serves(&self, name: &ModelName) -> bool {
-        self.models.all_loaded().iter().any(|s| s.held.name == *name)
     }
 }

@@ -1,15 +1,16 @@
 //! Ciphertext for whoever is admitted; keys for whoever the ledger lets run models.
 
-use zero2ai_chunk::wrap_key;
+use zero2ai_chunk::wrap_secret;
 use zero2ai_proto::{
-    ByteBuf, NodeId,
-    calls::{Bitfield, ChunkCall, GetManifest, ManifestCall, Piece, ReplicateCall, Replicated},
+    ByteBuf, ManifestId, NodeId,
+    calls::{Bitfield, ChunkCall, GetManifest, GrantCall, ManifestCall, Piece, ReplicateCall, Replicated},
     limits::CHUNK_BYTES,
-    manifest::{GrantInfo, WrappedKey},
+    manifest::{Domain, GrantInfo, Subject, WrappedKey},
     rpc::{ErrorCode, RpcError},
     state::Rights,
 };
 use zero2ai_rpc::ReplySink;
+use zeroize::Zeroizing;
 
 use crate::{
     core::Core,
@@ -43,20 +44,53 @@ pub(super) async fn chunk(core: &Core, call: ChunkCall) -> Result<Piece, RpcErro
     Ok(Piece { data: ByteBuf::from(data) })
 }
 
-/// Wraps a manifest's key to the caller's registered sealing key, if the ledger lets the caller run models. Fails closed
-/// while the chain is halted: a revocation may be waiting in it.
-pub(super) fn grant(core: &Core, caller: &NodeId, call: ManifestCall) -> Result<WrappedKey, RpcError> {
+/// Wraps a secret to the caller's registered sealing key, if the ledger lets the caller have it. Fails closed while the
+/// chain is halted: a revocation may be waiting in it.
+pub(super) fn grant(core: &Core, caller: &NodeId, call: GrantCall) -> Result<WrappedKey, RpcError> {
     if core.chain.watch().borrow().halted {
         return Err(unavailable("the chain is halted, and no key is granted on old rights: try again when it moves"));
     }
     let member = core.chain.read(|l| l.member(caller)).ok_or_else(|| denied("not admitted"))?;
-    if !member.rights.has(Rights::PROVIDER) && !member.rights.has(Rights::VALIDATOR) {
-        return Err(denied("a model's key is granted to providers and validators only: ask an administrator"));
-    }
-    let key = core.manifest_key(&call.manifest)?;
-    let key = key.ok_or_else(|| not_found("this node has no key of that manifest"))?;
-    let info = GrantInfo { pool: core.pool, manifest: call.manifest, grantee: *caller, epoch: core.pool_key.epoch };
-    wrap_key(&key, &member.sealing_key, info).map_err(internal)
+    let secret = match call.subject {
+        Subject::Manifest(manifest) => {
+            may_open(core, caller, &manifest)?;
+            let key = core.manifest_key(&manifest)?;
+            let key = key.ok_or_else(|| not_found("this node has no key of that manifest"))?;
+            Zeroizing::new(*key.as_bytes())
+        }
+        Subject::PoolContent if !member.rights.has(Rights::PUBLISHER) => {
+            return Err(denied(
+                "the pool's content secret is for its publishers: ask an administrator for 'publisher'",
+            ));
+        }
+        Subject::PoolContent => {
+            let secret = core.contents.pool();
+            let secret = secret.ok_or_else(|| not_found("this node has never published in the pool's domain"))?;
+            Zeroizing::new(*secret.as_bytes())
+        }
+    };
+    let info = GrantInfo { pool: core.pool, subject: call.subject, grantee: *caller, epoch: core.pool_key.epoch };
+    wrap_secret(&secret, &member.sealing_key, info).map_err(internal)
+}
+
+/// Asks the ledger. It names manifests by their versions, and which those are is known for what is held here.
+fn may_open(core: &Core, caller: &NodeId, manifest: &ManifestId) -> Result<(), RpcError> {
+    let held = core.held().into_iter().find(|h| h.manifest == *manifest);
+    let held = held.ok_or_else(|| not_found("this node holds no version of that manifest"))?;
+    let (name, version) = (&held.name, held.version);
+    core.chain.read(|ledger| {
+        let entry = ledger.version(name, version).filter(|v| v.manifest == *manifest);
+        let entry = entry.ok_or_else(|| not_found("the ledger knows no version of that manifest"))?;
+        if ledger.may_open(name, version, caller) {
+            return Ok(());
+        }
+        let why = match entry.domain {
+            _ if entry.withdrawn => "it was withdrawn".to_owned(),
+            Domain::Private => format!("it is private: its publisher may 'zero2ai grant {name} {caller}'"),
+            _ => "keys are for providers and validators only: ask an administrator".to_owned(),
+        };
+        Err(denied(format!("no key of {name}@{version} for {}: {why}", caller.short())))
+    })
 }
 
 pub(super) async fn replicate(core: &Core, call: ReplicateCall) -> Result<Replicated, RpcError> {

@@ -7,9 +7,10 @@ use zero2ai_proto::{
     encode,
     limits::{CHUNK_BYTES, SIGNERS},
     local::{
-        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, InviteCall, InviteLine, MakeInvite, NodeStatus, PeerCall,
-        PeerKnown, PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, SignersCall,
-        SignersReply, Stop, ValidateItem, ValidatePath,
+        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, GrantModel, GrantModelReply, InviteCall, InviteLine,
+        MakeInvite, ModelGrants, NodeStatus, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
+        PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel, SignersCall, SignersReply, Stop,
+        ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -76,6 +77,22 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             Ok(())
         }
         PeerKnown::ID => reply.item::<PeerKnown>(&peer(core, call.request::<PeerKnown>()?)).await,
+        GrantModel::ID => {
+            let height = core.grant_model(call.request::<GrantModel>()?).await?;
+            reply.item::<GrantModel>(&GrantModelReply { height }).await
+        }
+        RevokeModel::ID => {
+            let request = call.request::<RevokeModel>()?;
+            let work = |tell: Tell| async move { core.revoke_model(request, &tell).await };
+            let report = with_progress::<RevokeModel, _, _>(&mut reply, RevokeItem::Step, work).await?;
+            reply.item::<RevokeModel>(&RevokeItem::Done(report)).await
+        }
+        ModelGrants::ID => {
+            for grant in core.model_grants(&call.request::<ModelGrants>()?.name) {
+                reply.item::<ModelGrants>(&grant).await?;
+            }
+            Ok(())
+        }
         // The numbers of the store's methods.
         110..=115 => store::answer(core, call, reply).await,
         other => Err(RpcError::new(ErrorCode::Unsupported, format!("method {other} is not known to this node"))),
@@ -161,6 +178,7 @@ async fn fetch(core: &Core, call: FetchCall, progress: &Tell) -> Result<PublishR
         bytes: entry.bytes,
         chunks: entry.chunks,
         reused: report.reused,
+        opened: core.manifest_key(&entry.manifest)?.is_some(),
         holders: vec![core.id],
         height: entry.height,
     })

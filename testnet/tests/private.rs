@@ -1,0 +1,103 @@
+//! A private model: who was granted it opens it, a seeder cannot, and what is sealed after a revocation stays shut.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use zero2ai_testnet::{Daemon, Network, fixture};
+
+/// The code of "the ledger does not let you".
+const DENIED: i32 = 6;
+
+fn predicts(from: &Daemon, rows: &Path, name: &str) -> bool {
+    let ran = from.run(&["predict", name, "--labelled", "--input", rows.to_str().unwrap(), "--json"]).unwrap();
+    ran.code == 0
+}
+
+/// Tries until it holds: the keeper looks every two seconds, announcements run out within some more.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn serves(node: &Daemon, name: &str, version: u64) -> bool {
+    let status = node.json(&["status"]).unwrap();
+    let models = status["models"].as_array().unwrap();
+    models.iter().any(|m| m["name"] == name && m["version"] == version && m["serving"] == true)
+}
+
+#[test]
+fn only_those_who_are_granted_a_private_model_can_open_it() {
+    let network = Network::start(3).unwrap();
+    let [owner, granted, seeder] = &network.nodes[..] else { panic!() };
+    let id = |node: &Daemon| node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned();
+    let rows = network.path().join("rows.csv");
+    let text = fs::read_to_string(fixture("digits/predict.csv")).unwrap();
+    fs::write(&rows, text.lines().take(5).collect::<Vec<_>>().join("\n")).unwrap();
+
+    let digits = fixture("digits/digits.onnx");
+    let publish = ["publish", digits.to_str().unwrap(), "--name", "acme/own", "--domain", "private"];
+    let published = owner.json(&publish).unwrap();
+    assert_eq!(published["holders"].as_array().map(Vec::len), Some(3), "ciphertext goes to anyone: {published}");
+
+    // Both hold every chunk, and neither can open it.
+    for node in [granted, seeder] {
+        let fetched = node.json(&["fetch", "acme/own"]).unwrap();
+        assert_eq!(fetched["opened"], false, "{fetched}");
+        let refused = node.run(&["fetch", "acme/own", "--serve"]).unwrap();
+        assert_eq!(refused.code, DENIED, "{}", refused.stderr);
+        assert!(refused.stderr.contains("not granted"), "{}", refused.stderr);
+    }
+
+    owner.json(&["grant", "acme/own", &id(granted)]).unwrap();
+    // The granted node may be a block behind the one where the grant was made final.
+    until("the granted node serves", || granted.run(&["fetch", "acme/own", "--serve"]).unwrap().code == 0);
+    assert!(predicts(seeder, &rows, "acme/own"), "users need no key");
+    assert_eq!(seeder.run(&["fetch", "acme/own", "--serve"]).unwrap().code, DENIED);
+    let self_service = seeder.run(&["grant", "acme/own", &id(seeder)]).unwrap();
+    assert_ne!(self_service.code, 0, "a member granted itself another's model");
+
+    let revoked = owner.json(&["revoke", "acme/own", &id(granted), "--reseal"]).unwrap();
+    assert_eq!(revoked["resealed"][0]["new"], 2, "{revoked}");
+    let grants = owner.json(&["grants", "acme/own"]).unwrap();
+    assert_eq!(grants["grants"][0]["granted"], false, "{grants}");
+    until("the revoked node stops serving", || !serves(granted, "acme/own", 1));
+    until("the owner serves what was sealed anew", || serves(owner, "acme/own", 2));
+    let sealed = granted.json(&["fetch", "acme/own@2"]).unwrap();
+    assert_eq!((&sealed["opened"], &sealed["reused"]), (&false.into(), &0.into()), "no chunk is shared: {sealed}");
+    assert_eq!(granted.run(&["fetch", "acme/own@2", "--serve"]).unwrap().code, DENIED);
+    until("what was sealed anew answers", || predicts(granted, &rows, "acme/own"));
+
+    let help = owner.run(&["revoke", "--help"]).unwrap().stdout;
+    assert!(help.contains("it keeps"), "the help says what a revoked member can still do: {help}");
+}
+
+#[test]
+fn publishers_of_a_pool_share_chunks_and_private_models_do_not() {
+    let network = Network::start(2).unwrap();
+    let digits = fixture("digits/digits.onnx");
+    let publish = |node: &Daemon, name: &str, domain: &str| {
+        let path = digits.to_str().unwrap();
+        node.json(&["publish", path, "--name", name, "--domain", domain, "--replicas", "0"]).unwrap()
+    };
+    let chunks = publish(&network.nodes[0], "one/pool", "pool")["chunks"].as_u64().unwrap();
+    // The second publisher asks the first for the pool's secret; then it has every chunk but on another disk.
+    publish(&network.nodes[1], "two/pool", "pool");
+    let shared = network.nodes[1].json(&["fetch", "one/pool"]).unwrap();
+    assert_eq!(shared["reused"].as_u64(), Some(chunks), "{shared}");
+    publish(&network.nodes[0], "one/private", "private");
+    publish(&network.nodes[1], "two/private", "private");
+    let apart = network.nodes[1].json(&["fetch", "one/private"]).unwrap();
+    assert_eq!(apart["reused"].as_u64(), Some(0), "{apart}");
+    // The same file in the public domain is the same ciphertext for everyone.
+    publish(&network.nodes[0], "one/public", "public");
+    publish(&network.nodes[1], "two/public", "public");
+    let same = network.nodes[1].json(&["fetch", "one/public"]).unwrap();
+    assert_eq!(same["reused"].as_u64(), Some(chunks), "{same}");
+}
