@@ -63,7 +63,7 @@ pub struct Response {
     pub request: Digest,
     /// Salted commitment to the output given so far.
     pub commitment: Digest,
-    /// Rows predicted or tokens generated so far.
+    /// Rows predicted ([`crate::tensor::units`]) or tokens generated so far.
     pub units: u64,
     /// How it ended.
     pub status: Status,

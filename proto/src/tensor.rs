@@ -37,6 +37,12 @@ impl DType {
     }
 }
 
+/// What a prediction counts as: the first dimension of its first input, or 1 for a scalar.
+#[must_use]
+pub fn units(inputs: &[Tensor]) -> u64 {
+    inputs.first().and_then(|t| t.shape.first().copied()).unwrap_or(1)
+}
+
 /// A tensor that does not hold together.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("tensor '{name}': {why}")]

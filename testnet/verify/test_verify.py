@@ -221,6 +221,11 @@ class TheAudit(unittest.TestCase):
         audit[6][0][2][0][1][2][0] = bytes(32)
         self.refused("log proof does not lead to the anchored root", audit)
 
+    def test_a_request_that_was_logged_twice(self):
+        self.sample.receipts[4] = copy.deepcopy(self.sample.receipts[1])
+        self.sample.state = self.sample.entries()
+        self.refused("its request has a receipt already")
+
     def test_a_receipt_of_another_provider(self):
         other = Sample()
         other.provider = Key(7)

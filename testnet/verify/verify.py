@@ -283,7 +283,7 @@ def check_receipt(pool: bytes, name: str, versions, provider: bytes, anchor, pro
     need(proven.proof.size == anchor.size, part, "its log proof is for another size than the anchored one")
     leaf = encode({0: signed_value(receipt.request), 1: signed_value(receipt.response)})
     check_log(anchor.root, proven.proof, leaf, f"{part}: log proof")
-    return {
+    return request_hash, {
         "account": receipt.request.signer.hex(), "provider": provider.hex(), "version": request.version,
         "time_ms": response.time_ms, "units": response.units, "status": response.status[0],
         "output": response.commitment.hex(), "input": request.commitment.hex(), "index": proven.proof.index,
@@ -304,8 +304,13 @@ def check_providers(pool: bytes, audit, root: bytes, versions) -> list[dict]:
         anchor = decode(wire.ANCHOR, value, f"anchor of {who}")
         indices = [r.proof.index for r in p.receipts]
         need(all(a < b for a, b in zip(indices, indices[1:])), f"provider {who}", "receipts are not in order of the log")
+        asked = set()
         for i, proven in enumerate(p.receipts):
-            uses.append(check_receipt(pool, audit.name, versions, p.provider, anchor, proven, f"receipt {i} of {who}"))
+            part = f"receipt {i} of {who}"
+            request, use = check_receipt(pool, audit.name, versions, p.provider, anchor, proven, part)
+            need(request not in asked, part, "its request has a receipt already")
+            asked.add(request)
+            uses.append(use)
     return uses
 
 

@@ -64,6 +64,13 @@ struct Attempt {
     checkpoint: Option<Receipt>,
 }
 
+impl Attempt {
+    /// What the provider has given, and what it may bill.
+    fn given(&self) -> (&Vec<u32>, u64) {
+        (&self.tokens, self.tokens.len() as u64)
+    }
+}
+
 impl fmt::Debug for TextStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TextStream({}, {} tokens so far)", self.subject.name, self.input.resume.len())
@@ -143,11 +150,11 @@ impl TextStream {
                 Ok(Some(TextEvent::Token(piece)))
             }
             Generated::Checkpoint(response) => {
-                attempt.checkpoint = Some(attempt.order.check(&pool, response, &attempt.tokens, Status::Checkpoint)?);
+                attempt.checkpoint = Some(attempt.order.check(&pool, response, attempt.given(), Status::Checkpoint)?);
                 Ok(None)
             }
             Generated::Done(end) => {
-                let receipt = attempt.order.check(&pool, end.response, &attempt.tokens, Status::Complete)?;
+                let receipt = attempt.order.check(&pool, end.response, attempt.given(), Status::Complete)?;
                 self.client.inner.health.answered(&attempt.endpoint.node);
                 self.receipts.push(receipt);
                 Ok(Some(TextEvent::Done(TextEnd {

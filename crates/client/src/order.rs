@@ -76,12 +76,12 @@ impl Order {
     }
 
     /// Checks a response whole: both signatures, that it answers this request, that the provider gave it, that it commits
-    /// to `output`, and how it says the call ended. Gives the receipt.
+    /// to `output` and counts it as `units`, and how it says the call ended. Gives the receipt.
     pub(crate) fn check<T: Serialize + ?Sized>(
         &self,
         pool: &PoolId,
         response: Signed<Response>,
-        output: &T,
+        (output, units): (&T, u64),
         status: Status,
     ) -> Result<Receipt, ClientError> {
         let untrue = |why: &str| Err(ClientError::untrue(&self.provider, why));
@@ -89,6 +89,9 @@ impl Order {
         let (_, _, said) = receipt.verify(pool).map_err(|e| ClientError::untrue(&self.provider, e))?;
         if said.commitment != commit(&self.salt, &encode(output)?) {
             return untrue("its signature commits to another output than it sent");
+        }
+        if said.units != units {
+            return untrue("it bills another number of units than it gave");
         }
         if said.status != status {
             return untrue("it signs another end of the call than it shows");

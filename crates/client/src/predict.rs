@@ -9,7 +9,7 @@ use zero2ai_proto::{
     limits::TENSORS,
     receipt::{Receipt, Status},
     rpc::ErrorCode,
-    tensor::Tensor,
+    tensor::{Tensor, units},
 };
 use zero2ai_rpc::Peer;
 
@@ -89,7 +89,8 @@ impl Client {
             return Err(untrue(&"it sends too many tensors"));
         }
         answer.outputs.iter().try_for_each(Tensor::check).map_err(|e| untrue(&e))?;
-        let receipt = order.check(&self.inner.pool, answer.response, &answer.outputs, Status::Complete)?;
+        let receipt =
+            order.check(&self.inner.pool, answer.response, (&answer.outputs, units(inputs)), Status::Complete)?;
         Ok((answer.outputs, receipt))
     }
 
@@ -116,6 +117,8 @@ pub(crate) struct Line {
     pub(crate) deadline: Option<Instant>,
     /// Attempts begun.
     pub(crate) tried: usize,
+    /// An endpoint said that the request itself is at fault.
+    blamed: bool,
     last: Option<ClientError>,
 }
 
@@ -129,7 +132,7 @@ impl Line {
         let mut waiting = found.endpoints.clone();
         waiting.sort_by_key(|e| client.inner.health.is_benched(&e.node));
         let deadline = Instant::now().checked_add(patience);
-        Ok(Self { subject, waiting: waiting.into(), deadline, tried: 0, last: None })
+        Ok(Self { subject, waiting: waiting.into(), deadline, tried: 0, blamed: false, last: None })
     }
 
     /// The next endpoint to try.
@@ -152,7 +155,8 @@ impl Line {
         }
     }
 
-    /// Notes a failure. Gives it back if no other endpoint would do better.
+    /// Notes a failure. Gives it back if no other endpoint would do better. That the request itself is at fault (its shape,
+    /// the caller's clock) is believed once two endpoints say so: one alone may lie, or be the one whose clock is wrong.
     pub(crate) fn failed(
         &mut self,
         client: &Client,
@@ -160,7 +164,12 @@ impl Line {
         error: ClientError,
     ) -> Result<(), ClientError> {
         if !error.may_retry_elsewhere() {
-            return Err(error);
+            if error.remote().is_none() || self.blamed || self.waiting.is_empty() {
+                return Err(error);
+            }
+            self.blamed = true;
+            self.last = Some(error);
+            return Ok(());
         }
         tracing::debug!(node = %endpoint.node.short(), "an endpoint failed: {error}");
         // A refusal is no failure: the node may only be a block behind our admission.

@@ -14,7 +14,7 @@ use zero2ai_proto::{
     block::Header,
     decode, encode,
     proof::StateProof,
-    receipt::{AuditExport, ProviderReceipts, Receipt, ReceiptError, Status},
+    receipt::{AuditExport, ProviderReceipts, Receipt, ReceiptError, Status, request_hash},
     state::{AnchorState, Endorsement, Event, EventKind, Model, Score, Version, key},
 };
 
@@ -339,7 +339,7 @@ fn read_receipts(report: &AuditReport, from: &ProviderReceipts) -> Result<Vec<Re
         return Ok(Vec::new());
     }
     let anchor = anchor.ok_or_else(|| fail("it is proven that there is none, and receipts are shown".into()))?;
-    let mut rows: Vec<ReceiptRow> = Vec::with_capacity(from.receipts.len());
+    let (mut rows, mut requests) = (Vec::<ReceiptRow>::with_capacity(from.receipts.len()), BTreeSet::new());
     for proved in &from.receipts {
         let index = proved.proof.index;
         let foreign = |why| AuditError::Foreign { provider, index, why };
@@ -353,6 +353,10 @@ fn read_receipts(report: &AuditReport, from: &ProviderReceipts) -> Result<Vec<Re
         let source = |source| AuditError::Log { provider, index, source };
         verify_inclusion(&anchor.root, &proved.proof, &leaf).map_err(source)?;
         rows.push(read_receipt(report, provider, index, &proved.receipt)?);
+        let asked = request_hash(&proved.receipt.request);
+        if !requests.insert(asked.map_err(|e| AuditError::Receipt { provider, index, source: e.into() })?) {
+            return Err(foreign("its request was answered before: a request is used, and billed, once"));
+        }
     }
     Ok(rows)
 }

@@ -110,6 +110,14 @@ fn each_part_is_named_when_it_is_wrong() {
     assert!(matches!(other, AuditError::Entry(LightError::OtherKey { .. })), "{other}");
 }
 
+#[test]
+fn a_request_that_was_logged_twice_is_found() {
+    let (pool, export) = common::audited_with(&[0, 1, 2, 1]);
+    let twice = verify_audit(&pool.ledger.pool(), &export).unwrap_err();
+    assert!(matches!(twice, AuditError::Foreign { index: 3, .. }), "{twice}");
+    assert!(twice.to_string().contains("answered before"), "{twice}");
+}
+
 /// A flipped byte of a receipt is caught by its own signatures too, without any log.
 #[test]
 fn a_flipped_byte_of_a_receipt_is_found_by_its_signatures() {

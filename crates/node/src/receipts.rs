@@ -123,6 +123,15 @@ impl Receipts {
         self.read(|w| w.tree.size())
     }
 
+    /// The newest receipts, back to the first that was signed before `time_ms`.
+    pub(crate) fn since(&self, time_ms: u64) -> Vec<Receipt> {
+        self.read(|w| {
+            let newest = w.leaves.iter().rev().map_while(|leaf| decode::<Receipt>(leaf, 2 * SIGNED_BYTES).ok());
+            let fresh = |r: &Receipt| r.response.read_unverified().is_ok_and(|response| response.time_ms >= time_ms);
+            newest.take_while(fresh).collect()
+        })
+    }
+
     /// The next anchor after `(seq, size)`, if there is anything new.
     pub(crate) fn next_anchor(&self, last: Option<(u64, u64)>) -> Result<Option<Anchor>, RpcError> {
         let (seq, old) = last.unwrap_or((0, 0));

@@ -32,6 +32,10 @@ pub(crate) enum Manners {
     Honest,
     /// Has no time.
     Busy,
+    /// Says that the caller's clock is wrong.
+    Blames,
+    /// Bills more than it gave.
+    Overbills,
     /// Signs another output than it sends.
     Lies,
     /// Gives the answer of the first request to every later one.
@@ -204,12 +208,13 @@ impl Served {
         &self,
         request: &Signed<Request>,
         salt: &[u8; 32],
-        output: &T,
+        (output, units): (&T, u64),
         status: Status,
     ) -> Signed<Response> {
         let commitment = commit(salt, &encode(output).unwrap());
         let request_id = request_hash(request).unwrap();
-        let response = Response { request: request_id, commitment, units: 1, status, time_ms: 0 };
+        let units = units + u64::from(self.manners == Manners::Overbills);
+        let response = Response { request: request_id, commitment, units, status, time_ms: 0 };
         let response = Signed::sign(&response, &self.pool, &self.key).unwrap();
         self.receipts.lock().unwrap().push(Receipt { request: request.clone(), response: response.clone() });
         response
@@ -221,14 +226,18 @@ impl Served {
         if self.manners == Manners::Busy {
             return Err(refused(ErrorCode::Busy, "no time"));
         }
+        if self.manners == Manners::Blames {
+            return Err(refused(ErrorCode::Clock, "your clock is wrong"));
+        }
         let double = |t: &Tensor| {
             let values: Vec<f32> = t.to_f32().unwrap().iter().map(|v| v * 2.0).collect();
             Tensor::f32("doubled", &t.shape, &values)
         };
         let outputs: Vec<Tensor> = call.inputs.iter().map(double).collect();
+        let units = zero2ai_proto::tensor::units(&call.inputs);
         let response = match self.manners {
-            Manners::Lies => self.respond(&call.request, &salt, &call.inputs, Status::Complete),
-            _ => self.respond(&call.request, &salt, &outputs, Status::Complete),
+            Manners::Lies => self.respond(&call.request, &salt, (&call.inputs, units), Status::Complete),
+            _ => self.respond(&call.request, &salt, (&outputs, units), Status::Complete),
         };
         let first = self.receipts.lock().unwrap()[0].response.clone();
         let response = if self.manners == Manners::Replays { first } else { response };
@@ -250,14 +259,15 @@ impl Served {
             let piece = calls::TokenPiece { id, text: format!("{id} ") };
             reply.item::<calls::Generate>(&calls::Generated::Token(piece)).await?;
             if said.len().is_multiple_of(4) {
-                let point = self.respond(&call.request, &salt, &said, Status::Checkpoint);
+                let point = self.respond(&call.request, &salt, (&said, said.len() as u64), Status::Checkpoint);
                 reply.item::<calls::Generate>(&calls::Generated::Checkpoint(point)).await?;
             }
         }
+        let given = said.len() as u64;
         if self.manners == Manners::Lies {
             said.push(0);
         }
-        let response = self.respond(&call.request, &salt, &said, Status::Complete);
+        let response = self.respond(&call.request, &salt, (&said, given), Status::Complete);
         let end = calls::GenerationEnd { response, reason: calls::StopReason::Length, prompt_tokens: 3 };
         reply.item::<calls::Generate>(&calls::Generated::Done(end)).await
     }

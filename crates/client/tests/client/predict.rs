@@ -41,7 +41,7 @@ async fn an_answer_comes_with_a_receipt_that_holds() {
 
 #[tokio::test]
 async fn a_node_that_is_full_or_lies_is_passed_over() {
-    for manners in [Manners::Busy, Manners::Lies] {
+    for manners in [Manners::Busy, Manners::Lies, Manners::Overbills] {
         let chain = Arc::new(Mutex::new(Chain::new()));
         let (bad, good) = (start(&chain, Some(1), manners), start(&chain, Some(1), Manners::Honest));
         let (client, found) = resolved(&chain, &bad).await;
@@ -51,6 +51,22 @@ async fn a_node_that_is_full_or_lies_is_passed_over() {
         assert_eq!(client.predict(&found, input(), LONG).await.unwrap().failed, 0);
         assert_eq!(bad.served.predictions.load(Ordering::SeqCst), 1);
     }
+}
+
+#[tokio::test]
+async fn that_the_request_is_at_fault_takes_two_to_say() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let (one, good) = (start(&chain, Some(1), Manners::Blames), start(&chain, Some(1), Manners::Honest));
+    let (client, found) = resolved(&chain, &one).await;
+    let answer = client.predict(&found, input(), LONG).await.unwrap();
+    assert_eq!((answer.node, answer.failed), (good.id, 1));
+
+    let two = start(&chain, Some(1), Manners::Blames);
+    let (client, mut found) = resolved(&chain, &one).await;
+    found.endpoints.sort_by_key(|e| [one.id, two.id, good.id].iter().position(|id| *id == e.node));
+    let error = client.predict(&found, input(), LONG).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Clock), "{error}");
+    assert_eq!(good.served.predictions.load(Ordering::SeqCst), 1, "the third was not troubled");
 }
 
 #[tokio::test]

@@ -221,6 +221,11 @@ pub fn receipt(pool: &Pool, user: u8, provider: u8, model: &str, n: u8) -> Recei
 
 /// A pool in which `lab/digits` was published, graded by three, and used; and the audit of it.
 pub fn audited() -> (Pool, AuditExport) {
+    audited_with(&[0, 1, 2, 3, 4])
+}
+
+/// The same, with a receipt of these requests in the provider's log.
+pub fn audited_with(requests: &[u8]) -> (Pool, AuditExport) {
     let mut pool = Pool::with_members(5);
     pool.set_signers(&[0, 1, 2, 3]);
     let mut txs = vec![pool.tx(1, claim("lab")), pool.tx(1, publish("lab/digits", 1))];
@@ -228,7 +233,7 @@ pub fn audited() -> (Pool, AuditExport) {
         txs.push(pool.tx(n, TxBody::Endorse(endorse("lab/digits", 1, n, u32::from(n) - 2))));
     }
     pool.commit(&txs);
-    let receipts: Vec<Receipt> = (0..5).map(|n| receipt(&pool, 5, 3, "lab/digits", n)).collect();
+    let receipts: Vec<Receipt> = requests.iter().map(|n| receipt(&pool, 5, 3, "lab/digits", *n)).collect();
     let mut log = ReceiptLog::new();
     for receipt in &receipts {
         log.push(&encode(receipt).unwrap());

@@ -1,7 +1,7 @@
 //! Gathers an audit: the ledger's entries of a model with their proofs, and every provider's receipts of it, all under
 //! one header, so that whoever holds the genesis can check the whole offline.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::StreamExt as _;
 use zero2ai_ledger::{LedgerError, light::verify_log};
@@ -11,7 +11,7 @@ use zero2ai_proto::{
     decode, encode,
     limits::{RECEIPTS, SIGNED_BYTES},
     proof::StateProof,
-    receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt},
+    receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, request_hash},
     rpc::RpcError,
     state::{AnchorState, Rights, key},
 };
@@ -101,7 +101,11 @@ impl Core {
         anchor: &AnchorState,
         receipts: &[ProvenReceipt],
     ) -> Result<(), RpcError> {
+        let mut requests = BTreeSet::new();
         for proven in receipts {
+            if !requests.insert(request_hash(&proven.receipt.request).map_err(internal)?) {
+                return Err(invalid("one request has two receipts"));
+            }
             let (_, request, _) = proven.receipt.verify(&self.pool).map_err(invalid)?;
             if request.provider != *provider || request.name != *name || proven.proof.size != anchor.size {
                 return Err(invalid("a receipt is of another provider, model or log size"));

@@ -3,15 +3,16 @@
 
 use zero2ai_engine::GenEvent;
 use zero2ai_proto::{
+    Signed,
     calls::{ChatMessage, Generate, GenerateInput, Generated, GenerationEnd, Prompt},
     encode,
     limits::{CHECKPOINT_TOKENS, NEW_TOKENS, PROMPT_BYTES},
-    receipt::Status,
+    receipt::{Response, Status},
     rpc::RpcError,
 };
 use zero2ai_rpc::{IncomingCall, ReplySink};
 
-use super::inference::{Spent, admit};
+use super::inference::{Admitted, Spent, admit};
 use crate::{
     core::Core,
     serve::errors::{internal, invalid},
@@ -49,36 +50,50 @@ pub(super) async fn generate(
     let admitted = admit(core, spent, request.request, &request.salt, &input, true)?;
     let mut stream = admitted.serving.worker.generate(request.input).await.map_err(|e| admitted.failed(core, e))?;
     let mut tokens: Vec<u32> = Vec::new();
-    loop {
+    let stopped = loop {
         let event = tokio::select! {
             event = stream.next() => event,
-            () = call.cancelled.cancelled() => {
-                let said = encode(&tokens).map_err(internal)?;
-                let partial = admitted.respond(core, &said, tokens.len() as u64, Status::Cancelled)?;
-                return admitted.keep(core, &partial).await;
-            }
+            () = call.cancelled.cancelled() => break None,
         };
-        let event = event.ok_or_else(|| internal("the worker ended a stream without a word"))?;
-        match event.map_err(|e| admitted.failed(core, e))? {
-            GenEvent::Token(piece) => {
+        match event {
+            None => break Some(internal("the worker ended a stream without a word")),
+            Some(Ok(GenEvent::Token(piece))) => {
                 tokens.push(piece.id);
-                let sent = reply.item::<Generate>(&Generated::Token(piece)).await;
-                if sent.is_err() {
-                    continue; // the caller is gone: `cancelled` says so in a moment, and the partial receipt is kept
-                }
-                if (tokens.len() as u64).is_multiple_of(CHECKPOINT_TOKENS) {
-                    let said = encode(&tokens).map_err(internal)?;
-                    let point = admitted.respond(core, &said, tokens.len() as u64, Status::Checkpoint)?;
-                    let _ = reply.item::<Generate>(&Generated::Checkpoint(point)).await;
+                let point = (tokens.len() as u64).is_multiple_of(CHECKPOINT_TOKENS);
+                let point = point.then(|| sign(core, &admitted, &tokens, Status::Checkpoint)).transpose()?;
+                let tell = async {
+                    reply.item::<Generate>(&Generated::Token(piece)).await?;
+                    match point {
+                        Some(point) => reply.item::<Generate>(&Generated::Checkpoint(point)).await,
+                        None => Ok(()),
+                    }
+                };
+                // A caller that does not read is waited for until its time is over.
+                let told = tokio::select! {
+                    told = tell => told,
+                    () = call.cancelled.cancelled() => break None,
+                };
+                if told.is_err() {
+                    break None;
                 }
             }
-            GenEvent::End { reason, prompt_tokens } => {
-                let said = encode(&tokens).map_err(internal)?;
-                let response = admitted.respond(core, &said, tokens.len() as u64, Status::Complete)?;
+            Some(Ok(GenEvent::End { reason, prompt_tokens })) => {
+                let response = sign(core, &admitted, &tokens, Status::Complete)?;
                 admitted.keep(core, &response).await?;
                 let end = GenerationEnd { response, reason, prompt_tokens };
                 return reply.item::<Generate>(&Generated::Done(end)).await;
             }
+            Some(Err(error)) => break Some(admitted.failed(core, error)),
         }
+    };
+    // What was given up to here is on record, whoever ended it.
+    if stopped.is_none() || !tokens.is_empty() {
+        admitted.keep(core, &sign(core, &admitted, &tokens, Status::Cancelled)?).await?;
     }
+    stopped.map_or(Ok(()), Err)
+}
+
+/// The provider's half over the tokens given so far.
+fn sign(core: &Core, admitted: &Admitted, tokens: &Vec<u32>, status: Status) -> Result<Signed<Response>, RpcError> {
+    admitted.respond(core, &encode(tokens).map_err(internal)?, tokens.len() as u64, status)
 }

@@ -16,6 +16,7 @@ use zero2ai_proto::{
     receipt::{Receipt, Request, Response, Status, commit, request_hash},
     rpc::{ErrorCode, RpcError},
     state::Rights,
+    tensor::{self, Tensor},
     worker::ModelInfo,
 };
 
@@ -42,6 +43,20 @@ struct Nonces {
 }
 
 impl Spent {
+    /// Remembers the requests that the log shows to have been answered, as a node must that was just started: a request
+    /// sent again is not run twice because its provider was restarted in between.
+    pub(super) fn remember<'a>(&self, answered: impl Iterator<Item = &'a Signed<Request>>, now: u64) {
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for signed in answered {
+            let Ok(request) = signed.read_unverified() else { continue };
+            if request.deadline_ms > now {
+                let Nonces { known, ends } = accounts.entry(signed.signer()).or_default();
+                known.insert(request.nonce);
+                ends.insert((request.deadline_ms, request.nonce));
+            }
+        }
+    }
+
     fn take(&self, account: AccountId, request: &Request, now: u64) -> Result<(), RpcError> {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Nonces { known, ends } = accounts.entry(account).or_default();
@@ -174,13 +189,13 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
     if call.inputs.is_empty() || call.inputs.len() > TENSORS {
         return Err(invalid(format!("{} input tensors; 1 to {TENSORS} are allowed", call.inputs.len())));
     }
-    call.inputs.iter().try_for_each(zero2ai_proto::tensor::Tensor::check).map_err(invalid)?;
+    call.inputs.iter().try_for_each(Tensor::check).map_err(invalid)?;
     let input = encode(&call.inputs).map_err(internal)?;
     let admitted = admit(core, spent, call.request, &call.salt, &input, false)?;
-    let rows = call.inputs.first().and_then(|t| t.shape.first().copied()).unwrap_or(1);
+    let units = tensor::units(&call.inputs);
     let outputs = admitted.serving.worker.predict(call.inputs).await.map_err(|e| admitted.failed(core, e))?;
     let output = encode(&outputs).map_err(internal)?;
-    let response = admitted.respond(core, &output, rows, Status::Complete)?;
+    let response = admitted.respond(core, &output, units, Status::Complete)?;
     admitted.keep(core, &response).await?;
     Ok(Predicted { response, outputs })
 }
@@ -189,7 +204,7 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use zero2ai_proto::{Digest, ManifestId, PublicKey};
+    use zero2ai_proto::{Digest, ManifestId, PoolId, PublicKey, SecretKey};
 
     fn request(time_ms: u64, deadline_ms: u64) -> Request {
         Request {
@@ -224,6 +239,11 @@ mod tests {
         let (spent, account) = (Spent::default(), PublicKey([9; 32]));
         assert!(spent.take(account, &request(1, 2), 1).is_ok());
         assert_eq!(spent.take(account, &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
+        let restarted = Spent::default();
+        let key = SecretKey::from_bytes(&[7; 32]);
+        let signed = Signed::sign(&request(1, 2), &PoolId([0; 32]), &key).unwrap();
+        restarted.remember([&signed].into_iter(), 1);
+        assert_eq!(restarted.take(key.public(), &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
         assert!(spent.take(PublicKey([8; 32]), &request(1, 2), 1).is_ok(), "another account's nonces are its own");
     }
 }

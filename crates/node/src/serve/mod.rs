@@ -29,6 +29,7 @@ use zero2ai_proto::{
         Blocks, Describe, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove, Receipts,
         Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
     },
+    limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
     state::Rights,
 };
@@ -48,7 +49,11 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, spent: Spent::default() }
+        let spent = Spent::default();
+        // Nothing answered longer ago has a deadline left.
+        let since = now_ms().saturating_sub(2 * (REQUEST_HORIZON_MS + CLOCK_SKEW_MS));
+        spent.remember(core.receipts.since(since).iter().map(|r| &r.request), now_ms());
+        Self { core, spent }
     }
 }
 
