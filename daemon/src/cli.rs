@@ -145,7 +145,7 @@ pub(crate) struct UpArgs {
     /// Address of peer RPC (UDP), over config.toml's
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Address of the swarm (UDP), over config.toml's
+    /// Address of the swarm (UDP), over config.toml's [default: the IP of --listen, any port]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) swarm_listen: Option<SocketAddr>,
     /// Also answer HTTP (OpenAI and Open Inference Protocol) at this loopback address, over config.toml's

@@ -175,7 +175,8 @@ impl Identity {
         }
         for name in ["node.key", "sealing.key", "content.key"] {
             let file = path.join(name);
-            if !file.exists() {
+            // Never over a key that is there and cannot be seen.
+            if !secret_file::exists(&file)? {
                 let bytes: [u8; 32] = random_bytes().map_err(|e| NodeError::Internal(e.to_string()))?;
                 secret_file::write(&file, zeroize::Zeroizing::new(bytes).as_slice())?;
             }

@@ -115,9 +115,12 @@ impl Judge for LedgerJudge {
             Topic::Consensus if !self.signs(author) => return Verdict::Ignore,
             Topic::Consensus => self.chain.check_gossip(ChainTopic::Consensus, data),
             Topic::Tx => self.chain.check_gossip(ChainTopic::Tx, data),
+            // A newer program's words are not for us, and no fault of whoever passes them on.
+            Topic::Head if decode::<NodeAnnouncement>(data, SIGNED_BYTES).is_ok_and(|a| a.version != 1) => {
+                return Verdict::Ignore;
+            }
             Topic::Head => decode::<NodeAnnouncement>(data, SIGNED_BYTES).is_ok_and(|a| {
-                a.version == 1
-                    && a.addresses.len() <= ADDRESSES
+                a.addresses.len() <= ADDRESSES
                     && a.addresses.iter().all(zero2ai_proto::record::Address::is_valid)
                     && self.chain.check_gossip(ChainTopic::Head, &a.head)
             }),

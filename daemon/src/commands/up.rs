@@ -1,6 +1,6 @@
 //! `up`: runs a node in this process until it is told to stop.
 
-use std::{io::Read as _, path::Path};
+use std::{io::Read as _, net::SocketAddr, path::Path};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,9 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     let invite = invite(args)?;
     let mut config = Config::read(&home.join("config.toml"))?;
     config.listen_rpc = args.listen.unwrap_or(config.listen_rpc);
-    config.listen_swarm = args.swarm_listen.unwrap_or(config.listen_swarm);
+    // A node that others reach at an address is reached there on both roads; the swarm's port is its own.
+    let beside = args.listen.map(|rpc| SocketAddr::new(rpc.ip(), config.listen_swarm.port()));
+    config.listen_swarm = args.swarm_listen.or(beside).unwrap_or(config.listen_swarm);
     config.listen_http = args.http.or(config.listen_http);
     let worker = std::env::current_exe()
         .map_err(|e| Failure::new(Exit::Internal, format!("This program cannot find its own file: {e}.")))?;
