@@ -1,0 +1,130 @@
+//! An ext4 file system in a file, mounted through a loop device, and its power switch: the shutdown ioctl, after which the
+//! kernel writes nothing more of what it had only in memory. What was synced before is what a disk would hold after its
+//! power went (the caches of a real disk that lies about syncs are not imitated).
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+
+/// How long a file system may be busy with processes that were just killed.
+const BUSY: Duration = Duration::from_secs(10);
+/// Pulls the switch. Rust's safe libraries have no call for it. Argument 1 writes the journal out first, 2 writes nothing.
+const SHUTDOWN: &str = "import fcntl, os, struct, sys\n\
+    fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', int(sys.argv[2])))";
+
+/// A mounted image. Unmounted and removed when dropped.
+pub struct Image {
+    dir: TempDir,
+    mounted: bool,
+}
+
+/// Why no image can be mounted here, if so.
+#[must_use]
+pub fn missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("mounting a file system needs root: run it again as root (sudo)".into());
+    }
+    for (program, package) in [("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("python3", "python3")] {
+        let ran = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if ran.is_err() {
+            return Some(format!("the program {program} is not here: install the package {package}"));
+        }
+    }
+    match Image::new(16) {
+        Ok(_) => None,
+        Err(why) => Some(format!("no loop device can be mounted here: {why:#}")),
+    }
+}
+
+impl Image {
+    /// Makes and mounts a file system of `mib` MiB.
+    ///
+    /// # Errors
+    /// [`missing`] says why in general.
+    pub fn new(mib: u64) -> Result<Self> {
+        let mut image = Self { dir: tempfile::tempdir()?, mounted: false };
+        std::fs::File::create(image.file())?.set_len(mib.saturating_mul(1 << 20))?;
+        run(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(image.file()))?;
+        std::fs::create_dir(image.path())?;
+        image.mount()?;
+        Ok(image)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("disk.img")
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+
+    /// A folder beside it, on a disk that stays.
+    #[must_use]
+    pub fn beside(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Cuts the power. With `journal` the kernel writes its journal out first, as happens when the cut comes just after a
+    /// commit.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn cut(&self, journal: bool) -> Result<()> {
+        let flag = if journal { "1" } else { "2" };
+        run(Command::new("python3").args(["-c", SHUTDOWN]).arg(self.path()).arg(flag))
+    }
+
+    /// Unmounts and mounts it again, as after the power came back. Whoever had files open there must be dead.
+    ///
+    /// # Errors
+    /// It stays busy, or its journal cannot be replayed.
+    pub fn power_on(&mut self) -> Result<()> {
+        self.unmount()?;
+        self.mount()
+    }
+
+    fn mount(&mut self) -> Result<()> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.file()).arg(self.path()))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while let Err(busy) = run(Command::new("umount").arg(self.path())) {
+            if start.elapsed() > BUSY {
+                return Err(busy);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.mounted = false;
+        Ok(())
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if self.mounted && self.unmount().is_err() {
+            // Busy for good: it goes when its last user does.
+            let _ = run(Command::new("umount").arg("-l").arg(self.path()));
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let ran = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    if ran.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&ran.stderr);
+    ensure!(!said.trim().is_empty(), "{command:?} failed with {}", ran.status);
+    bail!("{command:?}: {}", said.trim())
+}
