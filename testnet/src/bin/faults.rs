@@ -30,7 +30,7 @@ enum Command {
     },
     /// Write into a store and say what is durable, until something fails
     #[command(hide = true)]
-    Writer { home: PathBuf, seed: u64 },
+    Writer { home: PathBuf, seed: u64, first: u64 },
 }
 
 #[derive(Args)]
@@ -68,6 +68,6 @@ fn main() -> Result<ExitCode> {
             let program = std::env::current_exe()?;
             Ok(l.end(&repeat("power-cut", l.runs, l.seed, || Power::new(program.clone()))?))
         }
-        Command::Writer { home, seed } => writer::write(&home, seed).map(|()| ExitCode::SUCCESS),
+        Command::Writer { home, seed, first } => writer::write(&home, seed, first).map(|()| ExitCode::SUCCESS),
     }
 }

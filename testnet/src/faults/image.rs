@@ -3,8 +3,9 @@
 //! power went (the caches of a real disk that lies about syncs are not imitated).
 
 use std::{
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,14 +15,42 @@ use tempfile::TempDir;
 
 /// How long a file system may be busy with processes that were just killed.
 const BUSY: Duration = Duration::from_secs(10);
-/// Pulls the switch. Rust's safe libraries have no call for it. Argument 1 writes the journal out first, 2 writes nothing.
+/// Pulls the switch when it is told to. Rust's safe libraries have no call for it. Argument 1 writes the journal out first,
+/// 2 writes nothing.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys\n\
-    fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', int(sys.argv[2])))";
+    disk, how = os.open(sys.argv[1], os.O_RDONLY), struct.pack('I', int(sys.argv[2]))\n\
+    print('ready', flush=True)\n\
+    if sys.stdin.readline(): fcntl.ioctl(disk, 0x8004587d, how)";
 
 /// A mounted image. Unmounted and removed when dropped.
 pub struct Image {
     dir: TempDir,
     mounted: bool,
+}
+
+/// A switch ready to be pulled. Dropped without, it leaves the power on.
+pub struct Switch(Child);
+
+impl Switch {
+    /// Cuts the power; the moment just before.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn cut(mut self) -> Result<Instant> {
+        let mut word = self.0.stdin.take().context("its standard input")?;
+        let moment = Instant::now();
+        word.write_all(b"cut\n")?;
+        let ended = self.0.wait()?;
+        ensure!(ended.success(), "the shutdown ioctl failed: {ended}");
+        Ok(moment)
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Why no image can be mounted here, if so.
@@ -72,14 +101,26 @@ impl Image {
         self.dir.path()
     }
 
-    /// Cuts the power. With `journal` the kernel writes its journal out first, as happens when the cut comes just after a
-    /// commit.
+    /// A switch that is ready to cut the power at once. With `journal` the kernel writes its journal out first, as happens
+    /// when the cut comes just after a commit.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn cut(&self, journal: bool) -> Result<()> {
+    /// Its program cannot be run.
+    pub fn switch(&self, journal: bool) -> Result<Switch> {
         let flag = if journal { "1" } else { "2" };
-        run(Command::new("python3").args(["-c", SHUTDOWN]).arg(self.path()).arg(flag))
+        let mut child = Command::new("python3")
+            .args(["-c", SHUTDOWN])
+            .arg(self.path())
+            .arg(flag)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("running python3")?;
+        let mut ready = [0; 6];
+        let out = child.stdout.as_mut().context("its standard output")?;
+        let read = out.read_exact(&mut ready).context("the switch");
+        let switch = Switch(child);
+        read.map(|()| switch)
     }
 
     /// Unmounts and mounts it again, as after the power came back. Whoever had files open there must be dead.

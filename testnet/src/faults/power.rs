@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -18,6 +18,9 @@ const IMAGE: u64 = 256;
 const SPAN: Duration = Duration::from_millis(700);
 /// Runs on one file system; then a new one, so that its size and the check's time stay the same.
 const RUNS: u64 = 25;
+
+/// More counts than a writer gets through in one run.
+const COUNTS: u64 = 1_000_000;
 
 /// See the module.
 pub struct Power {
@@ -58,23 +61,29 @@ impl Scenario for Power {
             .arg("writer")
             .arg(&home)
             .arg(rng.draw().to_string())
+            .arg((self.runs * COUNTS).to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
         let mut writer = Writer(child);
         let out = writer.0.stdout.take().context("its standard output")?;
-        let reader = thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).collect::<Vec<_>>());
+        let reader = thread::spawn(move || {
+            let lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.map(|line| (Instant::now(), line)).collect::<Vec<_>>()
+        });
+        let switch = self.image.switch(rng.below(2) == 0)?;
         thread::sleep(rng.moment(SPAN));
-        self.image.cut(rng.below(2) == 0)?;
+        let cut_at = switch.cut()?;
         drop(writer);
         let lines = reader.join().ok().context("reading what it said")?;
-        // The last line may be cut off in the middle by the kill; a whole one is an acknowledgement.
-        let said = &mut self.said;
-        lines.iter().try_for_each(|line| said.read(line))?;
+        let before = lines.iter().filter(|(at, _)| *at < cut_at).count() as u64;
+        for (at, line) in &lines {
+            if *at < cut_at { self.said.read(line)? } else { self.said.read_late(line)? }
+        }
         self.image.power_on()?;
         audit(&home.join("store"))?;
         let checked = self.said.check(&home)?;
-        Ok(Ran { inside: !lines.is_empty(), acknowledged: lines.len() as u64, checked, resumed: false })
+        Ok(Ran { inside: before > 0, acknowledged: before, checked, resumed: false })
     }
 }

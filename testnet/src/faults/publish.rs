@@ -12,13 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{
-    Ran, Scenario,
-    audit::audit,
-    image::Image,
-    model,
-    rng::Rng,
-};
+use super::{Ran, Scenario, audit::audit, image::Image, model, rng::Rng};
 use crate::{Daemon, binary::zero2ai, fixture};
 
 /// Bytes of each model: a dozen chunks.
@@ -136,13 +130,24 @@ impl Publish {
         Ok(std::fs::remove_file(file)?)
     }
 
-    /// The fault, and what is left on the disk. The publication's process must die before a disk can be unmounted.
-    fn fault(&mut self, publishing: Publishing, rng: &mut Rng) -> Result<Option<u64>> {
-        if let Disk::Image(image) = &self.disk {
-            image.cut(rng.below(2) == 0)?;
-        }
-        self.node.kill();
-        let acknowledged = publishing.end(PRINTING)?;
+    /// The fault at a random moment, and what was acknowledged before it. What is acknowledged after a power cut promises
+    /// nothing, see [`super::writer::Acknowledged::read_late`].
+    fn fault(&mut self, mut publishing: Publishing, rng: &mut Rng) -> Result<Option<u64>> {
+        let moment = rng.moment(self.typical.saturating_mul(11) / 10);
+        let start = Instant::now();
+        let acknowledged = if let Disk::Image(image) = &self.disk {
+            let switch = image.switch(rng.below(2) == 0)?;
+            thread::sleep(moment.saturating_sub(start.elapsed()));
+            let ended = publishing.0.try_wait()?.is_some();
+            switch.cut()?;
+            self.node.kill();
+            // Its process too must be dead before the disk can be unmounted.
+            publishing.end(Duration::ZERO)?.filter(|_| ended)
+        } else {
+            thread::sleep(moment);
+            self.node.kill();
+            publishing.end(PRINTING)?
+        };
         if let Disk::Image(image) = &mut self.disk {
             image.power_on()?;
         }
@@ -204,7 +209,6 @@ impl Scenario for Publish {
     fn run(&mut self, n: u64, rng: &mut Rng) -> Result<Ran> {
         let file = model::write(self.disk.beside(), n, MODEL)?;
         let publishing = Publishing::start(self.node.home(), &file)?;
-        thread::sleep(rng.moment(self.typical.saturating_mul(11) / 10));
         let acknowledged = self.fault(publishing, rng)?;
         std::fs::remove_file(file)?;
         self.alive.extend(acknowledged);

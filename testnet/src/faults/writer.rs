@@ -58,11 +58,11 @@ fn record(index: u64) -> Vec<u8> {
     rng.bytes(usize::try_from(len).unwrap_or(0))
 }
 
-/// Writes into `home` until something fails.
+/// Writes into `home` until something fails. Counts begin at `first`, which must be beyond those of earlier writers.
 ///
 /// # Errors
 /// Always: what failed first.
-pub fn write(home: &Path, seed: u64) -> Result<()> {
+pub fn write(home: &Path, seed: u64, first: u64) -> Result<()> {
     let store = open(home)?;
     let (log, _) = Log::open(&home.join("log"), LOG)?;
     thread::scope(|scope| {
@@ -72,7 +72,7 @@ pub fn write(home: &Path, seed: u64) -> Result<()> {
         });
         let mut all: Vec<_> = chunks.collect();
         all.push(scope.spawn(|| write_log(log, &mut Rng::new(seed, THREADS))));
-        all.push(scope.spawn(|| write_small(home, &store)));
+        all.push(scope.spawn(|| write_small(home, &store, first)));
         let ends = all.into_iter().map(|t| t.join().unwrap_or_else(|_| bail!("a writing thread panicked")));
         ends.fold(Ok(()), Result::and)
     })
@@ -110,9 +110,9 @@ fn write_log(mut log: Log, rng: &mut Rng) -> Result<()> {
     }
 }
 
-fn write_small(home: &Path, store: &Store) -> Result<()> {
+fn write_small(home: &Path, store: &Store, first: u64) -> Result<()> {
     let tree = store.tree("faults")?;
-    for count in 1u64.. {
+    for count in first.. {
         let n = count % SMALL;
         atomic_write(&home.join(format!("small-{n}")), format!("{count:0200}").as_bytes())?;
         say(format_args!("file {n} {count}"))?;
@@ -155,6 +155,15 @@ impl Acknowledged {
         }
         self.lines += 1;
         Ok(())
+    }
+
+    /// Reads a line that came after the power was gone: a kernel has been seen to end an fsync well that was under way
+    /// when its journal was cut off, so such a word promises nothing. What may have been removed may be gone.
+    ///
+    /// # Errors
+    /// It is no acknowledgement.
+    pub fn read_late(&mut self, line: &str) -> Result<()> {
+        if line.starts_with("going ") { self.read(line) } else { Ok(()) }
     }
 
     /// Looks at `home` after the fault, and gives the number of things found as they were acknowledged.
