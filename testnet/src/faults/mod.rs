@@ -126,8 +126,7 @@ pub fn repeat<S: Scenario>(
 ) -> Result<Report> {
     let (start, mut last) = (Instant::now(), Instant::now());
     let (failures, took) = (Vec::new(), Duration::ZERO);
-    let mut report =
-        Report { name, runs: 0, inside: 0, resumed: 0, acknowledged: 0, checked: 0, failures, took, seed };
+    let mut report = Report { name, runs: 0, inside: 0, resumed: 0, acknowledged: 0, checked: 0, failures, took, seed };
     let mut scenario = fresh()?;
     for n in 0..runs {
         match scenario.run(n, &mut Rng::new(seed, n)) {

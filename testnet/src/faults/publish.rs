@@ -126,7 +126,8 @@ impl Publish {
         let start = Instant::now();
         let version = Publishing::start(self.node.home(), &file)?.end(LOADING)?;
         self.typical = start.elapsed();
-        self.alive.push(version.with_context(|| format!("an undisturbed publication failed: {}", self.node.log_end()))?);
+        self.alive
+            .push(version.with_context(|| format!("an undisturbed publication failed: {}", self.node.log_end()))?);
         Ok(std::fs::remove_file(file)?)
     }
 

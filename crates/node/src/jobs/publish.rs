@@ -62,6 +62,8 @@ impl Core {
         let worker = self.try_run(&path, format).await?;
         let task = worker.as_ref().map_or(Task::Tensors, |(_, info)| info.task);
 
+        let size = tokio::fs::metadata(&path).await.map_or(0, |meta| meta.len());
+        self.make_room(size, None).await?;
         let using = self.upkeep.using().await;
         let sealed = self
             .blocking({
