@@ -123,6 +123,14 @@ impl Image {
         read.map(|()| switch)
     }
 
+    /// Makes it read-only, as a kernel does with a disk that failed.
+    ///
+    /// # Errors
+    /// Somebody has a file open for writing there.
+    pub fn read_only(&self) -> Result<()> {
+        run(Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()))
+    }
+
     /// Unmounts and mounts it again, as after the power came back. Whoever had files open there must be dead.
     ///
     /// # Errors
