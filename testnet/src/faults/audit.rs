@@ -26,13 +26,13 @@ pub fn audit(store: &Path) -> Result<Audit> {
     let mut found = Audit::default();
     for folder in list(&store.join("chunks"))? {
         for file in list(&folder)? {
-            let bytes = fs::read(&file)?;
+            let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
             anyhow::ensure!(Cid::of(&bytes).to_string() == name(&file), "{} is not whole", file.display());
             found.chunks += 1;
         }
     }
     for file in list(&store.join("manifests"))? {
-        let bytes = fs::read(&file)?;
+        let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
         anyhow::ensure!(ManifestId::of(&bytes).to_string() == name(&file), "{} is not whole", file.display());
         found.manifests += 1;
     }

@@ -59,7 +59,9 @@ pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("mounting a file system needs root: run it again as root (sudo)".into());
     }
-    for (program, package) in [("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("python3", "python3")] {
+    for (program, package) in
+        [("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("losetup", "mount"), ("python3", "python3")]
+    {
         let ran = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if ran.is_err() {
             return Some(format!("the program {program} is not here: install the package {package}"));
@@ -155,7 +157,19 @@ impl Image {
             thread::sleep(Duration::from_millis(50));
         }
         self.mounted = false;
+        // A worker in a mount namespace of its own may outlive its node by a moment and keep the dead file system alive;
+        // mounted again then, it would still be dead.
+        while self.attached()? {
+            ensure!(start.elapsed() < BUSY, "the loop device of {} stays in use", self.file().display());
+            thread::sleep(Duration::from_millis(10));
+        }
         Ok(())
+    }
+
+    /// True while a loop device stands on the image.
+    fn attached(&self) -> Result<bool> {
+        let listed = Command::new("losetup").arg("-j").arg(self.file()).output().context("running losetup")?;
+        Ok(!listed.stdout.trim_ascii().is_empty())
     }
 }
 
