@@ -5,15 +5,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The binary's path.
+/// Names another binary than the one beside the tests.
+const OTHER: &str = "ZERO2AI_BINARY";
+
+/// The binary's path: what the environment variable `ZERO2AI_BINARY` names, or the one that was built beside this program.
 ///
 /// # Errors
 /// It was not built.
 pub fn zero2ai() -> Result<PathBuf> {
-    // target/PROFILE/deps/TEST-HASH
-    let test = std::env::current_exe().context("where this test is")?;
-    let folder = test.ancestors().nth(2).context("a test stands in target/PROFILE/deps")?;
-    let binary = folder.join("zero2ai");
-    ensure!(binary.exists(), "{} is not there: run `cargo test --workspace`, or build it first", binary.display());
-    Ok(binary)
+    if let Some(other) = std::env::var_os(OTHER) {
+        return Ok(other.into());
+    }
+    // A test is target/PROFILE/deps/TEST-HASH, a program target/PROFILE/PROGRAM.
+    let program = std::env::current_exe().context("where this program is")?;
+    let found = program.ancestors().skip(1).take(2).map(|folder| folder.join("zero2ai")).find(|b| b.is_file());
+    ensure!(found.is_some(), "no zero2ai beside {}: run `cargo build --workspace` first", program.display());
+    found.context("just looked")
 }

@@ -1,14 +1,17 @@
 //! Whole networks out of real processes: the `zero2ai` binary, driven by the commands a user types, in temporary homes.
-//! It knows the command line alone, none of the crates behind it.
+//! It knows the command line alone, none of the crates behind it; [`faults::writer`] and [`faults::audit`] alone know the
+//! store.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`binary`] | finding (and if need be building) the binary |
+//! | [`binary`] | finding the binary |
 //! | [`daemon`] | one node as a child process, killed with its handle |
 //! | [`network`] | a pool of several nodes |
+//! | [`faults`] | loops that cut nodes off at random moments, and the checks after it |
 
 pub mod binary;
 pub mod daemon;
+pub mod faults;
 pub mod network;
 
 pub use daemon::{Daemon, Ran};

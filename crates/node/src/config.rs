@@ -1,7 +1,7 @@
 //! The configuration file, `config.toml` in the home folder. Unknown keys are refused, so that a typing error is not a
 //! silent default.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +42,17 @@ pub struct WorkerSettings {
 }
 
 /// See [`Config::store`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// Most GiB of ciphertext; 0 is no limit.
+    /// Most GiB of chunks and manifests; 0 is no limit. When it is full and a version is to be fetched or published, copies
+    /// held for others go, the least recently used first; never what is pinned, served or published here.
     pub quota_gb: u64,
+    /// MiB of the disk that models leave free, but at most a sixteenth of it: the chain stops where it cannot write.
+    pub reserve_mb: u64,
+    /// Days from one scrub (everything stored read, hashed, and healed from peers) to the next; 0 is never. It reads 32 MiB
+    /// a second.
+    pub scrub_days: u64,
 }
 
 impl Default for Config {
@@ -68,6 +74,20 @@ impl Default for Config {
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self { threads: 0, memory_mb: 8 * 1024, allow_unsandboxed: false }
+    }
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { quota_gb: 0, reserve_mb: 512, scrub_days: 30 }
+    }
+}
+
+impl StoreSettings {
+    /// Time from one scrub to the next, if there are any.
+    #[must_use]
+    pub fn scrub_every(&self) -> Option<Duration> {
+        (self.scrub_days > 0).then(|| Duration::from_secs(self.scrub_days.saturating_mul(24 * 3600)))
     }
 }
 

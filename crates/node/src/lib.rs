@@ -39,5 +39,6 @@ pub use clock::now_ms;
 pub use config::Config;
 pub use error::NodeError;
 pub use home::Home;
+pub use jobs::store::rebuild::rebuild_store;
 pub use node::Node;
 pub use zero2ai_gateway::GatewayError;

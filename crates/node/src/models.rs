@@ -94,6 +94,22 @@ impl Serving {
     }
 }
 
+/// While it lives, the keeper leaves the version to its publication.
+pub(crate) struct Publishing<'a> {
+    models: &'a Models,
+    key: VersionKey,
+    /// No other publication of the same version is under way.
+    pub(crate) alone: bool,
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        if self.alone {
+            self.models.under_way().remove(&self.key);
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Models {
     file: PathBuf,
@@ -101,6 +117,8 @@ pub(crate) struct Models {
     rows: Mutex<Rows>,
     /// In a file of their own: the list of held versions kept its shape when pins came.
     pins: Mutex<BTreeSet<VersionKey>>,
+    /// Versions whose publication is under way: it brings their worker itself.
+    publishing: Mutex<BTreeSet<VersionKey>>,
     loaded: Mutex<BTreeMap<VersionKey, Arc<Serving>>>,
     pub(crate) loading: tokio::sync::Mutex<()>,
 }
@@ -112,8 +130,8 @@ impl Models {
         let pins: Vec<VersionKey> = read_list(&pins_file(&file))?;
         let rows = rows.into_iter().map(|r| ((r.name.clone(), r.version), r)).collect();
         let pins = Mutex::new(pins.into_iter().collect());
-        let (loaded, loading) = Default::default();
-        Ok(Self { file, rows: Mutex::new(rows), pins, loaded, loading })
+        let (publishing, loaded, loading) = Default::default();
+        Ok(Self { file, rows: Mutex::new(rows), pins, publishing, loaded, loading })
     }
 
     fn loaded<T>(&self, f: impl FnOnce(&mut BTreeMap<VersionKey, Arc<Serving>>) -> T) -> T {
@@ -156,12 +174,14 @@ impl Models {
         self.keep(&mut rows, next)
     }
 
-    /// Holds a version that is about to be put on the ledger, so that whatever becomes of the call, its chunks are not swept
-    /// away while it may still become final. False if the version is held already: another call is publishing it.
-    pub(crate) fn reserve(&self, held: &Held) -> Result<bool, RpcError> {
+    /// Holds a version that is about to be put on the ledger, so that whatever becomes of the call or of this process, its
+    /// chunks are not swept away while it may still become final, and it is served once it is. False if the version is held
+    /// already: another call is publishing it. With `stale` what is held is left from a publication that was cut off
+    /// before the ledger took it, and gives way.
+    pub(crate) fn reserve(&self, held: &Held, stale: bool) -> Result<bool, RpcError> {
         let mut rows = self.lock();
         let key = (held.name.clone(), held.version);
-        if rows.contains_key(&key) {
+        if rows.contains_key(&key) && !stale {
             return Ok(false);
         }
         let mut next = rows.clone();
@@ -229,9 +249,22 @@ impl Models {
         self.pins().contains(&(name.clone(), version))
     }
 
-    /// What is to be served and is not loaded.
+    /// Says that a publication brings this version and its worker, until the returned word is dropped.
+    pub(crate) fn publishing(&self, name: &ModelName, version: u32) -> Publishing<'_> {
+        let key = (name.clone(), version);
+        let alone = self.under_way().insert(key.clone());
+        Publishing { models: self, key, alone }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<VersionKey>> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be served and is not loaded, and no publication is bringing.
     pub(crate) fn missing(&self) -> Vec<Held> {
         let mut rows = self.held();
+        let under_way = self.under_way().clone();
+        rows.retain(|r| !under_way.contains(&(r.name.clone(), r.version)));
         self.loaded(|l| rows.retain(|r| r.serve && !l.contains_key(&(r.name.clone(), r.version))));
         rows
     }
@@ -337,18 +370,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_published_is_left_to_its_publication_and_served_after_a_crash() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || Models::open(home.path().join("models.cbor")).unwrap();
+        let models = open();
+        let under_way = models.publishing(&held(1, true).name, 1);
+        assert!(models.reserve(&held(1, true), false).unwrap());
+        assert_eq!(models.missing(), []);
+        assert_eq!(open().missing(), [held(1, true)], "another process, after this one was killed");
+        assert!(!models.publishing(&held(1, true).name, 1).alone);
+        assert_eq!(models.missing(), [], "the first is under way still");
+        drop(under_way);
+        assert_eq!(models.missing(), [held(1, true)]);
+
+        // What was cut off gives way to the next try, which brings another manifest.
+        let next = Held { manifest: ManifestId([8; 32]), ..held(1, true) };
+        assert!(!models.reserve(&next, false).unwrap());
+        assert!(models.reserve(&next, true).unwrap());
+        assert_eq!(open().held(), [next]);
+    }
+
+    #[test]
     fn a_reservation_goes_only_by_its_owner() {
         let home = tempfile::tempdir().unwrap();
         let models = Models::open(home.path().join("models.cbor")).unwrap();
         let other = Held { manifest: ManifestId([8; 32]), ..held(1, false) };
-        assert!(models.reserve(&held(1, false)).unwrap());
-        assert!(!models.reserve(&other).unwrap(), "another call publishes the same version");
+        assert!(models.reserve(&held(1, false), false).unwrap());
+        assert!(!models.reserve(&other, false).unwrap(), "another call publishes the same version");
         models.unreserve(&other).unwrap();
         assert_eq!(models.held(), [held(1, false)]);
         models.unreserve(&held(1, false)).unwrap();
         assert_eq!(models.held(), []);
         // Once it is final it is held as served, and stays.
-        assert!(models.reserve(&held(1, false)).unwrap());
+        assert!(models.reserve(&held(1, false), false).unwrap());
         models.hold(held(1, true)).unwrap();
         models.unreserve(&held(1, false)).unwrap();
         assert_eq!(models.held(), [held(1, true)]);

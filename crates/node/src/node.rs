@@ -32,7 +32,7 @@ use crate::{
     http::Http,
     jobs::{
         keep::{keep_anchored, keep_serving},
-        store::Upkeep,
+        store::{Upkeep, scrub::keep_scrubbed},
     },
     join::join,
     judge::{ChainTrust, LedgerJudge},
@@ -137,7 +137,8 @@ impl Node {
         let home = Home::open(&path)?;
         let id = home.key.public();
         let quota_bytes = (config.store.quota_gb > 0).then(|| config.store.quota_gb.saturating_mul(1 << 30));
-        let store = StoreConfig { cache_bytes: CACHE_BYTES, quota_bytes, ..StoreConfig::default() };
+        let reserve_bytes = config.store.reserve_mb.saturating_mul(1 << 20);
+        let store = StoreConfig { cache_bytes: CACHE_BYTES, quota_bytes, reserve_bytes };
         let store = Store::open(&path.join("store"), store).map_err(|e| match e {
             StoreError::InUse { .. } => NodeError::HomeInUse { path: path.clone() },
             other => other.into(),
@@ -220,6 +221,13 @@ impl Node {
             keep_serving(keeper, token).await;
             Ok(())
         });
+        if let Some(every) = config.store.scrub_every() {
+            let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
+            tasks.add("scrubbing", stop_keepers.clone(), async move {
+                keep_scrubbed(keeper, every, token).await;
+                Ok(())
+            });
+        }
         let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
         let every = Duration::from_millis(config.anchor_ms.max(50));
         tasks.add("anchoring", stop_keepers, async move {

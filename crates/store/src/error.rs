@@ -96,7 +96,8 @@ pub enum StoreError {
     },
     /// The key-value index failed.
     #[error(
-        "the index could not {what}: {source}. Restart the node: a damaged index is set aside and rebuilt from the stored files"
+        "the index could not {what}: {source}. {}: a damaged index is set aside and rebuilt from the stored files",
+        if is_full(source.as_ref()) { "Free some space on its disk, then restart the node" } else { "Restart the node" }
     )]
     Index {
         /// The operation.
@@ -153,6 +154,11 @@ impl StoreError {
     pub(crate) fn index(what: &'static str) -> impl FnOnce(sled::Error) -> Self {
         move |source| Self::Index { what, source: Box::new(source) }
     }
+}
+
+/// True if the database failed for want of space.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(sled::Error::Io(e)) if e.kind() == io::ErrorKind::StorageFull)
 }
 
 /// What a person can do about an I/O error.

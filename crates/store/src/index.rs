@@ -22,8 +22,8 @@ const REOPEN_WAIT: Duration = Duration::from_secs(3);
 
 /// An open database and the home's lock, which outlives it.
 pub(crate) struct Index {
-    // Fields drop in this order: the database must be closed before the lock is let go.
-    db: sled::Db,
+    /// There until this is dropped; the database must be closed before the lock is let go.
+    db: Option<sled::Db>,
     folder: PathBuf,
     suspect: AtomicBool,
     _lock: File,
@@ -49,7 +49,7 @@ impl Index {
             }
             Err(e) => return Err(StoreError::index("be opened")(e)),
         };
-        Ok((Self { db, folder, suspect: AtomicBool::new(false), _lock: lock }, broken))
+        Ok((Self { db: Some(db), folder, suspect: AtomicBool::new(false), _lock: lock }, broken))
     }
 
     /// Wraps an error of the database, and remembers that it is not to be believed any more.
@@ -65,15 +65,30 @@ impl Index {
         self.suspect.load(Ordering::Relaxed)
     }
 
+    fn db(&self) -> Result<&sled::Db, StoreError> {
+        self.db.as_ref().ok_or_else(|| StoreError::index("be used")(sled::Error::ReportableBug("it is closed".into())))
+    }
+
     pub(crate) fn tree(&self, name: &str) -> Result<sled::Tree, StoreError> {
-        self.db.open_tree(name).map_err(self.failed("open a map"))
+        self.db()?.open_tree(name).map_err(self.failed("open a map"))
     }
 
     /// The database's own flush asks Linux to start writing but not to finish, so its file is synced here.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(self.failed("be flushed"))?;
+        self.db()?.flush().map_err(self.failed("be flushed"))?;
         let path = self.folder.join(DATA_FILE);
         File::open(&path).and_then(|f| f.sync_all()).map_err(StoreError::io("sync", &path))
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        // On a disk that fails the database panics instead of closing, and a node must be able to stop all the same. All maps
+        // are gone by now, since each holds this.
+        if panic::catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            tracing::warn!("the index could not be closed: the next start rebuilds it from the stored files");
+        }
     }
 }
 

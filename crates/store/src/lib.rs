@@ -29,5 +29,5 @@ pub mod tree;
 pub use error::StoreError;
 pub use log::{Log, LogConfig, RecoveryReport};
 pub use secret_file::atomic_write;
-pub use store::{OpenReport, Stats, Store, StoreConfig};
+pub use store::{OpenReport, Rebuilt, Stats, Store, StoreConfig};
 pub use tree::{Change, KeyValue, Tree};

@@ -4,12 +4,14 @@
 //! broken, it is rebuilt from the files at open.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use zero2ai_proto::{
@@ -39,13 +41,16 @@ const CLEAN: &str = "clean";
 /// The index's map from chunk id to its length, 4 bytes big-endian.
 const CHUNK_ROWS: &str = "store/chunks";
 
+/// Rows looked at in one go.
+const PAGE: usize = 1024;
+
 /// How a store uses its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
     /// Bytes of memory the index may use as a cache. The database's own default, 1 GiB, is too much for a node.
     pub cache_bytes: u64,
-    /// Bytes of chunks and manifests allowed; `None` is whatever the disk holds. Beyond it, they are refused, none is
-    /// evicted.
+    /// Bytes of chunks and manifests allowed; `None` is whatever the disk holds. Beyond it they are refused: what may go
+    /// to make room is for the caller to know.
     pub quota_bytes: Option<u64>,
     /// Bytes of the disk that chunks and manifests leave free, but at most a sixteenth of it. With none, whoever may
     /// publish could fill the disk until the chain's own log can no longer be written, which stops the node.
@@ -76,6 +81,21 @@ pub struct Stats {
     pub chunks: u64,
     /// Bytes of their ciphertext.
     pub bytes: u64,
+}
+
+/// What [`Store::rebuild`] changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Chunks in the index now.
+    pub chunks: u64,
+    /// Bytes of their ciphertext.
+    pub bytes: u64,
+    /// Chunk files that the index did not know.
+    pub added: u64,
+    /// Rows whose file is not there: they are gone.
+    pub removed: u64,
+    /// Rows that told another length than their file has.
+    pub corrected: u64,
 }
 
 /// One home's store. Clones share it; the home stays locked until the last clone and the last [`Tree`] are gone.
@@ -170,7 +190,7 @@ impl Store {
         if self.has_chunk(cid)? {
             return Ok(false);
         }
-        let manifests = *self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let manifests = *self.manifest_bytes();
         self.check_room(len as u64, manifests)?;
         let path = self.chunk_path(cid);
         path.parent().map_or(Ok(()), files::create_dir)?;
@@ -243,7 +263,19 @@ impl Store {
         self.inner.config.quota_bytes
     }
 
-    /// Number and bytes of the chunks held.
+    /// Bytes of the disk that are kept free, as configured.
+    #[must_use]
+    pub fn reserve(&self) -> u64 {
+        self.inner.config.reserve_bytes
+    }
+
+    /// Bytes that the quota counts: chunks and manifests.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.stats().bytes.saturating_add(*self.manifest_bytes())
+    }
+
+    /// Number and bytes of the chunks held; [`Store::used`] counts manifests too.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats { chunks: self.inner.chunks.load(Ordering::Relaxed), bytes: self.inner.bytes.load(Ordering::Relaxed) }
@@ -259,7 +291,7 @@ impl Store {
         }
         let id = ManifestId::of(sealed);
         let path = self.manifest_path(&id);
-        let mut all = self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.manifest_bytes();
         // Written even if it is here: what is on disk may be damaged.
         let others = all.saturating_sub(file_len(&path)?);
         self.check_room(sealed.len() as u64, others)?;
@@ -288,7 +320,7 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn delete_manifest(&self, id: &ManifestId) -> Result<bool, StoreError> {
         let path = self.manifest_path(id);
-        let mut all = self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.manifest_bytes();
         let len = file_len(&path)?;
         let was_here = files::remove(&path)?;
         *all = all.saturating_sub(len);
@@ -309,6 +341,87 @@ impl Store {
     /// [`StoreError::Index`].
     pub fn tree(&self, name: &str) -> Result<Tree, StoreError> {
         Ok(Tree::new(self.inner.index.tree(name)?, Arc::clone(&self.inner.index)))
+    }
+
+    /// Notes that the manifest was used just now: on its file, as the time of its last change. No error if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn mark_used(&self, id: &ManifestId) -> Result<(), StoreError> {
+        let path = self.manifest_path(id);
+        let marked = File::options().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        match marked {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("note the use of", &path)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// When the manifest was stored or last marked as used; `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn last_used(&self, id: &ManifestId) -> Result<Option<SystemTime>, StoreError> {
+        let path = self.manifest_path(id);
+        match fs::metadata(&path).and_then(|file| file.modified()) {
+            Ok(at) => Ok(Some(at)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("read", &path)(e)),
+        }
+    }
+
+    /// Makes the index say what the files say, while the store is open: adds rows for files it does not know, removes rows
+    /// without a file. Lengths come from the files' metadata; bytes are checked when they are read. The caller keeps away
+    /// whoever deletes chunks, else a chunk removed meanwhile may keep a row until it is asked for. `progress` hears
+    /// how many of how many folders are done.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Index`]; what was set right until then stays so.
+    pub fn rebuild(&self, mut progress: impl FnMut(u64, u64)) -> Result<Rebuilt, StoreError> {
+        let mut report = Rebuilt::default();
+        let folders = folders(&self.inner.chunks_dir)?;
+        let total = folders.len() as u64;
+        for (done, folder) in (0u64..).zip(&folders) {
+            progress(done, total);
+            for (cid, len) in chunk_files(&self.inner.chunks_dir, folder)? {
+                self.claim(&cid, len, &mut report)?;
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = self.chunk_ids(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (cid, _) in page {
+                let path = self.chunk_path(&cid);
+                if !fs::exists(&path).map_err(StoreError::io("look for", &path))? {
+                    report.removed += u64::from(self.forget(&cid)?);
+                }
+            }
+        }
+        self.inner.rows.flush()?;
+        let Stats { chunks, bytes } = self.stats();
+        Ok(Rebuilt { chunks, bytes, ..report })
+    }
+
+    /// Writes the row of a chunk file.
+    fn claim(&self, cid: &Cid, len: u32, report: &mut Rebuilt) -> Result<(), StoreError> {
+        match self.inner.rows.replace(cid.as_bytes(), Some(&len.to_be_bytes()))? {
+            None => {
+                self.inner.chunks.fetch_add(1, Ordering::Relaxed);
+                report.added += 1;
+            }
+            Some(old) if row_len(&old) != u64::from(len) => {
+                self.inner.bytes.fetch_sub(row_len(&old), Ordering::Relaxed);
+                report.corrected += 1;
+            }
+            Some(_) => return Ok(()),
+        }
+        self.inner.bytes.fetch_add(u64::from(len), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn manifest_bytes(&self) -> MutexGuard<'_, u64> {
+        self.inner.manifest_bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self, cid: &Cid) -> Result<bool, StoreError> {
@@ -380,18 +493,38 @@ fn sweep(temp_dir: &Path) -> Result<usize, StoreError> {
     Ok(names.len())
 }
 
-/// Makes the rows say what the files say. Lengths come from the files' metadata; bytes are checked when they are read.
+/// Makes empty rows say what the files say. Lengths come from the files' metadata; bytes are checked when they are read.
 fn rebuild(chunks_dir: &Path, rows: &Tree) -> Result<(), StoreError> {
     rows.clear()?;
-    for folder in files::names(chunks_dir)? {
-        for name in files::names(&chunks_dir.join(folder))? {
-            let Ok(cid) = name.parse::<Cid>() else { continue };
-            let path = chunk_path(chunks_dir, &cid);
-            let len = fs::metadata(&path).map_err(StoreError::io("read", &path))?.len();
-            rows.put(cid.as_bytes(), &u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes())?;
+    for folder in folders(chunks_dir)? {
+        for (cid, len) in chunk_files(chunks_dir, &folder)? {
+            rows.put(cid.as_bytes(), &len.to_be_bytes())?;
         }
     }
     rows.flush()
+}
+
+/// The folders of chunk files. What else somebody put beside them is none of ours and must not keep a node from starting.
+fn folders(chunks_dir: &Path) -> Result<Vec<String>, StoreError> {
+    let mut names = files::names(chunks_dir)?;
+    names.retain(|name| chunks_dir.join(name).is_dir());
+    Ok(names)
+}
+
+/// The chunk files of a folder and their lengths. One that lies in a folder that is not its own cannot be read by its
+/// name, and is none.
+fn chunk_files(chunks_dir: &Path, folder: &str) -> Result<Vec<(Cid, u32)>, StoreError> {
+    let mut found = Vec::new();
+    for name in files::names(&chunks_dir.join(folder))? {
+        let Some(cid) = name.parse::<Cid>().ok().filter(|_| name.starts_with(folder)) else { continue };
+        let path = chunk_path(chunks_dir, &cid);
+        match fs::metadata(&path) {
+            Ok(file) => found.push((cid, u32::try_from(file.len()).unwrap_or(u32::MAX))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(StoreError::io("read", &path)(e)),
+        }
+    }
+    Ok(found)
 }
 
 fn count(rows: &Tree) -> Result<Stats, StoreError> {

@@ -184,3 +184,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn damage_is_told_from_a_torn_tail_across_the_windows_of_the_search() {
+    let big = LogConfig { segment_bytes: 16 << 20, record_bytes: 4 << 20 };
+    for between in [0usize, 1, 15, 16, 17] {
+        let dir = tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), big).unwrap();
+        // The record behind the broken one starts near the end of the first window of 1 MiB.
+        log.append(&vec![7; (1 << 20) - 24 + between]).unwrap();
+        log.sync().unwrap();
+        log.append(b"after a sync").unwrap();
+        drop(log);
+        let path = segments(dir.path())[0].clone();
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[40] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        assert!(matches!(Log::open(dir.path(), big), Err(StoreError::LogDamaged { record: 0, .. })), "{between}");
+        // Without what stands behind it, the same damage is a torn tail.
+        fs::write(&path, &bad[..bad.len() - 1]).unwrap();
+        let (log, report) = Log::open(dir.path(), big).unwrap();
+        assert!(log.is_empty() && report.cut_bytes > 1 << 20, "{between}");
+    }
+}

@@ -259,3 +259,68 @@ fn a_write_that_fails_says_what_to_do_and_leaves_nothing() {
     assert!(atomic_write(&target, b"x").is_err());
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2, "the temporary file is gone");
 }
+
+#[test]
+fn a_rebuild_makes_the_index_say_what_the_files_say() {
+    let home = tempdir().unwrap();
+    let store = open(home.path());
+    let [kept, lost, brought] = [&b"kept"[..], b"lost", b"brought"].map(Cid::of);
+    store.put_chunk(&kept, b"kept").unwrap();
+    store.put_chunk(&lost, b"lost").unwrap();
+    fs::remove_file(chunk_file(home.path(), &lost)).unwrap();
+    let path = chunk_file(home.path(), &brought);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, b"brought").unwrap();
+    let mut words = Vec::new();
+    let rebuilt = store.rebuild(|done, total| words.push((done, total))).unwrap();
+    assert_eq!((rebuilt.chunks, rebuilt.bytes, rebuilt.added, rebuilt.removed), (2, 11, 1, 1));
+    assert_eq!(store.stats(), Stats { chunks: 2, bytes: 11 });
+    assert!(store.has_chunk(&brought).unwrap() && !store.has_chunk(&lost).unwrap());
+    assert!(words.len() >= 2 && words[0].0 == 0, "{words:?}");
+    // A file that grew is damaged, and counted as what it takes.
+    fs::write(&path, b"brought and more").unwrap();
+    let again = store.rebuild(|_, _| ()).unwrap();
+    assert_eq!((again.corrected, again.added, again.bytes), (1, 0, 20));
+    assert!(matches!(store.chunk(&brought), Err(StoreError::Corrupt { .. })));
+    drop(store);
+    assert!(!open(home.path()).open_report().rebuilt, "the figures agree with the rows");
+}
+
+#[test]
+fn what_others_left_among_the_chunks_keeps_no_node_from_starting() {
+    let home = tempdir().unwrap();
+    let cid = Cid::of(b"mine");
+    open(home.path()).put_chunk(&cid, b"mine").unwrap();
+    let stray = Cid::of(b"stray").to_string();
+    let other = if stray.starts_with("00") { "01" } else { "00" };
+    fs::write(home.path().join("chunks/.DS_Store"), b"x").unwrap();
+    fs::create_dir_all(home.path().join("chunks").join(other)).unwrap();
+    fs::write(home.path().join("chunks").join(other).join(&stray), b"stray").unwrap();
+    fs::remove_file(home.path().join("clean")).unwrap();
+    let store = open(home.path());
+    assert!(store.open_report().rebuilt);
+    assert_eq!(store.stats(), Stats { chunks: 1, bytes: 4 });
+}
+
+#[test]
+fn the_use_of_a_manifest_is_remembered() {
+    let home = tempdir().unwrap();
+    let id = {
+        let store = open(home.path());
+        let id = store.put_manifest(b"sealed").unwrap();
+        store.put_chunk(&Cid::of(b"c"), b"c").unwrap();
+        assert_eq!((store.used(), store.stats().bytes), (7, 1));
+        id
+    };
+    let path = home.path().join("manifests").join(id.to_string());
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+    let store = open(home.path());
+    assert_eq!(store.last_used(&id).unwrap(), Some(old));
+    store.mark_used(&id).unwrap();
+    assert!(store.last_used(&id).unwrap().unwrap() > old);
+    assert_eq!(store.manifest(&id).unwrap().unwrap(), b"sealed");
+    let gone = ManifestId::of(b"gone");
+    store.mark_used(&gone).unwrap();
+    assert_eq!(store.last_used(&gone).unwrap(), None);
+}

@@ -27,6 +27,11 @@ pub(crate) enum StoreCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Make the index say what the chunk files say; with or without a running node
+    #[command(after_help = "Examples:\n  zero2ai store rebuild\n  zero2ai store rebuild --json\n\n\
+        A running node does it itself, and refuses (16) while models are published or fetched; without one the command \
+        opens the store, and no node can start on it meanwhile. A node rebuilds its index by itself after a crash.")]
+    Rebuild,
     /// Pin a held version: it is never dropped
     #[command(after_help = "Example:\n  zero2ai store pin lab/chat@3")]
     Pin {

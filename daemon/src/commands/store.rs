@@ -3,11 +3,13 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
+use zero2ai_node::now_ms;
 use zero2ai_proto::{
     calls::Empty,
     local::{
-        DropCall, GcCall, GcItem, GcReport, PinCall, StoreDrop, StoreGc, StoreList, StorePin, StoreStats,
-        StoreStatsReply, StoreVerify, StoredVersion, VerifyItem, VerifyReport,
+        DropCall, GcCall, GcItem, GcReport, PinCall, Progress as Step, RebuildItem, RebuildReport, StoreDrop, StoreGc,
+        StoreList, StorePin, StoreRebuild, StoreStats, StoreStatsReply, StoreVerify, StoredVersion, VerifyItem,
+        VerifyReport,
     },
     rpc::Method,
 };
@@ -27,8 +29,14 @@ const LISTING: Duration = Duration::from_secs(120);
 
 /// The command.
 pub(crate) async fn store(home: &Path, command: StoreCommand, out: Output) -> Outcome {
-    let session = Session::open(home).await?;
+    let session = match (Session::open(home).await, &command) {
+        (Err(nobody), StoreCommand::Rebuild) if nobody.exit == Exit::Unreachable => {
+            return rebuild_alone(home, out).await;
+        }
+        (session, _) => session?,
+    };
     match command {
+        StoreCommand::Rebuild => rebuild(&session, out).await,
         StoreCommand::Ls => ls(&session, out).await,
         StoreCommand::Stats => {
             let reply = session.call::<StoreStats>(&Empty {}, LISTING).await?;
@@ -88,18 +96,35 @@ fn stats_json(s: &StoreStatsReply) -> Value {
     json!({
         "chunks": s.chunks, "bytes": s.bytes, "quota": s.quota, "manifests": s.manifests, "versions": s.versions,
         "pinned": s.pinned, "unneeded_chunks": s.unneeded_chunks, "unneeded_bytes": s.unneeded_bytes,
-        "unreadable": s.unreadable,
+        "unreadable": s.unreadable, "used": s.used, "reserve": s.reserve, "evictable": s.evictable,
+        "scrub": s.scrub.map(|r| json!({
+            "ended_ms": r.ended_ms, "checked": r.checked, "damaged": r.damaged, "healed": r.healed, "lost": r.lost,
+        })),
     })
 }
 
 fn stats_text(s: &StoreStatsReply) -> String {
-    let quota = s.quota.map_or_else(|| "none (store.quota_gb in config.toml sets one)".into(), bytes);
+    let quota = s.quota.map_or_else(
+        || "none (store.quota_gb in config.toml sets one)".into(),
+        |quota| format!("{} of {} used, manifests included", bytes(s.used), bytes(quota)),
+    );
+    let copies = plural(s.evictable, "copy").replace("copys", "copies");
+    let scrub = s.scrub.map_or_else(
+        || "none yet (store.scrub_days in config.toml says how often)".into(),
+        |r| {
+            let ago = ago(now_ms().saturating_sub(r.ended_ms));
+            format!("{ago}: {} checked, {} damaged, {} healed, {} lost", r.checked, r.damaged, r.healed, r.lost)
+        },
+    );
     let mut text = facts(&[
         ("stored", format!("{}, {} sealed", plural(s.chunks, "chunk"), bytes(s.bytes))),
         ("quota", quota),
+        ("kept free", format!("{} of the disk, or a sixteenth of it", bytes(s.reserve))),
+        ("may go", format!("{copies} of others' models, when the quota is full")),
         ("held", format!("{}, {} pinned", plural(s.versions, "version"), s.pinned)),
         ("manifests", s.manifests.to_string()),
         ("unneeded", format!("{}, {}", plural(s.unneeded_chunks, "chunk"), bytes(s.unneeded_bytes))),
+        ("last scrub", scrub),
     ]);
     if s.unreadable > 0 {
         let n = plural(s.unreadable, "held version");
@@ -110,6 +135,54 @@ fn stats_text(s: &StoreStatsReply) -> String {
         text += "zero2ai store gc frees what no held version needs.\n";
     }
     text
+}
+
+/// How long ago, in the largest unit that fits.
+fn ago(millis: u64) -> String {
+    let minutes = millis / 60_000;
+    let (n, unit) = match minutes {
+        0..120 => (minutes, "minute"),
+        120..2880 => (minutes / 60, "hour"),
+        _ => (minutes / 1440, "day"),
+    };
+    plural(n, unit) + " ago"
+}
+
+async fn rebuild(session: &Session, out: Output) -> Outcome {
+    let mut progress = Progress::start(out, "reading the chunk folders");
+    let mut items = session.stream::<StoreRebuild>(&Empty {}, LONG).await?;
+    let mut done = None;
+    while let Some(item) = items.next().await {
+        match item? {
+            RebuildItem::Step(step) => progress.step(&step),
+            RebuildItem::Done(report) => done = Some(report),
+        }
+    }
+    drop(progress);
+    rebuilt(&done.ok_or_else(no_result::<StoreRebuild>)?, out)
+}
+
+/// Without a node: the command itself has the store.
+async fn rebuild_alone(home: &Path, out: Output) -> Outcome {
+    let home = home.to_owned();
+    let work = move || {
+        let mut progress = Progress::start(out, "reading the chunk folders");
+        let what = "folders of chunks read";
+        zero2ai_node::rebuild_store(&home, |done, total| progress.step(&Step { what: what.into(), done, total }))
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    rebuilt(&done.map_err(|e| Failure::new(Exit::Internal, format!("The rebuild ended badly: {e}.")))??, out)
+}
+
+fn rebuilt(r: &RebuildReport, out: Output) -> Outcome {
+    let json = json!({
+        "chunks": r.chunks, "bytes": r.bytes, "added": r.added, "removed": r.removed, "corrected": r.corrected,
+    });
+    out.result(&json, || {
+        let all = format!("{}, {}", plural(r.chunks, "chunk"), bytes(r.bytes));
+        format!("The index has {all}: {} added, {} removed, {} corrected.", r.added, r.removed, r.corrected)
+    });
+    Ok(())
 }
 
 async fn verify(session: &Session, out: Output) -> Outcome {

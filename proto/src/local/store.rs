@@ -18,6 +18,8 @@ methods! {
     StorePin = 114: PinCall => Empty;
     /// Forgets a held version, so that a collection frees it.
     StoreDrop = 115: DropCall => Empty;
+    /// Makes the index say what the chunk files say; progress, then the result.
+    StoreRebuild = 121: Empty => RebuildItem;
 }
 
 /// One item of the answer to [`StoreList`].
@@ -50,7 +52,7 @@ pub struct StoreStatsReply {
     pub chunks: u64,
     /// Bytes of ciphertext in them.
     pub bytes: u64,
-    /// Bytes of ciphertext allowed; none is whatever the disk holds.
+    /// Bytes of chunks and manifests allowed; none is whatever the disk holds.
     pub quota: Option<u64>,
     /// Sealed manifests.
     pub manifests: u64,
@@ -64,6 +66,54 @@ pub struct StoreStatsReply {
     pub unneeded_bytes: u64,
     /// Held versions whose manifest cannot be read, so that it is not known what they need.
     pub unreadable: u64,
+    /// Bytes that the quota counts: chunks and manifests.
+    pub used: u64,
+    /// Bytes of the disk that are kept free for the chain.
+    pub reserve: u64,
+    /// Versions that may go when the quota is full and room is needed: copies of other members' models, neither pinned nor
+    /// served.
+    pub evictable: u64,
+    /// What the last scrub found, if there was one.
+    pub scrub: Option<ScrubReport>,
+}
+
+/// What a scrub found: all that is stored, read and hashed on a schedule, and healed from peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubReport {
+    /// When it ended, milliseconds since 1970.
+    pub ended_ms: u64,
+    /// Chunks and manifests that were read and hashed.
+    pub checked: u64,
+    /// Of these and of what held versions need, those that were damaged or missing.
+    pub damaged: u64,
+    /// Of those, the ones that were fetched from peers again.
+    pub healed: u64,
+    /// Of those, the ones that held versions need and no peer gave.
+    pub lost: u64,
+}
+
+/// One item of the answer to [`StoreRebuild`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RebuildItem {
+    /// What is being done.
+    Step(Progress),
+    /// The result.
+    Done(RebuildReport),
+}
+
+/// Result of [`StoreRebuild`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Chunks in the index now.
+    pub chunks: u64,
+    /// Bytes of their ciphertext.
+    pub bytes: u64,
+    /// Chunk files that the index did not know.
+    pub added: u64,
+    /// Rows whose file was not there: they are gone.
+    pub removed: u64,
+    /// Rows that told another length than their file has.
+    pub corrected: u64,
 }
 
 /// One item of the answer to [`StoreVerify`].

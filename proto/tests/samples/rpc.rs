@@ -195,8 +195,15 @@ fn add_local_store(v: &mut Vectors) {
         unneeded_chunks: 2,
         unneeded_bytes: 9_408,
         unreadable: 0,
+        used: 31_000,
+        reserve: 1 << 29,
+        evictable: 1,
+        scrub: Some(l::ScrubReport { ended_ms: 1_700_000_000_000, checked: 11, damaged: 1, healed: 1, lost: 0 }),
     };
     v.add("local/store_stats", &stats);
+    v.add("local/rebuild_step", &l::RebuildItem::Step(step.clone()));
+    let rebuilt = l::RebuildReport { chunks: 9, bytes: 30_000, added: 1, removed: 1, corrected: 0 };
+    v.add("local/rebuild_done", &l::RebuildItem::Done(rebuilt));
     v.add("local/verify_step", &l::VerifyItem::Step(step.clone()));
     let broken = l::BrokenVersion { name: name(), version: 1, missing: 2, why: "no peer has it".into() };
     let verified = l::VerifyReport {

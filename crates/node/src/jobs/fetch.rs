@@ -47,11 +47,12 @@ impl Core {
         hint: Option<NodeId>,
         progress: &Tell,
     ) -> Result<(Version, FetchReport), RpcError> {
-        let _using = self.upkeep.using().await;
         let entry = self.version(name, version).await?;
         if entry.withdrawn {
             return Err(not_found(format!("{name}@{version} was withdrawn by its owner")));
         }
+        self.room_to_fetch(&entry).await?;
+        let _using = self.upkeep.using().await;
         let mut peers: Vec<NodeId> = hint.into_iter().filter(|n| *n != self.id).collect();
         // The publisher first, then those who may hold models at all, the newest heard of before the others.
         let mut others = self.others();

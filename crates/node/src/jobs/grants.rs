@@ -99,10 +99,12 @@ impl Core {
         let (name_, base, bytes) = (name.clone(), Some(old), entry.bytes);
         #[rustfmt::skip]
         let body = Publish { name: name_, version, manifest: id, format, task, domain, bytes, chunks, base, thresholds };
-        self.submit_held(body, name, version, id).await?;
         let serve = self.held().iter().any(|h| h.name == *name && h.version == old && h.serve);
-        self.models.hold(Held { name: name.clone(), version, manifest: id, serve })?;
-        drop(using);
+        let held = Held { name: name.clone(), version, manifest: id, serve };
+        let under_way = self.models.publishing(name, version);
+        self.submit_held(body, &held, under_way.alone).await?;
+        self.models.hold(held)?;
+        drop((under_way, using));
         self.move_channels(name, old, version).await?;
         self.account.submit(TxBody::Withdraw(Withdraw { name: name.clone(), version: old }), PATIENCE).await?;
         Ok(version)

@@ -169,6 +169,11 @@ impl Core {
             if !self.models.missing().contains(held) {
                 return Ok(());
             }
+            // A publication cut off before its transaction was final leaves a version that the ledger may never know.
+            if self.chain.read(|l| l.version(&held.name, held.version)).is_none() {
+                tracing::debug!(name = %held.name, version = held.version, "the ledger does not know it (yet)");
+                return Ok(());
+            }
             self.load_and_announce(&held.name, held.version).await
         };
         match loaded {

@@ -63,6 +63,8 @@ impl Core {
         let task = worker.as_ref().map_or(Task::Tensors, |(_, info)| info.task);
 
         let (domain, content) = (call.domain, self.content_secret(call.domain).await?);
+        let size = tokio::fs::metadata(&path).await.map_or(0, |meta| meta.len());
+        self.make_room(size, None).await?;
         let using = self.upkeep.using().await;
         let sealed = self
             .blocking({
@@ -91,15 +93,17 @@ impl Core {
             base: (version > 1).then(|| version - 1),
             thresholds: call.thresholds,
         };
-        let height = self.submit_held(body, &call.name, version, id).await?;
-
         let held = Held { name: call.name.clone(), version, manifest: id, serve: worker.is_some() };
+        // This call brings the worker; if it ends or this process dies after the ledger took the version, the keeper does.
+        let under_way = self.models.publishing(&call.name, version);
+        let height = self.submit_held(body, &held, under_way.alone).await?;
         self.models.hold(held.clone())?;
         // Held from here on: a collection keeps what it needs by itself.
         drop(using);
         if let Some((worker, info)) = worker {
             self.models.insert(Serving::new(held.clone(), info, worker));
         }
+        drop(under_way);
         let mut holders = vec![self.id];
         holders.extend(self.replicate(&call.name, version, call.replicas, progress).await?);
         tell(progress, "announcing it", 0, 0);
@@ -162,18 +166,12 @@ impl Core {
 
     /// Puts a version on the ledger. It is held from before, since a transaction may become final after its caller was gone
     /// or told to wait; what the ledger refuses is let go again.
-    pub(crate) async fn submit_held(
-        &self,
-        body: Publish,
-        name: &ModelName,
-        version: u32,
-        manifest: ManifestId,
-    ) -> Result<u64, RpcError> {
-        let held = Held { name: name.clone(), version, manifest, serve: false };
-        let reserved = self.models.reserve(&held)?;
+    pub(crate) async fn submit_held(&self, body: Publish, held: &Held, alone: bool) -> Result<u64, RpcError> {
+        let stale = alone && self.chain.read(|l| l.version(&held.name, held.version)).is_none();
+        let reserved = self.models.reserve(held, stale)?;
         let submitted = self.account.submit(TxBody::Publish(body), PATIENCE).await;
         if reserved && submitted.as_ref().is_err_and(|e| e.code == ErrorCode::Invalid) {
-            self.models.unreserve(&held)?;
+            self.models.unreserve(held)?;
         }
         submitted
     }

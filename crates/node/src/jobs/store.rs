@@ -5,8 +5,14 @@
 //! |---|---|
 //! | [`gc`] | what held versions need, and deleting the rest |
 //! | [`verify`] | hashing everything again, and healing what is damaged |
+//! | [`scrub`] | the same on a schedule |
+//! | [`room`] | what goes when the quota is full |
+//! | [`rebuild`] | the index from the files |
 
 pub(crate) mod gc;
+pub(crate) mod rebuild;
+pub(crate) mod room;
+pub(crate) mod scrub;
 pub(crate) mod verify;
 
 use std::sync::Arc;
@@ -83,6 +89,7 @@ impl Core {
         let (store, held) = (self.store.clone(), self.models.held());
         let versions = held.len() as u64;
         let pinned = held.iter().filter(|h| self.models.is_pinned(&h.name, h.version)).count() as u64;
+        let (evictable, scrub) = (self.copies().len() as u64, self.last_scrub());
         self.blocking(move || {
             let (needed, unreadable) = mark(&store, &held);
             let (mut unneeded_chunks, mut unneeded_bytes) = (0u64, 0u64);
@@ -96,9 +103,11 @@ impl Core {
             let (stats, quota) = (store.stats(), store.quota());
             let manifests = store.manifests().map_err(store_error)?.len() as u64;
             let (chunks, bytes, unreadable) = (stats.chunks, stats.bytes, unreadable.len() as u64);
+            let (used, reserve) = (store.used(), store.reserve());
             #[rustfmt::skip]
             let reply = StoreStatsReply {
                 chunks, bytes, quota, manifests, versions, pinned, unneeded_chunks, unneeded_bytes, unreadable,
+                used, reserve, evictable, scrub,
             };
             Ok(reply)
         })

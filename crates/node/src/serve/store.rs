@@ -2,7 +2,9 @@
 
 use zero2ai_proto::{
     calls::Empty,
-    local::{GcItem, StoreDrop, StoreGc, StoreList, StorePin, StoreStats, StoreVerify, VerifyItem},
+    local::{
+        GcItem, RebuildItem, StoreDrop, StoreGc, StoreList, StorePin, StoreRebuild, StoreStats, StoreVerify, VerifyItem,
+    },
     rpc::{ErrorCode, Method, RpcError},
 };
 use zero2ai_rpc::{IncomingCall, ReplySink};
@@ -29,6 +31,11 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             let work = |tell: Tell| async move { core.collect(dry_run, &tell).await };
             let report = with_progress::<StoreGc, _, _>(&mut reply, GcItem::Step, work).await?;
             reply.item::<StoreGc>(&GcItem::Done(report)).await
+        }
+        StoreRebuild::ID => {
+            let work = |tell: Tell| async move { core.rebuild_index(&tell).await };
+            let report = with_progress::<StoreRebuild, _, _>(&mut reply, RebuildItem::Step, work).await?;
+            reply.item::<StoreRebuild>(&RebuildItem::Done(report)).await
         }
         StorePin::ID => {
             core.pin(&call.request::<StorePin>()?)?;

@@ -58,7 +58,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens or creates the log in the folder `dir`, reads every record once, and cuts off a torn tail.
+    /// Opens or creates the log in the folder `dir`, reads every record once, and cuts off a torn tail. One record (and
+    /// while searching behind a broken one, 1 MiB) is in memory at a time; 8 bytes a record stay.
     ///
     /// # Errors
     /// [`StoreError::LogDamaged`] for damage in the middle, [`StoreError::Io`].

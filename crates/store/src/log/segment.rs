@@ -13,6 +13,8 @@ use crate::{error::StoreError, files};
 const MAGIC: [u8; 8] = *b"z2ailog1";
 /// Bytes before the first record.
 const OPENING: u64 = 16;
+/// Bytes read in one go while searching for records: more than a head.
+const WINDOW: usize = 1024 * 1024;
 /// Ending of a segment file's name.
 const SUFFIX: &str = ".log";
 
@@ -167,16 +169,21 @@ impl Segment {
     }
 
     /// True if a record behind the broken one at `broken` was written after a sync: then the broken one had been synced.
+    /// Reads a window at a time, and a payload only where the check of its length holds.
     fn finds_synced_after(&self, broken: u64, file_len: u64, max_record: usize) -> Result<bool, StoreError> {
-        let rest = self.read(broken, usize::try_from(file_len - broken).unwrap_or(usize::MAX))?;
-        for (distance, window) in rest.windows(HEAD_BYTES).enumerate().skip(1) {
-            let Ok(head) = window.try_into() else { continue };
-            let at = broken + distance as u64;
-            let Some(head) = record::decode_head(&self.key, at, head, max_record) else { continue };
-            let payload = rest.get(distance + HEAD_BYTES..).and_then(|r| r.get(..head.len));
-            if head.after_sync && payload.is_some_and(|p| record::holds(&self.key, at, head, p)) {
-                return Ok(true);
+        let mut from = broken.saturating_add(1);
+        while file_len.saturating_sub(from) >= HEAD_BYTES as u64 {
+            let len = usize::try_from(file_len - from).unwrap_or(usize::MAX).min(WINDOW);
+            let window = self.read(from, len)?;
+            for (at, head) in (from..).zip(window.windows(HEAD_BYTES)) {
+                let Ok(head) = head.try_into() else { continue };
+                let Some(head) = record::decode_head(&self.key, at, head, max_record) else { continue };
+                if head.after_sync && self.record_at(at, file_len, max_record)?.is_some() {
+                    return Ok(true);
+                }
             }
+            // The next window begins with the first place that was not looked at.
+            from = from.saturating_add((len - (HEAD_BYTES - 1)) as u64);
         }
         Ok(false)
     }

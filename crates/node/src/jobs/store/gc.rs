@@ -113,7 +113,7 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use zero2ai_proto::{
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     /// A held version of these chunks, stored.
-    fn version(store: &Store, version: u32, chunks: &[&[u8]]) -> Held {
+    pub(crate) fn version(store: &Store, version: u32, chunks: &[&[u8]]) -> Held {
         let mut list = Vec::new();
         for bytes in chunks {
             let cid = Cid::of(bytes);
@@ -137,7 +137,7 @@ mod tests {
         Held { name: "lab/m".parse().unwrap(), version, manifest, serve: false }
     }
 
-    fn open(home: &std::path::Path) -> Store {
+    pub(crate) fn open(home: &std::path::Path) -> Store {
         Store::open(home, StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, ..StoreConfig::default() }).unwrap()
     }
 

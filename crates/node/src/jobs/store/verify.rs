@@ -1,6 +1,9 @@
 //! Verifying: reads and hashes everything stored, deletes what is damaged, and lets held versions fetch it again.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use zero2ai_proto::{
     Cid, ManifestId,
@@ -83,6 +86,12 @@ fn check_page(store: &Store, after: Option<&Cid>) -> Result<(Seen, Option<Cid>),
     Ok((seen, page.last().map(|(cid, _)| *cid)))
 }
 
+/// How long reading so many bytes must take; no time at all without a rate.
+fn rest(bytes: u64, rate: Option<u64>) -> Duration {
+    let millis = rate.and_then(|rate| bytes.saturating_mul(1000).checked_div(rate));
+    Duration::from_millis(millis.unwrap_or(0))
+}
+
 /// Chunks and manifests that held versions need and that are not here.
 type Absent = (HashSet<Cid>, HashSet<ManifestId>);
 
@@ -134,13 +143,18 @@ impl Core {
     pub(crate) async fn verify_store(&self, progress: &Tell) -> Result<VerifyReport, RpcError> {
         // A collection meanwhile would delete what is being healed.
         let _using = self.upkeep.using().await;
+        self.check_store(progress, None).await
+    }
+
+    /// The same beside collections, reading at most `rate` bytes a second if there is one.
+    pub(super) async fn check_store(&self, progress: &Tell, rate: Option<u64>) -> Result<VerifyReport, RpcError> {
         let store = self.store.clone();
         let mut seen = self.blocking(move || check_manifests(&store).map_err(store_error)).await?;
         let (mut after, total) = (None, self.store.stats().chunks);
         let mut chunks = 0u64;
         loop {
             tell(progress, "chunks hashed", chunks, total.max(chunks));
-            let store = self.store.clone();
+            let (store, begun) = (self.store.clone(), Instant::now());
             let (page, last) = self.blocking(move || check_page(&store, after.as_ref()).map_err(store_error)).await?;
             chunks = chunks.saturating_add(page.checked);
             seen.checked = seen.checked.saturating_add(page.checked);
@@ -148,6 +162,7 @@ impl Core {
             seen.chunks.extend(page.chunks);
             let Some(last) = last else { break };
             after = Some(last);
+            tokio::time::sleep(rest(page.bytes, rate).saturating_sub(begun.elapsed())).await;
         }
         let before = self.absent().await?;
         let broken = self.heal(progress).await?;
@@ -235,6 +250,13 @@ mod tests {
         std::fs::write(home.path().join("manifests").join(bad.to_string()), b"bat").unwrap();
         assert_eq!(check_manifests(&store).unwrap().manifests, [bad].into());
         assert_eq!(store.manifests().unwrap(), [good]);
+    }
+
+    #[test]
+    fn a_rate_makes_pages_take_their_time() {
+        assert_eq!(rest(64 << 20, Some(32 << 20)), Duration::from_secs(2));
+        assert_eq!(rest(64 << 20, None), Duration::ZERO);
+        assert_eq!(rest(1, Some(0)), Duration::ZERO);
     }
 
     #[test]

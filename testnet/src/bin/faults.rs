@@ -1,0 +1,73 @@
+//! `faults`: cuts real processes off at random moments, hundreds of times, and looks at what is left. Exit code 1 if a run
+//! failed, 2 if a loop cannot run here.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use zero2ai_testnet::faults::{Report, fetch::Fetch, image, power::Power, publish::Publish, repeat, writer};
+
+#[derive(Parser)]
+#[command(about = "Cuts nodes off at random moments again and again, and checks that nothing acknowledged is lost")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// SIGKILL a node while it publishes
+    KillPublish(Loop),
+    /// SIGKILL a node while it fetches, or while another fetches from it
+    KillFetch(Loop),
+    /// Cut the power of a file system while a process writes into a store on it; needs root
+    PowerCut {
+        #[command(flatten)]
+        loop_: Loop,
+        /// A whole node that publishes, instead of a process that writes into a store
+        #[arg(long)]
+        node: bool,
+    },
+    /// Write into a store and say what is durable, until something fails
+    #[command(hide = true)]
+    Writer { home: PathBuf, seed: u64, first: u64 },
+}
+
+#[derive(Args)]
+struct Loop {
+    /// How many times
+    #[arg(long, default_value_t = 20)]
+    runs: u64,
+    /// Fixes every moment that is drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Loop {
+    fn end(&self, report: &Report) -> ExitCode {
+        println!("{}", if self.json { report.json().to_string() } else { report.text() });
+        if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::KillPublish(l) => Ok(l.end(&repeat("kill-publish", l.runs, l.seed, Publish::killed)?)),
+        Command::KillFetch(l) => Ok(l.end(&repeat("kill-fetch", l.runs, l.seed, Fetch::new)?)),
+        Command::PowerCut { loop_: l, node } => {
+            if let Some(why) = image::missing() {
+                eprintln!("power-cut cannot run here: {why}");
+                return Ok(ExitCode::from(2));
+            }
+            if node {
+                return Ok(l.end(&repeat("power-cut --node", l.runs, l.seed, Publish::cut_off)?));
+            }
+            let program = std::env::current_exe()?;
+            Ok(l.end(&repeat("power-cut", l.runs, l.seed, || Power::new(program.clone()))?))
+        }
+        Command::Writer { home, seed, first } => writer::write(&home, seed, first).map(|()| ExitCode::SUCCESS),
+    }
+}
