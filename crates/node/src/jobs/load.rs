@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use zero2ai_chunk::{ManifestKey, open_chunk, open_manifest, unwrap_key, wrap_key};
+use zero2ai_chunk::{ManifestKey, OpenFileError, named_format, open_manifest, open_piece, unwrap_key, wrap_key};
 use zero2ai_engine::{ModelFile, Worker, WorkerConfig};
 use zero2ai_proto::{
-    ManifestId, ModelName, decode, encode,
-    manifest::{ConformanceSample, Format, GrantInfo, Manifest, WrappedKey},
+    Cid, ManifestId, ModelName, decode, encode,
+    manifest::{ConformanceSample, FileEntry, Format, GrantInfo, Manifest, WrappedKey},
     rpc::{ErrorCode, RpcError},
     state::Version,
     worker::ModelInfo,
@@ -111,28 +111,55 @@ fn check_manifest(
     if (manifest.format, manifest.task) != (entry.format, entry.task) || manifest.total_bytes() != entry.bytes {
         return fail("its manifest and the ledger differ in format, task or size".to_owned());
     }
-    if entry.bytes > memory_bytes {
-        return fail(format!("its {} bytes do not fit the {memory_bytes} of a worker (worker.memory_mb)", entry.bytes));
+    let (loaded, bytes) = loaded_files(manifest).fold((0, 0u64), |(n, b), f| (n + 1, b.saturating_add(f.size)));
+    if loaded == 0 {
+        return fail(format!(
+            "none of its {} files is of a kind that this version runs: it is stored, named, replicated and fetched",
+            manifest.files.len()
+        ));
+    }
+    if bytes > memory_bytes {
+        return fail(format!("its {bytes} bytes do not fit the {memory_bytes} of a worker (worker.memory_mb)"));
     }
     Ok(())
 }
 
+/// True if a worker loads this file of a model of this format. What lies beside it stays ciphertext.
+pub(crate) fn is_loaded(format: Format, path: &str) -> bool {
+    matches!(format, Format::Gguf | Format::Onnx) && named_format(path) == Some(format)
+}
+
+fn loaded_files(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {
+    manifest.files.iter().filter(|f| is_loaded(manifest.format, &f.path))
+}
+
 fn open_files(store: &zero2ai_store::Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
-    manifest
-        .files
-        .iter()
+    // A damaged chunk is deleted here, so that the next fetch brings it again; the base of a delta is one of them.
+    let mut read = |cid: &Cid| match zero2ai_swarm::serve_chunk(store, cid) {
+        Ok(Some(sealed)) => Ok(sealed),
+        Ok(None) => Err(not_found(format!("chunk {cid} is missing: fetch the model again"))),
+        Err(error) => Err(store_error(error)),
+    };
+    loaded_files(manifest)
         .map(|file| {
             let mut memory = ModelFile::create(&file.path, file.size).map_err(engine_error)?;
             for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
-                // A damaged chunk is deleted here, so that the next fetch brings it again.
-                let sealed = zero2ai_swarm::serve_chunk(store, &chunk.cid).map_err(store_error)?;
-                let sealed = sealed
-                    .ok_or_else(|| not_found(format!("chunk {} is missing: fetch the model again", chunk.cid)))?;
-                let plain = open_chunk(manifest.domain, &manifest.secret, chunk, sealed).map_err(internal)?;
-                memory.append(&plain).map_err(engine_error)?;
+                let piece = open_piece(manifest, chunk, &mut read).map_err(open_error)?;
+                memory.append(&piece).map_err(engine_error)?;
             }
             memory.seal().map_err(engine_error)?;
             Ok(memory)
         })
         .collect()
+}
+
+/// What the store said, as it said it: its caller acts on the code.
+fn open_error(error: OpenFileError) -> RpcError {
+    match error {
+        OpenFileError::Source { source, .. } => match source.downcast::<RpcError>() {
+            Ok(answer) => *answer,
+            Err(other) => internal(other),
+        },
+        other => internal(other),
+    }
 }

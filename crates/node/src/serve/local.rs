@@ -163,5 +163,10 @@ async fn fetch(core: &Core, call: FetchCall, progress: &Tell) -> Result<PublishR
         reused: report.reused,
         holders: vec![core.id],
         height: entry.height,
+        files: 0,
+        not_served: None,
+        deltas: 0,
+        saved: 0,
+        seal_ms: 0,
     })
 }
