@@ -183,9 +183,9 @@ pub struct PublishReport {
     pub holders: Vec<NodeId>,
     /// Height of the publication.
     pub height: u64,
-    /// Files.
+    /// Files; 0 for a fetch.
     pub files: u32,
-    /// Why this node does not serve it; none if it does, or if nobody asked it to.
+    /// Why this node does not serve what it published; none if it does, and for a fetch.
     pub not_served: Option<String>,
     /// Chunks that are deltas.
     pub deltas: u32,

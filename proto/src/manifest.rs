@@ -270,7 +270,7 @@ pub struct SealedChunk {
 /// A manifest as it is stored and sent: an open list of ciphertexts, and a body under a key of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedManifest {
-    /// Version of this shape: 1, or [`SealedManifest::WITH_DELTAS`].
+    /// Version of this shape: 1; [`SealedManifest::WITH_DELTAS`] if and only if a chunk of the body is a delta.
     pub version: u16,
     /// Every distinct ciphertext of the model, in first-use order; the base of a delta right before it.
     pub chunks: Vec<SealedChunk>,

@@ -1,4 +1,5 @@
 //! Small model files, made by hand.
+#![allow(dead_code)] // each test file uses some of them
 
 pub(crate) fn gguf(tensors: &[(&str, &[u8])]) -> Vec<u8> {
     let text = |out: &mut Vec<u8>, s: &str| {
