@@ -17,6 +17,9 @@ use crate::{
 /// Opens a chunk of the base version.
 type Opener<'a> = dyn FnMut(&ChunkRef) -> Result<Vec<u8>, CallerError> + 'a;
 
+/// A piece's reference, and its ciphertext if it is a new one.
+pub(crate) type SealedPiece = (ChunkRef, Option<Vec<u8>>);
+
 /// Parts under a name; `None` where several have it.
 type Named<'a, K> = BTreeMap<K, Option<&'a Part>>;
 
@@ -87,11 +90,7 @@ pub(crate) struct BasePart<'a, 'o> {
 impl BasePart<'_, '_> {
     /// The next piece: as a delta with its ciphertext, as the delta that the base has for the same bytes (which is stored), or
     /// `None` where it is better sealed as it is.
-    pub(crate) fn seal(
-        &mut self,
-        sealer: &Sealer,
-        piece: &[u8],
-    ) -> Result<Option<(ChunkRef, Option<Vec<u8>>)>, SealError> {
+    pub(crate) fn seal(&mut self, sealer: &Sealer, piece: &[u8]) -> Result<Option<SealedPiece>, SealError> {
         let Some(old) = self.chunks.next() else { return Ok(None) };
         let hash = Digest::of(piece);
         if *old.piece_hash() == hash {
