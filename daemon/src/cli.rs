@@ -65,10 +65,16 @@ pub(crate) enum Command {
     /// Make, show and govern the pool
     #[command(subcommand)]
     Pool(PoolCommand),
-    /// Cut, seal, store, replicate and publish a model file as the next version of a name
+    /// Cut, seal, store, replicate and publish a model (a file or a folder) as the next version of a name
     #[command(after_help = "Examples:\n  zero2ai publish digits.onnx --name lab/digits\n  \
         zero2ai publish chat.gguf --name lab/chat --replicas 3 --accept 0.95 --reject 0.8\n  \
-        zero2ai publish secret.gguf --name lab/secret --domain private && zero2ai grant lab/secret NODE-KEY")]
+        zero2ai publish secret.gguf --name lab/secret --domain private && zero2ai grant lab/secret NODE-KEY\n  \
+        zero2ai publish ./SmolLM2-135M --name lab/smol            # config, tokenizer, shards\n  \
+        zero2ai publish ./SmolLM2-tuned --name lab/smol --base lab/smol@1\n\n\
+        An ONNX or GGUF file is run before it is published: its bytes go into memory once, and the worker that ran them \
+        serves them. Other files are read piece by piece. What this version cannot run (safetensors, ONNX with tensors in \
+        other files) is stored, named, replicated and fetched; the answer says that it is not served. Who is granted a \
+        version with differences can open the older chunks they start from.")]
     Publish(PublishArgs),
     /// Let a member open a private model of yours: its node may then fetch the key, run and serve it
     #[command(after_help = "Example:\n  zero2ai grant lab/chat NODE-KEY")]
@@ -233,7 +239,7 @@ impl From<DomainArg> for Domain {
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// The model's file (ONNX or GGUF)
+    /// A file (ONNX, GGUF, safetensors), or a folder with all files of a model; hidden files stay out, links are not followed
     pub(crate) path: PathBuf,
     /// Its name; the handle is claimed if it is free
     #[arg(long, value_name = "PUBLISHER/MODEL")]
@@ -244,6 +250,12 @@ pub(crate) struct PublishArgs {
     /// Copies wanted on other nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=64))]
     pub(crate) replicas: u32,
+    /// Store changed tensors as differences to this version, where that is shorter: publisher/model@3
+    #[arg(long, value_name = "NAME@VERSION")]
+    pub(crate) base: Option<ModelRef>,
+    /// Publish without running it first, and do not serve it: for what this program cannot run, or has no memory for
+    #[arg(long)]
+    pub(crate) store_only: bool,
     /// Macro F1 from which an endorsement counts for the model, 0 to 1
     #[arg(long, default_value = "0.9", value_parser = fraction_ppm, value_name = "F1")]
     pub(crate) accept: u32,

@@ -133,7 +133,7 @@ pub struct SignersReply {
 /// Request of [`PublishPath`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishCall {
-    /// Absolute path of a file on the node's machine.
+    /// Absolute path of a file or folder on the node's machine.
     pub path: String,
     /// The model.
     pub name: ModelName,
@@ -143,6 +143,10 @@ pub struct PublishCall {
     pub replicas: u32,
     /// When endorsements count for or against it.
     pub thresholds: Thresholds,
+    /// Store, name and replicate it without running it, whatever it is.
+    pub store_only: bool,
+    /// Store changed tensors as deltas against this version, where that is shorter.
+    pub base: Option<ModelRef>,
 }
 
 /// Progress of a long operation, and its end.
@@ -186,6 +190,16 @@ pub struct PublishReport {
     pub holders: Vec<NodeId>,
     /// Height of the publication.
     pub height: u64,
+    /// Files; 0 for a fetch.
+    pub files: u32,
+    /// Why this node does not serve what it published; none if it does, and for a fetch.
+    pub not_served: Option<String>,
+    /// Chunks that are deltas.
+    pub deltas: u32,
+    /// Bytes that deltas are shorter than what they stand for.
+    pub saved: u64,
+    /// Milliseconds that cutting, sealing and writing took; 0 for a fetch.
+    pub seal_ms: u64,
 }
 
 /// Request of [`ValidatePath`].

@@ -1,7 +1,7 @@
 //! What a model is made of: model → file → part (tensor or header) → chunks; plain for those who were granted its key,
 //! sealed for everyone else.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -70,7 +70,7 @@ pub struct ConformanceSample {
     pub tolerance_ppm: u32,
 }
 
-/// One chunk of plaintext.
+/// One chunk: its plaintext is a piece of the file, or what turns a piece of an older version into it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkRef {
     /// Name of its ciphertext.
@@ -79,6 +79,55 @@ pub struct ChunkRef {
     pub plain: Digest,
     /// Bytes of plaintext, 1 to [`CHUNK_BYTES`].
     pub len: u32,
+    /// Absent: the plaintext is the piece. Present: the plaintext is zstd of the difference to another chunk. An absent field
+    /// is left out of the encoding, so that a manifest without deltas has the bytes of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<Delta>,
+}
+
+impl ChunkRef {
+    /// Bytes of the file that this chunk stands for.
+    #[must_use]
+    pub fn piece_len(&self) -> u32 {
+        self.delta.as_ref().map_or(self.len, |d| d.base.len)
+    }
+
+    /// BLAKE3 of the bytes of the file that this chunk stands for.
+    #[must_use]
+    pub fn piece_hash(&self) -> &Digest {
+        self.delta.as_ref().map_or(&self.plain, |d| &d.piece)
+    }
+}
+
+/// How a chunk turns a base chunk into a piece of the file: the plaintext is zstd of `base XOR piece`, bytes grouped by their
+/// place in an element. The base is plain by its type, so a chain of deltas has one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The chunk it is the difference to; as long as the piece.
+    pub base: BaseChunk,
+    /// BLAKE3 of the piece.
+    pub piece: Digest,
+    /// Bytes of an element, by which bytes are grouped: 1, 2, 4 or 8.
+    pub width: u8,
+}
+
+/// A chunk that deltas start from, sealed in the same domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseChunk {
+    /// Name of its ciphertext.
+    pub cid: Cid,
+    /// BLAKE3 of its plaintext, from which its key is derived.
+    pub plain: Digest,
+    /// Bytes of plaintext, 1 to [`CHUNK_BYTES`].
+    pub len: u32,
+}
+
+impl BaseChunk {
+    /// The same chunk as one that stands for its own bytes.
+    #[must_use]
+    pub fn chunk(&self) -> ChunkRef {
+        ChunkRef { cid: self.cid, plain: self.plain, len: self.len, delta: None }
+    }
 }
 
 /// A header or a tensor: cut on its own, so that an unchanged one is the same chunks in the next version.
@@ -93,7 +142,8 @@ pub struct Part {
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Relative path without `..`, for people; never opened as such.
+    /// Relative path: parts between `/`, none of them empty, `.` or `..`, no control characters or `\\`; for people, never
+    /// opened as such.
     pub path: String,
     /// Bytes.
     pub size: u64,
@@ -154,6 +204,12 @@ impl Manifest {
         self.files.iter().map(|f| f.size).fold(0, u64::saturating_add)
     }
 
+    /// True if a chunk is a delta.
+    #[must_use]
+    pub fn has_deltas(&self) -> bool {
+        self.chunks().any(|c| c.delta.is_some())
+    }
+
     /// Checks every bound and that chunk lengths add up to file sizes.
     ///
     /// # Errors
@@ -163,26 +219,46 @@ impl Manifest {
         if self.files.is_empty() || self.files.len() > MANIFEST_FILES {
             return fail(format!("{} files; 1 to {MANIFEST_FILES} are allowed", self.files.len()));
         }
-        if self.chunks().count() > MANIFEST_CHUNKS {
+        // A base counts as a chunk of its own: opening the delta reads both.
+        if self.chunks().map(|c| 1 + usize::from(c.delta.is_some())).sum::<usize>() > MANIFEST_CHUNKS {
             return fail(format!("more than {MANIFEST_CHUNKS} chunks"));
         }
+        let mut paths = BTreeSet::new();
         for file in &self.files {
-            let bad_path = file.path.is_empty()
-                || file.path.len() > LABEL_BYTES
-                || file.path.split('/').any(|c| matches!(c, "" | "." | ".."));
-            if bad_path || file.parts.len() > FILE_PARTS || file.parts.iter().any(|p| p.name.len() > LABEL_BYTES) {
-                return fail("a file's path, a part's name or their number is out of bounds".into());
+            if !path_is_usable(&file.path) || !paths.insert(file.path.as_str()) {
+                return fail("a file's path is not a relative one, is too long, or is there twice".into());
             }
-            let lens = file.parts.iter().flat_map(|p| &p.chunks).map(|c| c.len as usize);
-            if lens.clone().any(|l| l == 0 || l > CHUNK_BYTES) {
-                return fail(format!("a chunk of {} is empty or longer than {CHUNK_BYTES} bytes", file.path));
+            if file.parts.len() > FILE_PARTS || file.parts.iter().any(|p| p.name.len() > LABEL_BYTES) {
+                return fail("a part's name or the number of parts is out of bounds".into());
             }
-            if lens.map(|l| l as u64).sum::<u64>() != file.size {
+            let chunks = || file.parts.iter().flat_map(|p| &p.chunks);
+            if !chunks().all(chunk_is_usable) {
+                return fail(format!("a chunk of {} is empty, too long, or a delta of impossible sizes", file.path));
+            }
+            if chunks().map(|c| u64::from(c.piece_len())).sum::<u64>() != file.size {
                 return fail(format!("the chunks of {} do not add up to its size", file.path));
             }
         }
         Ok(())
     }
+}
+
+/// True if `path` can stand in a manifest; see [`FileEntry::path`].
+#[must_use]
+pub fn path_is_usable(path: &str) -> bool {
+    path.len() <= LABEL_BYTES
+        && !path.contains('\\')
+        && !path.chars().any(char::is_control)
+        && !path.split('/').any(|part| matches!(part, "" | "." | ".."))
+}
+
+fn chunk_is_usable(chunk: &ChunkRef) -> bool {
+    let fits = |len: u32| (1..=CHUNK_BYTES).contains(&(len as usize));
+    // A delta that is no shorter than the piece has no reason to be; refusing it bounds what decompression may be asked.
+    fits(chunk.len)
+        && chunk.delta.as_ref().is_none_or(|d| {
+            fits(d.base.len) && chunk.len < d.base.len && matches!(d.width, 1 | 2 | 4 | 8) && d.base.cid != chunk.cid
+        })
 }
 
 /// One entry of the list that seeders read: enough to hold and check ciphertext.
@@ -197,15 +273,18 @@ pub struct SealedChunk {
 /// A manifest as it is stored and sent: an open list of ciphertexts, and a body under a key of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedManifest {
-    /// Version of this shape: 1.
+    /// Version of this shape: 1; [`SealedManifest::WITH_DELTAS`] if and only if a chunk of the body is a delta.
     pub version: u16,
-    /// Every distinct ciphertext of the model, in first-use order.
+    /// Every distinct ciphertext of the model, in first-use order; the base of a delta right before it.
     pub chunks: Vec<SealedChunk>,
     /// AES-256-GCM of the encoded [`Manifest`] under a key made for this sealing alone (so the zero nonce is used once).
     pub body: ByteBuf,
 }
 
 impl SealedManifest {
+    /// The version of a manifest in which a chunk is a delta. One without deltas has version 1.
+    pub const WITH_DELTAS: u16 = 2;
+
     /// Bytes of all ciphertexts.
     #[must_use]
     pub fn sealed_bytes(&self) -> u64 {
@@ -217,8 +296,8 @@ impl SealedManifest {
     /// # Errors
     /// Says the first thing that is wrong.
     pub fn check(&self) -> Result<(), ManifestError> {
-        if self.version != 1 {
-            return Err(ManifestError(format!("version {} is newer than this program", self.version)));
+        if !(1..=Self::WITH_DELTAS).contains(&self.version) {
+            return Err(ManifestError(format!("its version {} is not known to this program", self.version)));
         }
         if self.chunks.is_empty() || self.chunks.len() > MANIFEST_CHUNKS {
             return Err(ManifestError(format!("{} chunks; 1 to {MANIFEST_CHUNKS} are allowed", self.chunks.len())));

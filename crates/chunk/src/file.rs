@@ -14,7 +14,9 @@ use zero2ai_proto::{
 };
 
 use crate::{
+    base::{BasePart, BaseVersion},
     cut::{self, Cut, CutError},
+    delta::{self, DeltaError},
     seal::{OpenError, SealChunkError, Sealer, open_chunk},
 };
 
@@ -25,7 +27,7 @@ const CONTENT_MIN: usize = 64 * 1024;
 const CONTENT_AVERAGE: usize = 256 * 1024;
 
 /// An error of the caller's own, as a sink or source of chunks returned it.
-type CallerError = Box<dyn Error + Send + Sync>;
+pub(crate) type CallerError = Box<dyn Error + Send + Sync>;
 
 /// Takes each ciphertext that [`seal_file`] makes, with its name.
 pub type Sink<'a, E> = dyn FnMut(Cid, &[u8]) -> Result<(), E> + 'a;
@@ -52,6 +54,9 @@ pub enum SealError {
     /// It would have more chunks than a manifest may name.
     #[error("the file has more than {MANIFEST_CHUNKS} chunks. Split it into several models")]
     TooManyChunks,
+    /// A chunk of the base version could not be read, or no difference to it could be made.
+    #[error("the difference to the base version could not be made: {0}")]
+    Base(#[source] CallerError),
     /// The sink refused a chunk.
     #[error("a sealed chunk could not be stored: {0}")]
     Sink(#[source] CallerError),
@@ -70,26 +75,54 @@ pub fn seal_file<R: Read + Seek, E: Into<CallerError>>(
     sink: &mut Sink<'_, E>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<FileEntry, SealError> {
+    seal_file_against(sealer, reader, path, format, None, sink, progress)
+}
+
+/// The same, where a changed piece of a tensor is sealed as its difference to the same piece of `base`, if that is worth it.
+///
+/// # Errors
+/// [`SealError`].
+pub fn seal_file_against<R: Read + Seek, E: Into<CallerError>>(
+    sealer: &Sealer,
+    reader: &mut R,
+    path: &str,
+    format: Format,
+    mut base: Option<&mut BaseVersion<'_>>,
+    sink: &mut Sink<'_, E>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<FileEntry, SealError> {
     let size = cut::size_of(reader).map_err(CutError::Read)?;
     let cuts = cut::cuts(reader, format)?;
     reader.rewind().map_err(CutError::Read)?;
     let mut hash = blake3::Hasher::new();
     let (mut done, mut count) = (0u64, 0usize);
-    let mut seal = |plain: &[u8]| -> Result<ChunkRef, SealError> {
+    let mut seal = |plain: &[u8], against: Option<&mut BasePart<'_, '_>>| -> Result<ChunkRef, SealError> {
         count += 1;
         if count > MANIFEST_CHUNKS {
             return Err(SealError::TooManyChunks);
         }
         hash.update(plain);
-        let (chunk, sealed) = sealer.seal_chunk(plain)?;
-        sink(chunk.cid, &sealed).map_err(|e| SealError::Sink(e.into()))?;
+        let (chunk, sealed) = match against.map(|part| part.seal(sealer, plain)).transpose()?.flatten() {
+            Some(delta) => delta,
+            None => sealer.seal_chunk(plain).map(|(chunk, sealed)| (chunk, Some(sealed)))?,
+        };
+        if let Some(sealed) = sealed {
+            sink(chunk.cid, &sealed).map_err(|e| SealError::Sink(e.into()))?;
+        }
         done = done.saturating_add(plain.len() as u64);
         progress(done, size);
         Ok(chunk)
     };
     let parts = match cuts {
-        Some(cuts) => cuts.into_iter().map(|cut| seal_part(reader, cut, size, &mut seal)).collect::<Result<_, _>>()?,
-        None => seal_by_content(reader, &mut seal)?,
+        Some(cuts) => {
+            let mut parts = Vec::new();
+            for cut in cuts {
+                let mut against = base.as_mut().and_then(|b| b.part(path, &cut.name, cut.end - cut.start));
+                parts.push(seal_part(reader, cut, size, &mut |plain| seal(plain, against.as_mut()))?);
+            }
+            parts
+        }
+        None => seal_by_content(reader, &mut |plain| seal(plain, None))?,
     };
     if done != size {
         return Err(SealError::Changed { expected: size, read: done });
@@ -145,6 +178,9 @@ pub enum OpenFileError {
     /// A chunk did not open.
     #[error(transparent)]
     Chunk(#[from] OpenError),
+    /// A difference did not turn its base into the piece named.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
     /// The plaintext could not be written.
     #[error("the opened model could not be written: {0}. Check for free memory and disk space")]
     Write(#[from] io::Error),
@@ -158,7 +194,30 @@ pub enum OpenFileError {
     },
 }
 
-/// Opens every chunk of `file`, in order, into `out`, and checks the hash of the whole. `source` returns ciphertexts.
+/// Opens what `chunk` stands for: its plaintext, or what that makes of its base. `source` returns ciphertexts.
+///
+/// # Errors
+/// [`OpenFileError`], but for the last two.
+pub fn open_piece<E: Into<CallerError>>(
+    manifest: &Manifest,
+    chunk: &ChunkRef,
+    source: &mut dyn FnMut(&Cid) -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, OpenFileError> {
+    let mut open = |chunk: &ChunkRef| {
+        let cid = chunk.cid;
+        let sealed = source(&cid).map_err(|e| OpenFileError::Source { cid, source: e.into() })?;
+        Ok::<_, OpenFileError>(open_chunk(manifest.domain, &manifest.secret, chunk, sealed)?)
+    };
+    match &chunk.delta {
+        None => open(chunk),
+        Some(delta) => {
+            let base = open(&delta.base.chunk())?;
+            Ok(delta::unpack(delta, base, &open(chunk)?)?)
+        }
+    }
+}
+
+/// Opens every piece of `file`, in order, into `out`, and checks the hash of the whole. `source` returns ciphertexts.
 ///
 /// # Errors
 /// [`OpenFileError`].
@@ -170,9 +229,7 @@ pub fn open_file<E: Into<CallerError>>(
 ) -> Result<(), OpenFileError> {
     let mut hash = blake3::Hasher::new();
     for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
-        let cid = chunk.cid;
-        let sealed = source(&cid).map_err(|e| OpenFileError::Source { cid, source: e.into() })?;
-        let plain = open_chunk(manifest.domain, &manifest.secret, chunk, sealed)?;
+        let plain = open_piece(manifest, chunk, source)?;
         hash.update(&plain);
         out.write_all(&plain)?;
     }

@@ -54,7 +54,7 @@ pub enum ManifestSealError {
         "the key does not open this manifest: it belongs to another version or sealing. Ask the publisher for a grant"
     )]
     WrongKey,
-    /// The open list of ciphertexts and the sealed body name different chunks.
+    /// The open list of ciphertexts and the sealed body name different chunks, or the version is not the body's.
     #[error(
         "the manifest's list of chunks and its sealed body contradict each other. Its publisher made it wrongly: do not use it"
     )]
@@ -79,7 +79,8 @@ pub fn seal_manifest(manifest: &Manifest) -> Result<(Vec<u8>, ManifestId, Manife
     cipher(key.as_bytes())
         .and_then(|c| c.seal_in_place_append_tag(zero_nonce(), Aad::empty(), &mut body).ok())
         .ok_or(ManifestSealError::WrongKey)?;
-    let sealed = SealedManifest { version: 1, chunks: chunk_list(manifest)?, body: ByteBuf::from(body) };
+    let sealed =
+        SealedManifest { version: version_of(manifest), chunks: chunk_list(manifest)?, body: ByteBuf::from(body) };
     sealed.check()?;
     let bytes = encode(&sealed)?;
     if bytes.len() > MANIFEST_BYTES {
@@ -101,7 +102,7 @@ pub fn open_manifest(bytes: &[u8], id: &ManifestId, key: &ManifestKey) -> Result
         .ok_or(ManifestSealError::WrongKey)?;
     let manifest: Manifest = decode(plain, MANIFEST_BYTES)?;
     manifest.check()?;
-    if chunk_list(&manifest)? != sealed.chunks {
+    if version_of(&manifest) != sealed.version || chunk_list(&manifest)? != sealed.chunks {
         return Err(ManifestSealError::Contradiction);
     }
     Ok(manifest)
@@ -123,16 +124,25 @@ pub fn read_sealed(bytes: &[u8], id: &ManifestId) -> Result<SealedManifest, Mani
     Ok(sealed)
 }
 
-/// Every distinct ciphertext, in first-use order. One name with two lengths is a contradiction.
+/// A program that knows no deltas must refuse a manifest that has some; one that has none stays readable to it.
+fn version_of(manifest: &Manifest) -> u16 {
+    if manifest.has_deltas() { SealedManifest::WITH_DELTAS } else { 1 }
+}
+
+/// Every distinct ciphertext, in first-use order, the bases of deltas among them: whoever holds all that is listed can open
+/// every file. One name with two lengths is a contradiction.
 fn chunk_list(manifest: &Manifest) -> Result<Vec<SealedChunk>, ManifestSealError> {
     let mut lens: BTreeMap<Cid, u32> = BTreeMap::new();
     let mut list = Vec::new();
     for chunk in manifest.chunks() {
-        let len = chunk.len.saturating_add(SEAL_OVERHEAD as u32);
-        match lens.insert(chunk.cid, len) {
-            None => list.push(SealedChunk { cid: chunk.cid, len }),
-            Some(before) if before != len => return Err(ManifestSealError::Contradiction),
-            Some(_) => {}
+        let base = chunk.delta.as_ref().map(|d| (d.base.cid, d.base.len));
+        for (cid, len) in base.into_iter().chain([(chunk.cid, chunk.len)]) {
+            let len = len.saturating_add(SEAL_OVERHEAD as u32);
+            match lens.insert(cid, len) {
+                None => list.push(SealedChunk { cid, len }),
+                Some(before) if before != len => return Err(ManifestSealError::Contradiction),
+                Some(_) => {}
+            }
         }
     }
     Ok(list)

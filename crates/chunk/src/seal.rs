@@ -135,7 +135,7 @@ impl Sealer {
         let key = cipher(&chunk_key(self.secret(), &hash)).ok_or(SealChunkError::Cipher)?;
         key.seal_in_place_append_tag(zero_nonce(), Aad::from(associated_data(self.domain, len)), &mut sealed)
             .map_err(|_| SealChunkError::Cipher)?;
-        Ok((ChunkRef { cid: Cid::of(&sealed), plain: hash, len }, sealed))
+        Ok((ChunkRef { cid: Cid::of(&sealed), plain: hash, len, delta: None }, sealed))
     }
 }
 

@@ -7,6 +7,9 @@ use std::{
     io::{Cursor, Read, Seek, SeekFrom},
 };
 
+mod common;
+
+use common::{gguf, noise, safetensors};
 use proptest::prelude::*;
 use zero2ai_chunk::{
     ContentSecret, SealError, Sealer,
@@ -18,68 +21,11 @@ use zero2ai_proto::{
     manifest::{Domain, FileEntry, Format, Manifest, Task},
 };
 
-fn gguf(tensors: &[(&str, &[u8])]) -> Vec<u8> {
-    let text = |out: &mut Vec<u8>, s: &str| {
-        out.extend((s.len() as u64).to_le_bytes());
-        out.extend(s.as_bytes());
-    };
-    let mut out = b"GGUF\x03\0\0\0".to_vec();
-    out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend(3u64.to_le_bytes());
-    text(&mut out, "general.alignment");
-    out.extend(4u32.to_le_bytes());
-    out.extend(64u32.to_le_bytes());
-    text(&mut out, "tokens");
-    out.extend([9u32, 8].map(u32::to_le_bytes).concat());
-    out.extend(2u64.to_le_bytes());
-    text(&mut out, "a");
-    text(&mut out, "bc");
-    text(&mut out, "scores");
-    out.extend([9u32, 6].map(u32::to_le_bytes).concat());
-    out.extend(2u64.to_le_bytes());
-    out.extend([0; 8]);
-    let mut offset = 0u64;
-    for (name, bytes) in tensors {
-        text(&mut out, name);
-        out.extend(1u32.to_le_bytes());
-        out.extend((bytes.len() as u64).to_le_bytes());
-        out.extend(24u32.to_le_bytes());
-        out.extend(offset.to_le_bytes());
-        offset = (offset + bytes.len() as u64).next_multiple_of(64);
-    }
-    for (_, bytes) in tensors {
-        out.resize(out.len().next_multiple_of(64), 0);
-        out.extend(*bytes);
-    }
-    out
-}
-
-fn safetensors(tensors: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut offset = 0;
-    let mut entries = vec![r#""__metadata__":{"format":"pt"}"#.to_string()];
-    for (name, bytes) in tensors {
-        let end = offset + bytes.len();
-        entries.push(format!(r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{offset},{end}]}}"#, bytes.len()));
-        offset = end;
-    }
-    let json = format!("{{{}}}", entries.join(","));
-    let mut out = (json.len() as u64).to_le_bytes().to_vec();
-    out.extend(json.as_bytes());
-    out.extend(tensors.iter().flat_map(|(_, b)| b.iter()));
-    out
-}
-
 fn onnx() -> Vec<u8> {
     let mut out = vec![0x08, 0x09, 0x12, 3, b's', b'k', b'l', 0x3a, 0xac, 0x02];
     out.extend([7; 300]);
     out.extend([0x42, 2, 0x10, 0x0d]);
     out
-}
-
-fn noise(len: usize, seed: u8) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 fn seal(bytes: &[u8]) -> (FileEntry, BTreeMap<Cid, Vec<u8>>, Format) {

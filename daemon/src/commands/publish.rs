@@ -1,4 +1,4 @@
-//! `publish`: hands a file on this machine to the node, which cuts, seals, stores, replicates and publishes it.
+//! `publish`: hands a file or folder on this machine to the node, which cuts, seals, stores, replicates and publishes it.
 
 use std::{path::Path, time::Duration};
 
@@ -32,7 +32,8 @@ pub(crate) async fn publish_file(
     thresholds: Thresholds,
     progress: &mut Progress,
 ) -> Outcome<PublishReport> {
-    let call = PublishCall { path: absolute(path)?, name: name.clone(), domain, replicas, thresholds };
+    let (path, name) = (absolute(path)?, name.clone());
+    let call = PublishCall { path, name, domain, replicas, thresholds, store_only: false, base: None };
     follow::<PublishPath>(session, &call, progress).await
 }
 
@@ -69,20 +70,40 @@ pub(crate) fn report_json(report: &PublishReport) -> Value {
         "name": report.name.to_string(), "version": report.version, "manifest": report.manifest.to_string(),
         "bytes": report.bytes, "chunks": report.chunks, "reused": report.reused, "opened": report.opened, "height": report.height,
         "holders": report.holders.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "files": report.files, "not_served": report.not_served, "deltas": report.deltas, "saved": report.saved,
+        "seal_ms": report.seal_ms,
     })
 }
 
 /// A report for people.
 pub(crate) fn report_text(report: &PublishReport) -> String {
     let holders: Vec<String> = report.holders.iter().map(zero2ai_proto::PublicKey::short).collect();
-    facts(&[
+    let mut rows = vec![
         ("model", format!("{}@{}", report.name, report.version)),
         ("manifest", report.manifest.to_string()),
-        ("size", bytes(report.bytes)),
+        ("size", size_text(report)),
         ("chunks", format!("{} sealed, {} of them stored already", report.chunks, report.reused)),
-        ("held by", format!("{}: {}", plural(holders.len() as u64, "node"), holders.join(", "))),
-        ("block", report.height.to_string()),
-    ])
+    ];
+    if report.deltas > 0 {
+        let deltas = plural(u64::from(report.deltas), "chunk");
+        rows.push(("differences", format!("{deltas} stored as differences, {} shorter", bytes(report.saved))));
+    }
+    rows.push(("held by", format!("{}: {}", plural(holders.len() as u64, "node"), holders.join(", "))));
+    rows.push(("block", report.height.to_string()));
+    if let Some(why) = &report.not_served {
+        rows.push(("not served", why.clone()));
+    }
+    facts(&rows)
+}
+
+/// Bytes, files if there are several, and how fast they were sealed.
+fn size_text(report: &PublishReport) -> String {
+    let files =
+        if report.files > 1 { format!(" in {}", plural(u64::from(report.files), "file")) } else { String::new() };
+    let rate =
+        report.bytes.checked_mul(1_000).and_then(|b| b.checked_div(report.seal_ms)).filter(|_| report.seal_ms >= 100);
+    let rate = rate.map_or(String::new(), |r| format!(", sealed at {}/s", bytes(r)));
+    format!("{}{files}{rate}", bytes(report.bytes))
 }
 
 /// The command.
@@ -95,10 +116,12 @@ pub(crate) async fn publish(session: &Session, args: PublishArgs, out: Output) -
     }
     let thresholds = Thresholds { accept_ppm: args.accept, reject_ppm: args.reject };
     let mut progress = Progress::start(out, "publishing");
-    let report =
-        publish_file(session, &args.path, &args.name, args.domain.into(), args.replicas, thresholds, &mut progress)
-            .await?;
+    let path = absolute(&args.path)?;
+    let PublishArgs { name, domain, replicas, store_only, base, .. } = args;
+    let call = PublishCall { path, name, domain: domain.into(), replicas, thresholds, store_only, base };
+    let report = follow::<PublishPath>(session, &call, &mut progress).await?;
     drop(progress);
-    out.result(&report_json(&report), || format!("{}\nNext: zero2ai resolve {}", report_text(&report), report.name));
+    let next = if report.not_served.is_some() { "fetch" } else { "resolve" };
+    out.result(&report_json(&report), || format!("{}\nNext: zero2ai {next} {}", report_text(&report), report.name));
     Ok(())
 }

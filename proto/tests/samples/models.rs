@@ -5,8 +5,8 @@ use zero2ai_proto::{
     calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason, TokenPiece},
     encode,
     manifest::{
-        ChunkRef, ConformanceSample, Domain, FileEntry, Format, GrantInfo, Manifest, Part, SealedChunk, SealedManifest,
-        Subject, Task, WrappedKey,
+        BaseChunk, ChunkRef, ConformanceSample, Delta, Domain, FileEntry, Format, GrantInfo, Manifest, Part,
+        SealedChunk, SealedManifest, Subject, Task, WrappedKey,
     },
     proof::{LogProof, TrustStep},
     receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
@@ -91,7 +91,7 @@ pub(crate) fn generate_input() -> GenerateInput {
 }
 
 fn plain_manifest() -> Manifest {
-    let chunk = ChunkRef { cid: Cid([0xf2; 32]), plain: digest(0xf3), len: 20_480 };
+    let chunk = ChunkRef { cid: Cid([0xf2; 32]), plain: digest(0xf3), len: 20_480, delta: None };
     let part = Part { name: "#header".into(), chunks: vec![chunk] };
     let file = FileEntry { path: "digits.onnx".into(), size: 20_480, hash: digest(0xf4), parts: vec![part] };
     let sample = ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 };
@@ -109,10 +109,24 @@ fn plain_manifest() -> Manifest {
     manifest
 }
 
+fn delta_manifest() -> Manifest {
+    let mut manifest = plain_manifest();
+    let base = BaseChunk { cid: Cid([0xf7; 32]), plain: digest(0xf8), len: 20_480 };
+    let chunk = &mut manifest.files[0].parts[0].chunks[0];
+    chunk.len = 900;
+    chunk.delta = Some(Delta { base, piece: digest(0xf9), width: 2 });
+    manifest.check().unwrap();
+    manifest
+}
+
 pub(crate) fn add(v: &mut Vectors) {
     v.add("manifest/plain", &plain_manifest());
+    v.add("manifest/plain_delta", &delta_manifest());
     let chunks = vec![SealedChunk { cid: Cid([0xf2; 32]), len: 20_496 }];
     v.add("manifest/sealed", &SealedManifest { version: 1, chunks, body: bytes(0xf6, 40) });
+    let chunks = [(0xf7, 20_496), (0xf2, 916)].map(|(cid, len)| SealedChunk { cid: Cid([cid; 32]), len }).to_vec();
+    let version = SealedManifest::WITH_DELTAS;
+    v.add("manifest/sealed_delta", &SealedManifest { version, chunks, body: bytes(0xf6, 40) });
     v.add("manifest/wrapped_key", &wrapped());
     v.add("tensor/f32", &tensor());
     let every = [DType::F32, DType::F64, DType::F16, DType::I64, DType::I32, DType::U8, DType::Bool];

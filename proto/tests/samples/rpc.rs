@@ -124,16 +124,9 @@ fn add_local(v: &mut Vectors) {
 
 fn add_local_models(v: &mut Vectors) {
     let thresholds = Thresholds::default();
-    v.add(
-        "local/publish",
-        &l::PublishCall {
-            path: "/models/a.onnx".into(),
-            name: name(),
-            domain: Domain::Private,
-            replicas: 2,
-            thresholds,
-        },
-    );
+    let base = Some(ModelRef { name: name(), selector: Selector::Version(1) });
+    let (path, store_only, domain) = ("/models/a.onnx".into(), false, Domain::Private);
+    v.add("local/publish", &l::PublishCall { path, name: name(), domain, replicas: 2, thresholds, store_only, base });
     let step = l::Progress { what: "sealing".into(), done: 1, total: 7 };
     v.add("local/publish_step", &l::PublishItem::Step(step.clone()));
     let report = l::PublishReport {
@@ -146,6 +139,11 @@ fn add_local_models(v: &mut Vectors) {
         opened: true,
         holders: vec![key(1).public(), key(2).public()],
         height: 4,
+        files: 1,
+        not_served: None,
+        deltas: 2,
+        saved: 19_000,
+        seal_ms: 12,
     };
     v.add("local/publish_done", &l::PublishItem::Done(report));
     v.add("local/validate", &l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true });

@@ -4,17 +4,23 @@
 //! Headers come from strangers. Every count, length and offset is checked against its bound and against the file before it
 //! is used; no memory is reserved on a header's word.
 
+mod external;
 mod gguf;
 mod onnx;
 mod reader;
 mod safetensors;
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::{
+    collections::BTreeSet,
+    io::{self, Read, Seek, SeekFrom},
+};
 
 use zero2ai_proto::{
     limits::{FILE_PARTS, LABEL_BYTES},
     manifest::Format,
 };
+
+pub use external::{ExternalFile, external_files};
 
 /// Part name of a header.
 pub const HEADER: &str = "#header";
@@ -132,6 +138,10 @@ pub(crate) fn size_of<R: Seek>(reader: &mut R) -> io::Result<u64> {
 fn cover(layout: Layout, size: u64) -> Result<Vec<Cut>, CutError> {
     let Layout { format, header_end, mut tensors, alignment } = layout;
     let fail = |why: String| Err(malformed(format, why));
+    let mut names = BTreeSet::new();
+    if let Some(twice) = tensors.iter().find(|t| !names.insert(t.name.as_str())) {
+        return fail(format!("it has two tensors named '{}'", twice.name));
+    }
     tensors.sort_by_key(|t| t.start);
     let mut cuts = vec![Cut { name: HEADER.into(), start: 0, end: header_end.min(size) }];
     let mut starts = tensors.iter().map(|t| t.start).skip(1).collect::<Vec<_>>().into_iter();

@@ -85,7 +85,7 @@ fn walk<R: Read + Seek>(reader: &mut R, size: u64) -> Result<Walk, CutError> {
 }
 
 /// A protobuf varint; `None` if the file ends in it or it has more than ten bytes.
-fn varint<R: Read>(reader: &mut R, at: &mut u64) -> Result<Option<u64>, CutError> {
+pub(super) fn varint<R: Read>(reader: &mut R, at: &mut u64) -> Result<Option<u64>, CutError> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let mut byte = [0u8];

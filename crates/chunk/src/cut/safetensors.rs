@@ -4,7 +4,7 @@ use std::{fmt, io::Read};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use zero2ai_proto::{limits::FILE_PARTS, manifest::Format};
 
@@ -44,9 +44,6 @@ fn place(name: String, entry: &Entry, data: u64) -> Result<TensorPlace, CutError
     let fail = |why: &str| Err(malformed(Format::Safetensors, format!("tensor '{name}' {why}")));
     check_name(Format::Safetensors, &name)?;
     let [begin, end] = entry.data_offsets;
-    if entry.shape.len() > DIMENSIONS {
-        return fail("has too many dimensions");
-    }
     let elements = entry.shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
     if let Some(bits) = element_bits(&entry.dtype) {
         let bytes = elements.and_then(|n| n.checked_mul(bits)).map(|bits| bits.div_ceil(8));
@@ -74,8 +71,33 @@ fn element_bits(dtype: &str) -> Option<u64> {
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
+    #[serde(deserialize_with = "shape")]
     shape: Vec<u64>,
     data_offsets: [u64; 2],
+}
+
+/// A shape, bounded while it is read: a header of megabytes could be one shape of millions.
+fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    struct Shape;
+    impl<'de> Visitor<'de> for Shape {
+        type Value = Vec<u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of dimensions")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u64>, A::Error> {
+            let mut shape = Vec::new();
+            while let Some(dimension) = seq.next_element()? {
+                if shape.len() == DIMENSIONS {
+                    return Err(A::Error::custom(format!("more than {DIMENSIONS} dimensions")));
+                }
+                shape.push(dimension);
+            }
+            Ok(shape)
+        }
+    }
+    deserializer.deserialize_seq(Shape)
 }
 
 /// The header's map without its metadata, bounded while it is read.

@@ -16,7 +16,7 @@ use zero2ai_store::Store;
 use crate::{
     account::PATIENCE,
     core::Core,
-    jobs::{Tell, load::plain_chunk, tell},
+    jobs::{Tell, load::piece, tell},
     models::Held,
     serve::errors::{internal, invalid, store_error},
 };
@@ -126,7 +126,7 @@ fn seal_again(store: &Store, was: &Manifest, sealer: &Sealer, progress: &Tell) -
     let mut again = |part: &Part| -> Result<Part, RpcError> {
         let mut chunks = Vec::with_capacity(part.chunks.len());
         for chunk in &part.chunks {
-            let plain = plain_chunk(store, was, chunk)?;
+            let plain = piece(store, was, chunk)?;
             let (sealed, data) = sealer.seal_chunk(&plain).map_err(invalid)?;
             if seen.insert(sealed.cid) {
                 store.put_chunk(&sealed.cid, &data).map_err(store_error)?;

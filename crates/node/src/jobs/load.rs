@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use zero2ai_chunk::{open_chunk, open_manifest};
+use zero2ai_chunk::{OpenFileError, named_format, open_manifest, open_piece};
 use zero2ai_engine::{ModelFile, Worker, WorkerConfig};
 use zero2ai_proto::{
-    ManifestId, ModelName,
-    manifest::{ChunkRef, ConformanceSample, Format, Manifest},
+    Cid, ManifestId, ModelName,
+    manifest::{ChunkRef, ConformanceSample, FileEntry, Format, Manifest},
     rpc::{ErrorCode, RpcError},
     state::Version,
     worker::ModelInfo,
@@ -82,20 +82,34 @@ fn check_manifest(
     {
         return fail("its manifest and the ledger differ in format, task, domain or size".to_owned());
     }
-    if entry.bytes > memory_bytes {
-        return fail(format!("its {} bytes do not fit the {memory_bytes} of a worker (worker.memory_mb)", entry.bytes));
+    let (loaded, bytes) = loaded_files(manifest).fold((0, 0u64), |(n, b), f| (n + 1, b.saturating_add(f.size)));
+    if loaded == 0 {
+        return fail(format!(
+            "none of its {} files is of a kind that this version runs: it is stored, named, replicated and fetched",
+            manifest.files.len()
+        ));
+    }
+    if bytes > memory_bytes {
+        return fail(format!("its {bytes} bytes do not fit the {memory_bytes} of a worker (worker.memory_mb)"));
     }
     Ok(())
 }
 
+/// True if a worker loads this file of a model of this format. What lies beside it stays ciphertext.
+pub(crate) fn is_loaded(format: Format, path: &str) -> bool {
+    matches!(format, Format::Gguf | Format::Onnx) && named_format(path) == Some(format)
+}
+
+fn loaded_files(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {
+    manifest.files.iter().filter(|f| is_loaded(manifest.format, &f.path))
+}
+
 fn open_files(store: &Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
-    manifest
-        .files
-        .iter()
+    loaded_files(manifest)
         .map(|file| {
             let mut memory = ModelFile::create(&file.path, file.size).map_err(engine_error)?;
             for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
-                memory.append(&plain_chunk(store, manifest, chunk)?).map_err(engine_error)?;
+                memory.append(&piece(store, manifest, chunk)?).map_err(engine_error)?;
             }
             memory.seal().map_err(engine_error)?;
             Ok(memory)
@@ -103,9 +117,24 @@ fn open_files(store: &Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcE
         .collect()
 }
 
-/// The plaintext of one chunk. A damaged one is deleted, so that the next fetch brings it again.
-pub(crate) fn plain_chunk(store: &Store, manifest: &Manifest, chunk: &ChunkRef) -> Result<Vec<u8>, RpcError> {
-    let sealed = zero2ai_swarm::serve_chunk(store, &chunk.cid).map_err(store_error)?;
-    let sealed = sealed.ok_or_else(|| not_found(format!("chunk {} is missing: fetch the model again", chunk.cid)))?;
-    open_chunk(manifest.domain, &manifest.secret, chunk, sealed).map_err(internal)
+/// The plaintext of one piece. A damaged chunk is deleted, so that the next fetch brings it again; the base of a delta is one
+/// of them.
+pub(crate) fn piece(store: &Store, manifest: &Manifest, chunk: &ChunkRef) -> Result<Vec<u8>, RpcError> {
+    let mut read = |cid: &Cid| match zero2ai_swarm::serve_chunk(store, cid) {
+        Ok(Some(sealed)) => Ok(sealed),
+        Ok(None) => Err(not_found(format!("chunk {cid} is missing: fetch the model again"))),
+        Err(error) => Err(store_error(error)),
+    };
+    open_piece(manifest, chunk, &mut read).map_err(open_error)
+}
+
+/// What the store said, as it said it: its caller acts on the code.
+fn open_error(error: OpenFileError) -> RpcError {
+    match error {
+        OpenFileError::Source { source, .. } => match source.downcast::<RpcError>() {
+            Ok(answer) => *answer,
+            Err(other) => internal(other),
+        },
+        other => internal(other),
+    }
 }

@@ -1,81 +1,73 @@
-//! Publishes a file: run once to see that it runs, cut, sealed, stored, put on the ledger, replicated, named, served.
+//! Publishes a file or a folder: run once to see that it runs, cut, sealed, stored, put on the ledger, replicated, named,
+//! served. What this version cannot run is published all the same, and said not to be served.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`source`] | the files: listed, opened without following links, what they are, whether they are whole |
+//! | [`trial`] | a first run in a worker, which then serves the model |
+//! | [`sealing`] | chunks into the store, against a base version if one is given |
+//! | [`replicate`] | copies on other nodes |
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod replicate;
+mod sealing;
+mod source;
+mod trial;
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
-use zero2ai_chunk::{Sealer, detect_format, named_format, seal_file, seal_manifest};
-use zero2ai_engine::{ModelFile, Worker};
+use std::{path::PathBuf, sync::Arc};
+
+use zero2ai_chunk::{Sealer, seal_manifest};
 use zero2ai_proto::{
-    ManifestId, ModelName, NodeId,
-    calls::{Replicate, ReplicateCall},
-    limits::CHUNK_BYTES,
+    ManifestId, ModelName, ModelRef,
     local::{PublishCall, PublishReport},
-    manifest::{FileEntry, Format, Manifest, Task},
+    manifest::{Manifest, Task},
     rpc::{ErrorCode, RpcError},
     state::Rights,
     tx::{ClaimHandle, Publish, TxBody},
-    worker::ModelInfo,
 };
 use zero2ai_store::Store;
 
+use self::{
+    sealing::{Base, seal_into},
+    source::Source,
+};
 use crate::{
     account::PATIENCE,
     core::Core,
-    jobs::{Tell, load::start_worker, tell},
+    jobs::{
+        Tell,
+        store::{present, stored_manifest},
+        tell,
+    },
     models::{Held, Serving},
-    serve::errors::{denied, engine_error, internal, invalid, store_error, unavailable},
+    serve::errors::{denied, internal, invalid, not_found, store_error},
 };
-
-/// How long one other node may take to fetch a whole copy.
-const REPLICA: Duration = Duration::from_secs(600);
-
-/// How long members that were not heard of yet are waited for: more than two of their announcements.
-const INTRODUCTIONS: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// A file cut and sealed into the store.
-struct Sealed {
-    entry: FileEntry,
-    reused: u32,
-    distinct: u32,
-    /// Chunks as the manifest lists them, a repeated one each time.
-    listed: u32,
-}
 
 impl Core {
     /// See the module.
     pub(crate) async fn publish(&self, call: PublishCall, progress: &Tell) -> Result<PublishReport, RpcError> {
         let version = self.may_publish(&call)?;
         let path = PathBuf::from(&call.path);
-        let format = self
-            .blocking({
-                let path = path.clone();
-                move || open_model(&path)
-            })
-            .await?;
-        tell(progress, "trying the model in a worker", 0, 0);
-        let worker = self.try_run(&path, format).await?;
+        let source = Arc::new(self.blocking(move || Source::look(&path)).await?);
+        let format = source.format;
+        let (worker, not_served) = self.try_run(&source, call.store_only, progress).await?;
         let task = worker.as_ref().map_or(Task::Tensors, |(_, info)| info.task);
 
         let (domain, content) = (call.domain, self.content_secret(call.domain).await?);
-        let size = tokio::fs::metadata(&path).await.map_or(0, |meta| meta.len());
-        self.make_room(size, None).await?;
+        self.make_room(source.bytes, None).await?;
         let using = self.upkeep.using().await;
+        let base = match &call.base {
+            Some(base) => Some(self.base_version(base).await?),
+            None => None,
+        };
         let sealed = self
             .blocking({
-                let (path, store, progress) = (path.clone(), self.store.clone(), progress.clone());
+                let (source, store, progress) = (Arc::clone(&source), self.store.clone(), progress.clone());
                 let sealer = Sealer::new(domain, content.clone());
-                move || seal_into(&store, &sealer, &path, format, &progress)
+                move || seal_into(&store, &sealer, &source, base.as_ref(), &progress)
             })
             .await?;
         let (name, secret) = (call.name.clone(), *content.as_bytes());
-        let bytes = sealed.entry.size;
-        let files = vec![sealed.entry];
+        let (bytes, files) = (source.bytes, sealed.entries);
         let manifest = Manifest { name, version, format, task, domain, secret, files, conformance: Vec::new() };
         let id = self.keep_manifest(&manifest)?;
 
@@ -122,6 +114,11 @@ impl Core {
             opened: true,
             holders,
             height,
+            files: u32::try_from(source.files.len()).unwrap_or(u32::MAX),
+            not_served,
+            deltas: sealed.deltas,
+            saved: sealed.saved,
+            seal_ms: sealed.millis,
         })
     }
 
@@ -145,15 +142,19 @@ impl Core {
         })
     }
 
-    /// Runs the file in a worker, so that what cannot run is refused before anything is stored. The worker is kept: it
-    /// serves the model from then on. Opaque files are stored without being run.
-    async fn try_run(&self, path: &Path, format: Format) -> Result<Option<(Worker, ModelInfo)>, RpcError> {
-        if format == Format::Opaque {
-            return Ok(None);
+    /// A base version: held whole, and opened.
+    async fn base_version(&self, wanted: &ModelRef) -> Result<Base, RpcError> {
+        let version = self.pick_version(wanted)?;
+        let id = self.version(&wanted.name, version).await?.manifest;
+        let store = self.store.clone();
+        let whole = move || Ok(sealed_whole(&store, &id));
+        if let Err(why) = self.blocking(whole).await? {
+            let name = &wanted.name;
+            return Err(not_found(format!(
+                "the base {name}@{version} is not whole on this node ({why}): run 'zero2ai fetch {name}@{version}' first"
+            )));
         }
-        let path = path.to_owned();
-        let memory = self.blocking(move || into_memory(&path)).await?;
-        start_worker(self.worker.clone(), format, vec![memory], Vec::new()).await.map(Some)
+        Ok(Base { label: format!("{}@{version}", wanted.name), manifest: self.manifest(&id)? })
     }
 
     pub(crate) fn keep_manifest(&self, manifest: &Manifest) -> Result<ManifestId, RpcError> {
@@ -184,54 +185,6 @@ impl Core {
         Ok(())
     }
 
-    /// Asks providers that are up to hold a copy, as many at once as copies are wanted, until enough do. Members that the
-    /// ledger knows as providers and that were not heard of yet are waited for a little: a pool that just came up is still
-    /// introducing itself.
-    async fn replicate(
-        &self,
-        name: &ModelName,
-        version: u32,
-        wanted: u32,
-        progress: &Tell,
-    ) -> Result<Vec<NodeId>, RpcError> {
-        let (total, patience) = (u64::from(wanted), tokio::time::Instant::now() + INTRODUCTIONS);
-        let (mut asked, mut running) = (BTreeSet::new(), FuturesUnordered::new());
-        let (mut holders, mut last) = (Vec::new(), String::from("no other provider is up"));
-        while holders.len() < wanted as usize {
-            let (present, expected) = self.providers();
-            for node in present {
-                if running.len() + holders.len() < wanted as usize && asked.insert(node) {
-                    let call = ReplicateCall { name: name.clone(), version, serve: false, from: self.id };
-                    running.push(async move { (node, self.roads.call::<Replicate>(&node, &call, REPLICA).await) });
-                }
-            }
-            tell(progress, "copies on other nodes", holders.len() as u64, total);
-            match running.next().await {
-                Some((node, Ok(_))) => holders.push(node),
-                Some((node, Err(why))) => last = format!("{}: {why}", node.short()),
-                None if asked.len() < expected && tokio::time::Instant::now() < patience => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-                // A pool too small for the copies wanted is told, not failed.
-                None => {
-                    tell(progress, format!("fewer copies than wanted ({last})"), holders.len() as u64, total);
-                    break;
-                }
-            }
-        }
-        Ok(holders)
-    }
-
-    /// Other members that may hold models: those heard of lately, and how many there are in all.
-    fn providers(&self) -> (Vec<NodeId>, usize) {
-        let others = self.others();
-        self.chain.read(|l| {
-            let all = l.members().filter(|(n, m)| *n != self.id && m.rights.has(Rights::PROVIDER)).count();
-            let may = |n: &NodeId| l.member(n).is_some_and(|m| m.rights.has(Rights::PROVIDER));
-            (others.into_iter().filter(may).collect(), all)
-        })
-    }
-
     /// Runs blocking work off the async threads.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
@@ -241,90 +194,9 @@ impl Core {
     }
 }
 
-fn open(path: &Path) -> Result<(File, u64), RpcError> {
-    let fail = |e: std::io::Error| invalid(format!("{} cannot be read: {e}", path.display()));
-    let file = File::open(path).map_err(fail)?;
-    let meta = file.metadata().map_err(fail)?;
-    if !meta.is_file() {
-        return Err(invalid(format!("{} is not a file: give the model's file", path.display())));
-    }
-    if meta.len() == 0 {
-        return Err(invalid(format!("{} is empty", path.display())));
-    }
-    Ok((file, meta.len()))
-}
-
-fn open_model(path: &Path) -> Result<Format, RpcError> {
-    let (mut file, _) = open(path)?;
-    let format = detect_format(&mut file).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
-    if let Some(named) = named_format(&path.to_string_lossy()).filter(|named| *named != format) {
-        let why =
-            format!("its name says {named:?}, but its content is not a whole file of that format: is it cut short?");
-        return Err(invalid(format!("{}: {why}", path.display())));
-    }
-    if format == Format::Opaque {
-        return Err(invalid(format!(
-            "{} is of no format this program can run: give an ONNX or GGUF file",
-            path.display()
-        )));
-    }
-    Ok(format)
-}
-
-fn into_memory(path: &Path) -> Result<ModelFile, RpcError> {
-    use std::io::Read as _;
-    let (mut file, size) = open(path)?;
-    let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let mut memory = ModelFile::create(&name, size).map_err(engine_error)?;
-    let mut buffer = vec![0u8; CHUNK_BYTES];
-    loop {
-        let n = file.read(&mut buffer).map_err(|e| invalid(format!("{} cannot be read: {e}", path.display())))?;
-        if n == 0 {
-            memory.seal().map_err(engine_error)?;
-            return Ok(memory);
-        }
-        memory.append(&buffer[..n]).map_err(engine_error)?;
-    }
-}
-
-fn seal_into(store: &Store, sealer: &Sealer, path: &Path, format: Format, progress: &Tell) -> Result<Sealed, RpcError> {
-    let (mut file, _) = open(path)?;
-    let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let (mut reused, mut seen, mut fresh, mut failed) = (0u32, BTreeSet::new(), Vec::new(), None);
-    let entry = seal_file(
-        sealer,
-        &mut file,
-        &name,
-        format,
-        &mut |cid, data| {
-            if seen.insert(cid) {
-                match store.put_chunk(&cid, data) {
-                    Ok(true) => fresh.push(cid),
-                    Ok(false) => reused = reused.saturating_add(1),
-                    Err(error) => {
-                        let text = std::io::Error::other(error.to_string());
-                        failed = Some(error);
-                        return Err(text);
-                    }
-                }
-            }
-            Ok(())
-        },
-        &mut |done, total| tell(progress, "bytes sealed", done, total),
-    );
-    if entry.is_err() {
-        // What a failed publish brought goes again: a full disk must not stay full of it.
-        for cid in &fresh {
-            if let Err(error) = store.delete_chunk(cid) {
-                tracing::warn!(%cid, %error, "a chunk of a failed publish could not be removed; store gc will");
-            }
-        }
-    }
-    if let Some(error) = failed {
-        return Err(store_error(error));
-    }
-    let entry = entry.map_err(|e| RpcError::new(ErrorCode::Invalid, format!("{}: {e}", path.display())))?;
-    let count = |n: usize| u32::try_from(n).map_err(|_| unavailable("too many chunks"));
-    let listed = count(entry.parts.iter().map(|p| p.chunks.len()).sum())?;
-    Ok(Sealed { entry, reused, distinct: count(seen.len())?, listed })
+/// Says what keeps a stored version from being whole.
+fn sealed_whole(store: &Store, id: &ManifestId) -> Result<(), String> {
+    let sealed = stored_manifest(store, id)?;
+    let missing = sealed.chunks.len().saturating_sub(present(store, &sealed).map_err(|e| e.message)? as usize);
+    if missing == 0 { Ok(()) } else { Err(format!("{missing} of its {} chunks are missing", sealed.chunks.len())) }
 }

@@ -10,7 +10,7 @@ use zero2ai_proto::{
         Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, GrantModel, GrantModelReply, InviteCall, InviteLine,
         MakeInvite, ModelGrants, NodeStatus, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
         PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel, SignersCall, SignersReply, Stop,
-        ValidateItem, ValidatePath,
+        StoreRebuild, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -181,5 +181,10 @@ async fn fetch(core: &Core, call: FetchCall, progress: &Tell) -> Result<PublishR
         opened: core.manifest_key(&entry.manifest)?.is_some(),
         holders: vec![core.id],
         height: entry.height,
+        files: 0,
+        not_served: None,
+        deltas: 0,
+        saved: 0,
+        seal_ms: 0,
     })
 }
