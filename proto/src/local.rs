@@ -1,7 +1,9 @@
 //! Methods that a node answers to its own identity key alone: the command line's way in.
 
+mod fetch;
 mod store;
 
+pub use fetch::*;
 pub use store::*;
 
 use serde::{Deserialize, Serialize};

@@ -20,7 +20,7 @@ pub mod manifest;
 pub mod planner;
 pub mod seal;
 
-pub use chunk_set::ChunkSet;
+pub use chunk_set::{BadChunkSet, ChunkSet};
 pub use cut::{CutError, detect_format, named_format};
 pub use file::{OpenFileError, SealError, open_file, seal_file};
 pub use grant::{GrantError, SealingSecret, unwrap_key, wrap_key};

@@ -65,6 +65,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::Replicate,
         c::Receipts,
         c::Describe,
+        c::WatchHave,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,
@@ -82,6 +83,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::StorePin,
         l::StoreDrop,
         l::PeerKnown,
+        l::FetchLive,
     ]
 }
 

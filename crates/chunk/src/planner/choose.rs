@@ -23,11 +23,17 @@ impl<P: Copy + Ord + Hash> Planner<P> {
         }
     }
 
-    /// One of the lowest that are missing; none for a peer that is too slow for these.
+    /// One of the lowest that are missing; for a peer that is too slow for these, and once all of them are asked for, the
+    /// first behind them.
     fn choose_in_order(&self, now_ms: u64, peer: P, window: u32) -> Option<u32> {
         let known = self.peers.get(&peer)?;
-        let chunk = self.pool.choose_low(&known.held, window)?;
-        (!self.others_are_sooner(now_ms, peer, chunk, window)).then_some(chunk)
+        let low = self.pool.choose_low(&known.held, window);
+        let low = low.filter(|chunk| !self.others_are_sooner(now_ms, peer, *chunk, window));
+        let behind = || {
+            let chunk = self.pool.first_from(&known.held, self.pool.lowest().saturating_add(window))?;
+            (!self.others_are_sooner(now_ms, peer, chunk, self.missing())).then_some(chunk)
+        };
+        low.or_else(behind)
     }
 
     /// Any free one, the first few at random, then the rarest; else one of the end game.
@@ -88,7 +94,7 @@ impl<P: Copy + Ord + Hash> Planner<P> {
         self.asked.range(..end).find(|(chunk, askers)| helps(**chunk, askers)).map(|(chunk, _)| *chunk)
     }
 
-    /// True if `other` has kept `chunk` open for longer than `helper` usually takes. A helper of which nothing is known helps
+    /// True if `other` has kept `chunk` open for twice as long as `helper` usually takes. A helper of which nothing is known helps
     /// only where `other` takes twice its own time.
     fn is_overdue(&self, now_ms: u64, other: P, chunk: u32, helper: &Peer) -> bool {
         let Some(asked) = self.peers.get(&other) else { return false };
@@ -96,7 +102,7 @@ impl<P: Copy + Ord + Hash> Planner<P> {
         let bar = match (helper.usual_ms(), asked.usual_ms()) {
             (0, 0) => self.config.stall_ms / 4,
             (0, its) => its.saturating_mul(2),
-            (ours, _) => ours.saturating_add(ours / 2),
+            (ours, _) => ours.saturating_mul(2),
         };
         now_ms.saturating_sub(since) > bar
     }

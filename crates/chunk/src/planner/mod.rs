@@ -35,7 +35,7 @@ const PEERS: usize = 1_024;
 const GROWING_MS: u64 = 5_000;
 /// Requests open to one peer that holds everything, beyond this node's own share: small, so that the origin sends little
 /// twice; not 0, so that a node that fell asleep over its share does not stop the others.
-const SPARE: usize = 2;
+const SPARE: usize = 1;
 /// How much slower than the others a peer must be to be kept off their chunks.
 const SLOWER: u64 = 2;
 
@@ -253,6 +253,12 @@ impl<P: Copy + Ord + Hash> Planner<P> {
         self.peers.values().any(Peer::is_busy)
     }
 
+    /// True if `peer` is in use and holds everything, as far as it said.
+    #[must_use]
+    pub fn holds_all(&self, peer: &P) -> bool {
+        self.peers.get(peer).is_some_and(|p| p.held.is_full())
+    }
+
     /// Peers in use.
     #[must_use]
     pub fn peers(&self) -> usize {
@@ -262,6 +268,8 @@ impl<P: Copy + Ord + Hash> Planner<P> {
     /// Takes in `event` at `now_ms` (milliseconds, never going back) and says what to do, in order.
     pub fn handle(&mut self, now_ms: u64, event: Event<P>) -> Vec<Action<P>> {
         let mut actions = Vec::new();
+        // News of one peer can only make that one useful; a swarm brings very many of them.
+        let only = if let Event::Has { peer, .. } = event { Some(peer) } else { None };
         match event {
             Event::Joined { peer, held } => self.join(now_ms, peer, held),
             Event::Has { peer, chunk } => self.has(now_ms, peer, chunk),
@@ -280,7 +288,16 @@ impl<P: Copy + Ord + Hash> Planner<P> {
             }
             Event::Tick => self.pass_over_silent(now_ms, &mut actions),
         }
-        self.fill(now_ms, &mut actions);
+        match only {
+            Some(peer) if self.peers.contains_key(&peer) => self.fill(now_ms, vec![peer], &mut actions),
+            Some(_) => {}
+            None => {
+                self.look_around(now_ms);
+                let mut eager: Vec<P> = self.peers.keys().copied().collect();
+                eager.sort_by_cached_key(|peer| self.peers.get(peer).map(Peer::next_answer_ms));
+                self.fill(now_ms, eager, &mut actions);
+            }
+        }
         actions
     }
 
@@ -349,8 +366,7 @@ impl<P: Copy + Ord + Hash> Planner<P> {
 
     fn pass_over_silent(&mut self, now_ms: u64, actions: &mut Vec<Action<P>>) {
         let stall = self.config.stall_ms;
-        let silent =
-            |p: &Peer| p.waiting_since().is_some_and(|t| now_ms.saturating_sub(t) > p.patience_ms(stall));
+        let silent = |p: &Peer| p.waiting_since().is_some_and(|t| now_ms.saturating_sub(t) > p.patience_ms(stall));
         let silent: Vec<P> = self.peers.iter().filter(|(_, p)| silent(p)).map(|(peer, _)| *peer).collect();
         for peer in silent {
             self.cancel_all(peer, actions);
@@ -408,12 +424,9 @@ impl<P: Copy + Ord + Hash> Planner<P> {
         }
     }
 
-    /// Asks until every window is full: one request a peer and round, those first who would answer first, since the bound of
-    /// all requests may leave room for few.
-    fn fill(&mut self, now_ms: u64, actions: &mut Vec<Action<P>>) {
-        self.look_around(now_ms);
-        let mut eager: Vec<P> = self.peers.keys().copied().collect();
-        eager.sort_by_cached_key(|peer| self.peers.get(peer).map(Peer::next_answer_ms));
+    /// Asks until the windows of `eager` are full: one request a peer and round, those first who would answer first, since the
+    /// bound of all requests may leave room for few.
+    fn fill(&mut self, now_ms: u64, mut eager: Vec<P>, actions: &mut Vec<Action<P>>) {
         while !eager.is_empty() && !self.is_done() {
             eager.retain(|peer| {
                 let may = self.allowed > 0 && self.in_flight < self.config.in_flight;

@@ -41,7 +41,8 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(seed: u64, held: &ChunkSet) -> Self {
-        let mut pool = Self { chunks: Vec::new(), free: BTreeSet::new(), missing: 0, lowest: 0, epoch: 0, random: seed };
+        let mut pool =
+            Self { chunks: Vec::new(), free: BTreeSet::new(), missing: 0, lowest: 0, epoch: 0, random: seed };
         for chunk in 0..held.chunks() {
             let tie = (pool.next_random() >> 32) as u32;
             let state = if held.contains(chunk) { State::Held } else { State::Free };
@@ -129,6 +130,12 @@ impl Pool {
         let free = low.filter_map(|c| self.chunks.get(c as usize).map(|chunk| (c, chunk)));
         let free = free.filter(|(_, chunk)| chunk.state == State::Free);
         free.min_by_key(|(c, chunk)| (chunk.holders, *c)).map(|(c, _)| c)
+    }
+
+    /// The first free chunk in `held` that is not below `start`.
+    pub(super) fn first_from(&self, held: &ChunkSet, start: u32) -> Option<u32> {
+        let free = |c: &u32| self.chunks.get(*c as usize).is_some_and(|chunk| chunk.state == State::Free);
+        (start..self.chunks()).filter(|c| held.contains(*c)).find(free)
     }
 
     /// One of the rarest free chunks in `held` that nobody who lacks chunks holds, and for which `fit` is true.
