@@ -10,10 +10,17 @@ use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
 use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, proof::SignedHeader, record::Address, rpc::RpcError};
 use zero2ai_store::Store;
+use zero2ai_swarm::{Board, Traffic};
 
 use crate::{
-    account::Account, clock::now_ms, directory::Directory, glue::Roads, jobs::store::Upkeep, models::Models,
-    receipts::Receipts, serve::errors::unavailable,
+    account::Account,
+    clock::now_ms,
+    directory::Directory,
+    glue::Roads,
+    jobs::{fetch::Turns, store::Upkeep},
+    models::Models,
+    receipts::Receipts,
+    serve::errors::unavailable,
 };
 
 /// See the module.
@@ -27,6 +34,9 @@ pub(crate) struct Core {
     pub(crate) content: ContentSecret,
     pub(crate) addresses: Vec<Address>,
     pub(crate) store: Store,
+    pub(crate) board: Board,
+    pub(crate) traffic: Traffic,
+    pub(crate) turns: Turns,
     pub(crate) chain: ChainHandle,
     pub(crate) net: NetHandle,
     pub(crate) names: Names,

@@ -47,12 +47,11 @@ impl TokenBucket {
     fn refill(&mut self, now_us: u64) {
         let passed = now_us.saturating_sub(self.last_us);
         let gained = u128::from(passed) * u128::from(self.bytes_per_s) / 1_000_000;
-        // Time too short for a whole byte is kept for the next look.
-        if gained > 0 || passed > 1_000_000 {
-            self.last_us = now_us;
-            let gained = i64::try_from(gained).unwrap_or(i64::MAX);
-            self.level = self.level.saturating_add(gained).min(i64::try_from(self.burst).unwrap_or(i64::MAX));
-        }
+        // Only the time of whole bytes is used up: what is left over counts at the next look.
+        let used = gained * 1_000_000 / u128::from(self.bytes_per_s);
+        self.last_us = self.last_us.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
+        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
+        self.level = self.level.saturating_add(gained).min(i64::try_from(self.burst).unwrap_or(i64::MAX));
     }
 }
 

@@ -18,32 +18,33 @@ use zero2ai_swarm::{Board, Fetch, FetchOptions, Source, Traffic, TrafficLimits};
 async fn a_peer_that_is_fetching_serves_what_it_has_meanwhile() {
     let model = model(60);
     let mut net = Net::new();
-    let (a, b, c) = (net.add(1, Kind::Honest, &model, |_| true), node(2), node(3));
+    let a = [net.add(1, Kind::Honest, &model, |n| n < 30), net.add(4, Kind::Honest, &model, |n| n >= 30)];
+    let (b, c) = (node(2), node(3));
     let (store_b, store_c, board) = (net.store(), net.store(), Board::default());
     net.peers.peers.insert(b, (Kind::Honest, store_b.clone()));
     net.peers.boards.insert(b, board.clone());
-    // The last 30 chunks leave A only once C has got most of the others, which B alone can have given it.
-    net.peers.withheld.lock().unwrap().extend(model.chunks[30..].iter().map(|(cid, _)| (*cid, a)));
+    // The last 30 chunks leave the second A only once C has got most of the others, which B alone can have given it.
+    net.peers.withheld.lock().unwrap().extend(model.chunks[30..].iter().map(|(cid, _)| (*cid, a[1])));
     let net_peers = Arc::new(net.peers);
     let source: Arc<dyn Source> = Arc::clone(&net_peers) as _;
     let options = FetchOptions { stall: Duration::from_secs(20), patience: Duration::from_secs(20), ..OPTIONS };
-    let transfer = |store: &zero2ai_store::Store, me, from, board| Fetch {
+    let transfer = |store: &zero2ai_store::Store, me, from: &[_], board| Fetch {
         store: store.clone(),
         source: Arc::clone(&source),
         id: model.id,
-        peers: vec![from],
+        peers: from.to_vec(),
         options,
         me: Some(me),
         board,
         traffic: Traffic::default(),
         stop: CancellationToken::new(),
     };
-    let first = transfer(&store_b, b, a, board).run(|_| {});
+    let first = transfer(&store_b, b, &a, board).run(|_| {});
     let second = async {
         while store_b.stats().chunks < 20 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        transfer(&store_c, c, b, Board::default()).run(|_| {}).await
+        transfer(&store_c, c, &[b], Board::default()).run(|_| {}).await
     };
     let release = async {
         while store_c.stats().chunks < 20 {

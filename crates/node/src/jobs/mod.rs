@@ -4,6 +4,9 @@
 //! |---|---|
 //! | [`load`] | manifest key → opened chunks → sealed memory → worker |
 //! | [`fetch`] | sealed manifest and chunks from peers, and the key that opens them |
+//! | [`open`] | chunks opened into sealed memory while they arrive |
+//! | [`picture`] | how a transfer stands, for people who watch it |
+//! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
 //! | [`audit`] | ledger and providers → one verifiable export |
@@ -14,7 +17,10 @@ pub(crate) mod audit;
 pub(crate) mod fetch;
 pub(crate) mod keep;
 pub(crate) mod load;
+pub(crate) mod open;
+pub(crate) mod picture;
 pub(crate) mod publish;
+pub(crate) mod repair;
 pub(crate) mod store;
 pub(crate) mod validate;
 

@@ -3,16 +3,18 @@
 use zero2ai_chunk::wrap_key;
 use zero2ai_proto::{
     ByteBuf, NodeId,
-    calls::{Bitfield, ChunkCall, GetManifest, ManifestCall, Piece, ReplicateCall, Replicated},
+    calls::{Bitfield, ChunkCall, GetChunk, GetManifest, ManifestCall, Piece, ReplicateCall, Replicated, WatchHave},
     limits::CHUNK_BYTES,
     manifest::{GrantInfo, WrappedKey},
     rpc::{ErrorCode, RpcError},
     state::Rights,
 };
-use zero2ai_rpc::ReplySink;
+use zero2ai_rpc::{IncomingCall, ReplySink};
+use zero2ai_swarm::HaveStream;
 
 use crate::{
     core::Core,
+    jobs::fetch::Watch,
     serve::errors::{denied, internal, not_found, store_error, unavailable},
 };
 
@@ -36,11 +38,37 @@ pub(super) async fn have(core: &Core, call: ManifestCall) -> Result<Bitfield, Rp
     Ok(Bitfield { bits: ByteBuf::from(bits) })
 }
 
-pub(super) async fn chunk(core: &Core, call: ChunkCall) -> Result<Piece, RpcError> {
+/// Tells what is here and then what comes, until the transfer that brings it ends, or the caller goes.
+pub(super) async fn watch_have(core: &Core, call: &IncomingCall, reply: &mut ReplySink) -> Result<(), RpcError> {
+    let manifest = call.request::<WatchHave>()?.manifest;
+    let told = HaveStream::open(&core.store, &core.board, manifest).await.map_err(internal)?;
+    let mut told = told.ok_or_else(|| not_found("that manifest is not on this node"))?;
+    loop {
+        let item = tokio::select! {
+            () = call.cancelled.cancelled() => return Ok(()),
+            item = told.next() => item,
+        };
+        match item {
+            Some(item) => reply.item::<WatchHave>(&item).await?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One chunk, in an upload slot; `Busy` at once if none is free, so that the caller asks elsewhere.
+pub(super) async fn chunk(core: &Core, call: ChunkCall, reply: &mut ReplySink) -> Result<(), RpcError> {
+    let slot = core.traffic.upload_slot();
+    let slot = slot.ok_or_else(|| {
+        RpcError::new(
+            ErrorCode::Busy,
+            "this node sends as many chunks as it may: ask another node, or again in a moment",
+        )
+    })?;
     let store = core.store.clone();
     let bytes = core.blocking(move || zero2ai_swarm::serve_chunk(&store, &call.cid).map_err(store_error)).await?;
     let data = bytes.ok_or_else(|| not_found("that chunk is not on this node"))?;
-    Ok(Piece { data: ByteBuf::from(data) })
+    slot.pace(data.len() as u64).await;
+    reply.item::<GetChunk>(&Piece { data: ByteBuf::from(data) }).await
 }
 
 /// Wraps a manifest's key to the caller's registered sealing key, if the ledger lets the caller run models. Fails closed
@@ -65,9 +93,9 @@ pub(super) async fn replicate(core: &Core, call: ReplicateCall) -> Result<Replic
         return Err(RpcError::new(ErrorCode::Denied, "this node is no provider of the pool"));
     }
     let (progress, _unheard) = tokio::sync::mpsc::channel(1);
-    let (_, report) = core.fetch(&call.name, call.version, Some(call.from), &progress).await?;
+    let brought = core.bring(&call.name, call.version, Some(call.from), Watch::steps(&progress), call.serve).await?;
     if call.serve {
-        core.serve_model(&call.name, call.version).await?;
+        core.serve_opened(&call.name, call.version, brought.opened).await?;
     }
-    Ok(Replicated { bytes: report.bytes, chunks: report.chunks })
+    Ok(Replicated { bytes: brought.report.bytes, chunks: brought.report.chunks })
 }

@@ -24,7 +24,7 @@ use zero2ai_swarm::{
     Board, FetchError, FetchOptions, FetchReport, HaveStream, NewsSink, Source, SourceError, fetch, have, serve_chunk,
 };
 
-pub const OPTIONS: FetchOptions = FetchOptions {
+pub(crate) const OPTIONS: FetchOptions = FetchOptions {
     in_flight: 16,
     stall: Duration::from_millis(300),
     patience: Duration::from_millis(1_500),
@@ -32,7 +32,7 @@ pub const OPTIONS: FetchOptions = FetchOptions {
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Honest,
     /// Claims everything and sends other bytes of the right length.
     Liar,
@@ -54,19 +54,19 @@ pub enum Kind {
 
 /// Peers in this process; each has a store of its own.
 #[derive(Default)]
-pub struct Peers {
-    pub peers: BTreeMap<NodeId, (Kind, Store)>,
+pub(crate) struct Peers {
+    pub(crate) peers: BTreeMap<NodeId, (Kind, Store)>,
     /// The transfers of a peer that is fetching itself.
-    pub boards: BTreeMap<NodeId, Board>,
+    pub(crate) boards: BTreeMap<NodeId, Board>,
     /// Chunks that this peer keeps back for now.
-    pub withheld: Mutex<BTreeMap<Cid, NodeId>>,
+    pub(crate) withheld: Mutex<BTreeMap<Cid, NodeId>>,
     /// Chunks that the busy one refused once.
     refused: Mutex<BTreeSet<Cid>>,
-    pub asked: Mutex<BTreeMap<NodeId, u32>>,
+    pub(crate) asked: Mutex<BTreeMap<NodeId, u32>>,
     /// Honest peers answer only once this one was asked for a chunk, so that a test does not depend on who is faster.
-    pub after: Option<NodeId>,
-    pub in_flight: AtomicU32,
-    pub most_in_flight: AtomicU32,
+    pub(crate) after: Option<NodeId>,
+    pub(crate) in_flight: AtomicU32,
+    pub(crate) most_in_flight: AtomicU32,
 }
 
 struct Counted<'a>(&'a AtomicU32);
@@ -159,14 +159,14 @@ impl Source for Peers {
 }
 
 /// A model of `count` small chunks.
-pub struct Model {
-    pub id: ManifestId,
-    pub bytes: Vec<u8>,
-    pub chunks: Vec<(Cid, Vec<u8>)>,
-    pub sealed: SealedManifest,
+pub(crate) struct Model {
+    pub(crate) id: ManifestId,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) chunks: Vec<(Cid, Vec<u8>)>,
+    pub(crate) sealed: SealedManifest,
 }
 
-pub fn model(count: u32) -> Model {
+pub(crate) fn model(count: u32) -> Model {
     let sealer = Sealer::new(Domain::Private, ContentSecret::from_bytes([1; 32]));
     let sealed: Vec<_> = (0..count).map(|n| sealer.seal_chunk(&n.to_le_bytes().repeat(500)).unwrap()).collect();
     let chunks: Vec<_> = sealed.iter().map(|(chunk, _)| chunk.clone()).collect();
@@ -187,21 +187,21 @@ pub fn model(count: u32) -> Model {
     Model { id, sealed: read_sealed(&bytes, &id).unwrap(), bytes, chunks }
 }
 
-pub fn node(n: u8) -> NodeId {
+pub(crate) fn node(n: u8) -> NodeId {
     PublicKey([n; 32])
 }
 
-pub struct Net {
-    pub peers: Peers,
-    pub folders: Vec<TempDir>,
+pub(crate) struct Net {
+    pub(crate) peers: Peers,
+    pub(crate) folders: Vec<TempDir>,
 }
 
 impl Net {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { peers: Peers::default(), folders: Vec::new() }
     }
 
-    pub fn store(&mut self) -> Store {
+    pub(crate) fn store(&mut self) -> Store {
         let dir = tempdir().unwrap();
         let store =
             Store::open(dir.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, ..StoreConfig::default() })
@@ -211,7 +211,7 @@ impl Net {
     }
 
     /// Adds peer `n`, which holds the chunks for which `holds` is true.
-    pub fn add(&mut self, n: u8, kind: Kind, model: &Model, holds: impl Fn(usize) -> bool) -> NodeId {
+    pub(crate) fn add(&mut self, n: u8, kind: Kind, model: &Model, holds: impl Fn(usize) -> bool) -> NodeId {
         let store = self.store();
         store.put_manifest(&model.bytes).unwrap();
         for (nth, (cid, bytes)) in model.chunks.iter().enumerate().filter(|(nth, _)| holds(*nth)) {
@@ -222,7 +222,7 @@ impl Net {
     }
 }
 
-pub async fn run(
+pub(crate) async fn run(
     peers: &Arc<Peers>,
     store: &Store,
     id: ManifestId,
