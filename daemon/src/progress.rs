@@ -3,9 +3,9 @@
 use std::{io::IsTerminal as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use zero2ai_proto::local::Progress as Step;
+use zero2ai_proto::local::{FetchPicture, Progress as Step};
 
-use crate::output::Output;
+use crate::{output::Output, picture};
 
 /// How often a spinner moves: often enough to show that the program lives.
 const TICK: Duration = Duration::from_millis(120);
@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     lines: bool,
     last: String,
+    /// Tenths of a transfer that were told.
+    tenths: u32,
 }
 
 impl Progress {
@@ -27,14 +29,14 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        let mut progress = Self { bar, lines: !terminal && !out.json, last: String::new() };
+        let mut progress = Self { bar, lines: !terminal && !out.json, last: String::new(), tenths: 0 };
         progress.say(what);
         progress
     }
 
     /// Shows nothing: for jobs that run beside others.
     pub(crate) fn silent() -> Self {
-        Self { bar: None, lines: false, last: String::new() }
+        Self { bar: None, lines: false, last: String::new(), tenths: 0 }
     }
 
     /// What is being done now, with no measure of how far.
@@ -64,6 +66,25 @@ impl Progress {
         if changed {
             self.last.clone_from(&step.what);
         }
+    }
+
+    /// How a transfer stands: redrawn on a terminal, a line each tenth elsewhere.
+    pub(crate) fn picture(&mut self, picture: &FetchPicture) {
+        if let Some(bar) = &self.bar {
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                bar.set_style(style);
+            }
+            bar.set_message(picture::draw(picture));
+        } else if self.lines {
+            let tenths = u64::from(picture.chunks) * 10 / u64::from(picture.total_chunks).max(1);
+            let tenths = u32::try_from(tenths).unwrap_or(10);
+            if tenths > self.tenths {
+                eprintln!("  ... {}", picture::summary(picture));
+                self.tenths = tenths;
+            }
+        }
+        // The next step is a new one.
+        self.last.clear();
     }
 }
 

@@ -189,9 +189,9 @@ impl Core {
         let (steps, painter) = (watch.steps.clone(), watch.pictures.map(Painter::new));
         let progress = move |p: Progress<'_>| {
             begun.send_replace(true);
-            tell(&steps, "bytes fetched", p.bytes, p.total_bytes);
-            if let Some(painter) = &painter {
-                painter.draw(p);
+            match &painter {
+                Some(painter) => painter.draw(p),
+                None => tell(&steps, "bytes fetched", p.bytes, p.total_bytes),
             }
         };
         job.run(progress).await

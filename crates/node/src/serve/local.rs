@@ -34,6 +34,8 @@ use crate::{
 
 /// Words of progress on their way to the command line; when full, one is dropped.
 const PROGRESS: usize = 32;
+/// Pictures of a transfer on their way there; when full, one is dropped.
+const PICTURES: usize = 4;
 
 pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
     match call.method {
@@ -159,7 +161,7 @@ async fn signers(core: &Core, call: SignersCall) -> Result<SignersReply, RpcErro
 /// [`fetch`], with a picture of the transfer now and then. The caller going away stops it.
 async fn fetch_live(core: &Core, call: FetchCall, reply: &mut ReplySink) -> Result<PublishReport, RpcError> {
     let (tell, mut heard) = mpsc::channel(PROGRESS);
-    let (draw, mut drawn) = mpsc::channel::<FetchPicture>(1);
+    let (draw, mut drawn) = mpsc::channel::<FetchPicture>(PICTURES);
     let work = fetch(core, call, Watch { steps: &tell, pictures: Some(draw) });
     tokio::pin!(work);
     loop {
