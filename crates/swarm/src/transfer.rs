@@ -197,7 +197,8 @@ impl Transfer {
             self.next_refresh = now + REFRESH;
             self.ask_what_they_hold();
         }
-        if !self.planner.is_starved() || !self.writes.is_empty() {
+        let at_its_limit = self.traffic.may_download().is_some_and(|bytes| bytes < self.longest);
+        if !self.planner.is_starved() || !self.writes.is_empty() || at_its_limit {
             self.starved_since = None;
             return Ok(());
         }

@@ -50,10 +50,9 @@ impl<P: Copy + Ord + Hash> Planner<P> {
     /// line out would be a loss.
     fn is_origin(&self, peer: P) -> bool {
         let (Some(share), Some(known)) = (&self.share, self.peers.get(&peer)) else { return false };
-        let slower = |p: &Peer| p.usual_ms() > 4 * known.usual_ms().max(1);
-        share.is_shared()
-            && known.held.is_full()
-            && !self.peers.values().filter(|p| !p.held.is_full() && p.usual_ms() > 0).any(slower)
+        let slower = |p: &Peer| p.usual_ms() > known.usual_ms().max(1).saturating_mul(4);
+        let mut others = self.peers.values().filter(|p| !p.held.is_full() && p.usual_ms() > 0).peekable();
+        share.is_shared() && known.held.is_full() && (others.peek().is_none() || !others.all(slower))
     }
 
     /// From an origin: what is our share of the chunks that nobody else has got, then a few beyond that.

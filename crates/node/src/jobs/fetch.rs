@@ -124,10 +124,15 @@ impl Core {
         let (begun, begins) = watch::channel(false);
         let fetching = self.transfer(&entry, &peers, watch, to_load, begun);
         let opening = async {
-            if to_load { self.open_arriving(name, version, &entry, &peers, begins).await.map(Some) } else { Ok(None) }
+            let opened = match to_load {
+                true => self.open_arriving(name, version, &entry, &peers, begins).await.map(Some),
+                false => Ok(None),
+            };
+            // What cannot be opened is fetched all the same; what cannot be fetched need not be opened any further.
+            Ok::<_, FetchError>(opened)
         };
-        let (report, opened) = tokio::join!(fetching, opening);
-        let report = report.map_err(|e| unavailable(format!("{name}@{version} could not be fetched: {e}")))?;
+        let (report, opened) = tokio::try_join!(fetching, opening)
+            .map_err(|e| unavailable(format!("{name}@{version} could not be fetched: {e}")))?;
         self.obtain_key(entry.manifest, &peers).await?;
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false };
         self.models.hold(held)?;

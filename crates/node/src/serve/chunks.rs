@@ -87,6 +87,21 @@ pub(super) fn grant(core: &Core, caller: &NodeId, call: ManifestCall) -> Result<
     wrap_key(&key, &member.sealing_key, info).map_err(internal)
 }
 
+/// Providers keep up the number of copies when others leave; what is served is for the owner to say, and what this node's
+/// user dropped stays dropped: its key is here, and it is not held.
+pub(super) fn may_repair(core: &Core, caller: Rights, call: &ReplicateCall) -> Result<(), RpcError> {
+    if call.serve || !caller.has(Rights::PROVIDER) {
+        return Err(denied("only a model's owner may ask others to serve it, and only a provider to hold it"));
+    }
+    let entry = core.chain.read(|l| l.version(&call.name, call.version));
+    let manifest = entry.ok_or_else(|| not_found("the ledger knows no such version"))?.manifest;
+    let held = core.held().iter().any(|h| h.manifest == manifest);
+    if !held && core.manifest_key(&manifest)?.is_some() {
+        return Err(denied("this version was dropped here: only its owner, or this node's user, brings it back"));
+    }
+    Ok(())
+}
+
 pub(super) async fn replicate(core: &Core, call: ReplicateCall) -> Result<Replicated, RpcError> {
     let rights = core.chain.read(|l| l.member(&core.id)).map_or(Rights(0), |m| m.rights);
     if !rights.has(Rights::PROVIDER) {

@@ -95,11 +95,8 @@ impl Service {
                 core.version(&request.name, request.version).await?;
                 if core.chain.read(|l| l.model(&request.name)).is_some_and(|m| m.owner == call.peer) {
                     need(rights, Rights::PUBLISHER, "publisher")?;
-                } else if request.serve || !rights.has(Rights::PROVIDER) {
-                    // Providers keep up the number of copies when others leave; what is served is for the owner to say.
-                    return Err(denied(
-                        "only a model's owner may ask others to serve it, and only a provider to hold it",
-                    ));
+                } else {
+                    chunks::may_repair(core, rights, &request)?;
                 }
                 reply.item::<Replicate>(&chunks::replicate(core, request).await?).await
             }
