@@ -12,7 +12,7 @@ use std::{
 use peers::{Kind, Net, OPTIONS, model, node, run};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chunk::planner::Order;
-use zero2ai_swarm::{Board, Fetch, FetchOptions, Source, Traffic, TrafficLimits};
+use zero2ai_swarm::{Board, Fetch, FetchOptions, Source, Traffic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_fetching_serves_what_it_has_meanwhile() {
@@ -63,22 +63,22 @@ async fn a_peer_that_is_fetching_serves_what_it_has_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_peer_is_asked_again_and_nothing_is_held_against_it() {
-    let model = model(24);
+    let model = model(12);
     let mut net = Net::new();
     let from = vec![net.add(1, Kind::Busy, &model, |_| true)];
     let store = net.store();
     // More refusals in all than the strikes that a peer may get: were they strikes, the transfer could not end.
     let report = run(&Arc::new(net.peers), &store, model.id, from).await.unwrap();
-    assert_eq!((report.chunks, report.banned), (24, vec![]));
+    assert_eq!((report.chunks, report.banned), (12, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_order_the_first_chunks_come_first() {
-    let model = model(120);
+    let model = model(60);
     let mut net = Net::new();
     let from = vec![net.add(1, Kind::Honest, &model, |_| true), net.add(2, Kind::Honest, &model, |n| n % 2 == 0)];
     let store = net.store();
-    let window = 16;
+    let window = 8;
     let ahead = Arc::new(Mutex::new(0));
     let seen = Arc::clone(&ahead);
     let progress = move |p: zero2ai_swarm::Progress<'_>| {
@@ -100,36 +100,14 @@ async fn in_order_the_first_chunks_come_first() {
         traffic: Traffic::default(),
         stop: CancellationToken::new(),
     };
-    assert_eq!(job.run(progress).await.unwrap().chunks, 120);
+    assert_eq!(job.run(progress).await.unwrap().chunks, 60);
     let ahead = *ahead.lock().unwrap();
     assert!(ahead <= window + OPTIONS.in_flight + 1, "a chunk was {ahead} places ahead");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_download_limit_stretches_a_transfer() {
-    let model = model(40);
-    let mut net = Net::new();
-    let from = vec![net.add(1, Kind::Honest, &model, |_| true)];
-    let traffic = Traffic::new(TrafficLimits { download_mbit: 1, ..TrafficLimits::default() });
-    let (store, peers) = (net.store(), Arc::new(net.peers));
-    let job = |id| Fetch {
-        store: store.clone(),
-        source: Arc::clone(&peers) as _,
-        id,
-        peers: from.clone(),
-        options: OPTIONS,
-        me: None,
-        board: Board::default(),
-        traffic: traffic.clone(),
-        stop: CancellationToken::new(),
-    };
-    // The burst of 2 MiB is more than these 80 kB: what is over the limit is tested where the bucket is. Here: it ends.
-    assert_eq!(job(model.id).run(|_| {}).await.unwrap().chunks, 40);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_mean_no_good_cost_little_each() {
-    let model = model(60);
+    let model = model(24);
     let kinds = [Kind::Liar, Kind::Silent, Kind::Swollen, Kind::Nonsense, Kind::Chatterer, Kind::Boaster];
     for kind in kinds {
         let mut net = Net::new();
@@ -137,7 +115,7 @@ async fn peers_that_mean_no_good_cost_little_each() {
         let store = net.store();
         let peers = Arc::new(net.peers);
         let report = run(&peers, &store, model.id, from.clone()).await.unwrap();
-        assert_eq!(store.stats().chunks, 60);
+        assert_eq!(store.stats().chunks, 24);
         let asked = peers.asked.lock().unwrap().get(&from[1]).copied().unwrap_or(0);
         match kind {
             Kind::Liar | Kind::Swollen => assert!(asked <= 2, "{asked}: its first window"),
@@ -161,7 +139,7 @@ async fn a_dribbler_does_not_hold_up_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_that_fetch_at_once_share_the_origin_out() {
-    let model = model(200);
+    let model = model(80);
     let mut net = Net::new();
     let origin = net.add(1, Kind::Honest, &model, |_| true);
     let others: Vec<_> = (2..6).map(|n| (node(n), net.store(), Board::default())).collect();
@@ -188,7 +166,7 @@ async fn several_that_fetch_at_once_share_the_origin_out() {
     });
     let all = tokio::time::timeout(Duration::from_secs(30), futures::future::join_all(jobs));
     for report in all.await.expect("it hangs") {
-        assert_eq!(report.unwrap().chunks, 200);
+        assert_eq!(report.unwrap().chunks, 80);
     }
     let asked: BTreeSet<_> = peers.asked.lock().unwrap().keys().copied().collect();
     assert!(asked.contains(&origin));

@@ -259,10 +259,14 @@ mod tests {
             traffic: Traffic::default(),
             stop: CancellationToken::new(),
         };
-        let fetching = job.run(move |_| drop(begun.send(true)));
+        let fetching = job.run(move |_| {
+            begun.send_replace(true);
+        });
         let opening = async {
             begins.wait_for(|b| *b).await.unwrap();
-            let count = |n: usize| drop(opened.fetch_max(n, Ordering::SeqCst));
+            let count = |n: usize| {
+                opened.fetch_max(n, Ordering::SeqCst);
+            };
             open_files::<Plain>(ours.clone(), manifest.clone(), board.listen(&id), count).await
         };
         // The transfer cannot end unless 20 chunks were opened before.

@@ -108,6 +108,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn few_act_at_once_all_ask_the_same_and_never_for_more_than_is_missing(
             manifest in any::<[u8; 32]>(),
