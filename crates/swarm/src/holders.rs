@@ -46,6 +46,8 @@ pub(crate) enum Nonsense {
     Chatter,
 }
 
+/// How a peer's news ended; `None` if they were to.
+pub(crate) type Ended = (NodeId, Option<Result<(), SourceError>>);
 /// What to tell the planner.
 pub(crate) type Events = Vec<Event<NodeId>>;
 
@@ -62,10 +64,7 @@ impl Holders {
     }
 
     /// Questions to every peer that has none open and may get more than it said last.
-    pub(crate) fn ask(
-        &mut self,
-        source: &Arc<dyn Source>,
-    ) -> Vec<BoxFuture<'static, (NodeId, Option<Result<(), SourceError>>)>> {
+    pub(crate) fn ask(&mut self, source: &Arc<dyn Source>) -> Vec<BoxFuture<'static, Ended>> {
         let idle: Vec<NodeId> =
             self.candidates.difference(&self.complete).filter(|p| !self.asking.contains_key(p)).copied().collect();
         let ask = |peer: NodeId| {
