@@ -83,6 +83,9 @@ enum What {
     Tick,
 }
 
+/// When, a tie-break, what, from, to, chunk.
+type Due = (u64, u64, What, u32, u32, u32);
+
 struct Random(u64);
 
 impl Random {
@@ -102,7 +105,7 @@ struct Sim<'a> {
     open: BTreeSet<(u32, u32, u32)>,
     /// What waits for each uplink; the first is being sent.
     uplinks: BTreeMap<u32, VecDeque<(u32, u32)>>,
-    events: BinaryHeap<Reverse<(u64, u64, What, u32, u32, u32)>>,
+    events: BinaryHeap<Reverse<Due>>,
     here: BTreeSet<u32>,
     random: Random,
     order: u64,

@@ -122,6 +122,6 @@ mod tests {
             seen.1 = next_rate(seen, seen.0, EVERY);
         }
         assert!(seen.1 < 100);
-        assert_eq!(next_rate((0, u64::MAX), u64::MAX, Duration::ZERO) > 0, true);
+        assert!(next_rate((0, u64::MAX), u64::MAX, Duration::ZERO) > 0);
     }
 }
