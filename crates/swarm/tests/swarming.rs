@@ -68,7 +68,11 @@ async fn a_busy_peer_is_asked_again_and_nothing_is_held_against_it() {
     let from = vec![net.add(1, Kind::Busy, &model, |_| true)];
     let store = net.store();
     // More refusals in all than the strikes that a peer may get: were they strikes, the transfer could not end.
-    let report = run(&Arc::new(net.peers), &store, model.id, from).await.unwrap();
+    // Time enough that a slow disk here is not held against the peer.
+    let options = FetchOptions { stall: Duration::from_secs(10), ..OPTIONS };
+    let stop = CancellationToken::new();
+    let transfer = zero2ai_swarm::fetch(&store, Arc::new(net.peers), model.id, from, options, |_| {}, stop);
+    let report = transfer.await.unwrap();
     assert_eq!((report.chunks, report.banned), (12, vec![]));
 }
 
