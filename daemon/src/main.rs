@@ -21,6 +21,7 @@ mod exit;
 mod input;
 mod logging;
 mod output;
+mod picture;
 mod progress;
 mod session;
 mod signals;

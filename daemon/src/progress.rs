@@ -9,10 +9,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use zero2ai_proto::local::Progress as Step;
+use zero2ai_proto::local::{FetchPicture, Progress as Step};
 
 use self::rate::Rate;
-use crate::output::Output;
+use crate::{output::Output, picture};
 
 /// How often a spinner moves: often enough to show that the program lives.
 const TICK: Duration = Duration::from_millis(120);
@@ -28,12 +28,14 @@ pub(crate) struct Progress {
     rate: Rate,
     start: Instant,
     said: Instant,
+    /// Tenths of a transfer that were told.
+    tenths: u32,
 }
 
 impl Progress {
     fn new(bar: Option<ProgressBar>, lines: bool) -> Self {
         let now = Instant::now();
-        Self { bar, lines, last: String::new(), rate: Rate::default(), start: now, said: now }
+        Self { bar, lines, last: String::new(), rate: Rate::default(), start: now, said: now, tenths: 0 }
     }
 
     /// Starts with these words.
@@ -91,6 +93,25 @@ impl Progress {
             self.said = Instant::now();
             eprintln!("  ... {words}");
         }
+    }
+
+    /// How a transfer stands: redrawn on a terminal, a line each tenth elsewhere.
+    pub(crate) fn picture(&mut self, picture: &FetchPicture) {
+        if let Some(bar) = &self.bar {
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                bar.set_style(style);
+            }
+            bar.set_message(picture::draw(picture));
+        } else if self.lines {
+            let tenths = u64::from(picture.chunks) * 10 / u64::from(picture.total_chunks).max(1);
+            let tenths = u32::try_from(tenths).unwrap_or(10);
+            if tenths > self.tenths {
+                eprintln!("  ... {}", picture::summary(picture));
+                self.tenths = tenths;
+            }
+        }
+        // The next step is a new one.
+        self.last.clear();
     }
 }
 

@@ -54,6 +54,9 @@ methods! {
     Receipts = 16: ReceiptsCall => ProviderReceipts;
     /// What a version that is served here takes and gives, as its worker found it.
     Describe = 17: DescribeCall => ModelInfo;
+    /// Which chunks of a manifest are here and, while a transfer brings more of it, each that comes. Ends when all are here or
+    /// nothing brings more; the first item is a bit field.
+    WatchHave = 18: ManifestCall => HaveNews;
 }
 
 /// A request without content.
@@ -187,7 +190,7 @@ pub struct GrantCall {
     pub subject: Subject,
 }
 
-/// Request of [`GetManifest`] and [`Have`].
+/// Request of [`GetManifest`], [`Have`] and [`WatchHave`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestCall {
     /// The sealing.
@@ -213,6 +216,15 @@ pub struct Piece {
 pub struct Bitfield {
     /// One bit a chunk of [`crate::manifest::SealedManifest::chunks`].
     pub bits: ByteBuf,
+}
+
+/// One item of the answer to [`WatchHave`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HaveNews {
+    /// All that is here. Also sent when the caller read too slowly to be told of each.
+    Held(Bitfield),
+    /// Numbers of chunks that came since, at most [`crate::limits::HAVE_BATCH`].
+    Gained(Vec<u32>),
 }
 
 /// Request of [`Predict`].

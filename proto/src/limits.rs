@@ -63,5 +63,9 @@ pub const RECEIPTS: usize = 512;
 pub const BLOCKS: usize = 64;
 /// Digests in one proof: the depth of a 256-level tree.
 pub const PROOF_DIGESTS: usize = 256;
+/// Chunk numbers in one item of news of what a peer holds: some thousand are a second of a very fast line.
+pub const HAVE_BATCH: usize = 1_024;
+/// Cells of a picture of a transfer: about a terminal's width.
+pub const PICTURE_CELLS: usize = 64;
 /// Broken versions named in one report of the store: more would not be read by anyone; the counts are whole.
 pub const BROKEN_VERSIONS: usize = 64;

@@ -1,8 +1,10 @@
 //! Methods that a node answers to its own identity key alone: the command line's way in.
 
+mod fetch;
 mod grants;
 mod store;
 
+pub use fetch::*;
 pub use grants::*;
 pub use store::*;
 

@@ -25,7 +25,7 @@ pub mod planner;
 pub mod seal;
 
 pub use base::BaseVersion;
-pub use chunk_set::ChunkSet;
+pub use chunk_set::{BadChunkSet, ChunkSet};
 pub use cut::{CutError, detect_format, named_format};
 pub use delta::DeltaError;
 pub use file::{OpenFileError, SealError, open_file, open_piece, seal_file, seal_file_against};

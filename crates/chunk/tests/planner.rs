@@ -9,7 +9,7 @@ use std::{
 use proptest::prelude::*;
 use zero2ai_chunk::{
     ChunkSet,
-    planner::{Action, DropReason, Event, Planner, PlannerConfig},
+    planner::{Action, DropReason, Event, Order, Planner, PlannerConfig},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +59,16 @@ struct Outcome {
     from: BTreeMap<u32, u32>,
 }
 
-const CONFIG: PlannerConfig =
-    PlannerConfig { seed: 0, random_first: 4, peer_window: 16, in_flight: 48, stall_ms: 2_000, copies: 2, strikes: 4 };
+const CONFIG: PlannerConfig = PlannerConfig {
+    seed: 0,
+    random_first: 4,
+    peer_window: 16,
+    in_flight: 48,
+    stall_ms: 2_000,
+    copies: 2,
+    strikes: 4,
+    order: Order::RarestFirst,
+};
 
 /// Runs one transfer to its end and checks every action on the way.
 fn simulate(setup: &Setup) -> Outcome {

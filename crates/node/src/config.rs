@@ -27,6 +27,8 @@ pub struct Config {
     pub worker: WorkerSettings,
     /// Disk.
     pub store: StoreSettings,
+    /// Chunks to and from other nodes.
+    pub swarm: SwarmSettings,
 }
 
 /// See [`Config::worker`].
@@ -55,6 +57,29 @@ pub struct StoreSettings {
     pub scrub_days: u64,
 }
 
+/// See [`Config::swarm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwarmSettings {
+    /// Chunks sent to peers at once; who comes when all are taken is told to ask elsewhere. 0 is no limit.
+    pub upload_slots: u32,
+    /// Most Mbit/s (10^6 bit) of chunks to peers, all together; 0 is no limit.
+    pub upload_mbit: u64,
+    /// Most Mbit/s of chunks from peers, all together; 0 is no limit.
+    pub download_mbit: u64,
+    /// Copies of a held version that the pool should have, this node's among them: when nodes leave, those that are left ask
+    /// others to hold it. 0 or 1 asks nobody.
+    pub replicas: u32,
+    /// Seconds for which copies must be too few before anybody is asked: long enough for a node to be restarted.
+    pub repair_after_s: u64,
+}
+
+impl Default for SwarmSettings {
+    fn default() -> Self {
+        Self { upload_slots: 64, upload_mbit: 0, download_mbit: 0, replicas: 3, repair_after_s: 180 }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -67,6 +92,7 @@ impl Default for Config {
             anchor_ms: 5_000,
             worker: WorkerSettings::default(),
             store: StoreSettings::default(),
+            swarm: SwarmSettings::default(),
         }
     }
 }

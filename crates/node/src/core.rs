@@ -10,10 +10,18 @@ use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
 use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, proof::SignedHeader, record::Address, rpc::RpcError};
 use zero2ai_store::Store;
+use zero2ai_swarm::{Board, Traffic};
 
 use crate::{
-    account::Account, clock::now_ms, content::Contents, directory::Directory, glue::Roads, jobs::store::Upkeep,
-    models::Models, receipts::Receipts, serve::errors::unavailable,
+    account::Account,
+    clock::now_ms,
+    content::Contents,
+    directory::Directory,
+    glue::Roads,
+    jobs::{fetch::Turns, store::Upkeep},
+    models::Models,
+    receipts::Receipts,
+    serve::errors::unavailable,
 };
 
 /// See the module.
@@ -27,6 +35,9 @@ pub(crate) struct Core {
     pub(crate) contents: Contents,
     pub(crate) addresses: Vec<Address>,
     pub(crate) store: Store,
+    pub(crate) board: Board,
+    pub(crate) traffic: Traffic,
+    pub(crate) turns: Turns,
     pub(crate) chain: ChainHandle,
     pub(crate) net: NetHandle,
     pub(crate) names: Names,

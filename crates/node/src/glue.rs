@@ -10,14 +10,17 @@ use zero2ai_chain::{BlockSource, ChainNet, ChainTopic};
 use zero2ai_net::{NetHandle, Topic};
 use zero2ai_proto::{
     ByteBuf, Cid, ManifestId, NodeId,
-    calls::{Blocks, BlocksCall, ChunkCall, GetChunk, GetManifest, Have, ManifestCall, SealedBlock},
+    calls::{
+        Bitfield, Blocks, BlocksCall, ChunkCall, GetChunk, GetManifest, Have, HaveNews, ManifestCall, SealedBlock,
+        WatchHave,
+    },
     encode,
     limits::MANIFEST_BYTES,
     record::{Address, NodeAnnouncement},
-    rpc::Method,
+    rpc::{ErrorCode, Method},
 };
 use zero2ai_rpc::{CallError, ConnectError, Peer, Peers};
-use zero2ai_swarm::{Source, SourceError};
+use zero2ai_swarm::{NewsSink, Source, SourceError};
 
 use crate::{clock::now_ms, directory::Directory};
 
@@ -25,8 +28,12 @@ use crate::{clock::now_ms, directory::Directory};
 const ANSWER: Duration = Duration::from_secs(5);
 /// Patience with one peer for a batch of blocks; the chain gives all of them together about eight seconds.
 const BLOCKS: Duration = Duration::from_secs(2);
-/// Patience with one peer for a batch of blocks or a chunk over a slow line.
+/// Patience with one peer for a batch of blocks or a manifest over a slow line.
 const BULK: Duration = Duration::from_secs(20);
+/// Patience with one peer for a chunk. The planner gives up earlier on peers that others can stand in for.
+const CHUNK: Duration = Duration::from_secs(90);
+/// How long one peer's news of what it holds are listened to before it is asked anew.
+const WATCH: Duration = Duration::from_secs(300);
 
 /// Reaches members by identity.
 #[derive(Clone)]
@@ -174,10 +181,41 @@ impl Source for RpcSource {
         })
     }
 
+    fn watch(&self, peer: NodeId, manifest: ManifestId, news: NewsSink) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async move {
+            let question = |peer: Peer| async move {
+                let mut items = peer.stream::<WatchHave>(&ManifestCall { manifest }, WATCH).await?;
+                let first = items.next().await.transpose()?;
+                Ok((items, first))
+            };
+            let (mut items, mut item) = match self.0.ask(&peer, question).await {
+                Ok(answer) => answer,
+                // An older program: what it holds is asked as a whole, again and again.
+                Err(CallError::Remote(error)) if error.code == ErrorCode::Unsupported => {
+                    let bits = ByteBuf::from(self.have(peer, manifest).await?);
+                    news.send(HaveNews::Held(Bitfield { bits })).await;
+                    return Ok(());
+                }
+                Err(error) => return Err(gone(error)),
+            };
+            while let Some(told) = item {
+                if !news.send(told).await {
+                    return Ok(());
+                }
+                item = items.next().await.transpose().map_err(gone)?;
+            }
+            Ok(())
+        })
+    }
+
     fn chunk(&self, peer: NodeId, cid: Cid) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
         Box::pin(async move {
-            let reply = self.0.call::<GetChunk>(&peer, &ChunkCall { cid }, BULK).await.map_err(gone)?;
-            Ok(reply.data.into_vec())
+            let question = |peer: Peer| async move { peer.call::<GetChunk>(&ChunkCall { cid }, CHUNK).await };
+            match self.0.ask(&peer, question).await {
+                Ok(reply) => Ok(reply.data.into_vec()),
+                Err(CallError::Remote(error)) if error.code == ErrorCode::Busy => Err(SourceError::Busy),
+                Err(error) => Err(gone(error)),
+            }
         })
     }
 

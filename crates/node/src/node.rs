@@ -18,11 +18,12 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::{Endpoint, EndpointConfig, Peers};
 use zero2ai_store::{Log, LogConfig, Store, StoreConfig, StoreError};
+use zero2ai_swarm::{Board, Traffic, TrafficLimits};
 
 use crate::{
     account::Account,
     clock::now_ms,
-    config::Config,
+    config::{Config, SwarmSettings},
     content::Contents,
     core::Core,
     directory::Directory,
@@ -31,7 +32,9 @@ use crate::{
     home::{Home, Ports, RunningAt},
     http::Http,
     jobs::{
+        fetch::Turns,
         keep::{keep_anchored, keep_serving},
+        repair::keep_copies,
         store::{Upkeep, scrub::keep_scrubbed},
     },
     join::join,
@@ -196,6 +199,9 @@ impl Node {
             models: Models::open(path.join("models.cbor"))?,
             upkeep: Upkeep::default(),
             store,
+            board: Board::default(),
+            traffic: traffic(&config),
+            turns: Turns::default(),
             chain: handle.clone(),
             net: swarm.handle,
             names,
@@ -230,6 +236,11 @@ impl Node {
         }
         let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
         let every = Duration::from_millis(config.anchor_ms.max(50));
+        let (repairer, repair_stop, swarm_settings) = (Arc::clone(&core), stop_keepers.clone(), config.swarm);
+        tasks.add("repair", stop_keepers.clone(), async move {
+            keep_copies(repairer, swarm_settings, repair_stop).await;
+            Ok(())
+        });
         tasks.add("anchoring", stop_keepers, async move {
             keep_anchored(keeper, every, token).await;
             Ok(())
@@ -393,6 +404,11 @@ fn remember_ports(path: &std::path::Path, rpc: SocketAddr, addresses: &[Address]
         Address::Rpc(_) => None,
     });
     Ports { rpc: rpc.port(), swarm: swarm.unwrap_or_default() }.write(path)
+}
+
+fn traffic(config: &Config) -> Traffic {
+    let SwarmSettings { upload_slots, upload_mbit, download_mbit, .. } = config.swarm;
+    Traffic::new(TrafficLimits { upload_slots, upload_mbit, download_mbit })
 }
 
 fn worker_config(config: &Config, program: PathBuf) -> WorkerConfig {

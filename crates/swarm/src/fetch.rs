@@ -4,14 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
-use zero2ai_chunk::{ManifestSealError, manifest::read_sealed};
+use zero2ai_chunk::{ChunkSet, ManifestSealError, manifest::read_sealed, planner::Order};
 use zero2ai_proto::{ManifestId, NodeId, keys::random_bytes, manifest::SealedManifest};
 use zero2ai_store::Store;
 
 use crate::{
+    board::Board,
     error::FetchError,
     serve,
     source::{Source, SourceError},
+    traffic::Traffic,
     transfer::{Start, Transfer},
 };
 
@@ -27,17 +29,24 @@ pub struct FetchOptions {
     pub stall: Duration,
     /// How long to wait for peers to come back when none can give what is missing.
     pub patience: Duration,
+    /// Which chunks come first.
+    pub order: Order,
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { in_flight: 48, stall: Duration::from_secs(10), patience: Duration::from_secs(30) }
+        Self {
+            in_flight: 48,
+            stall: Duration::from_secs(10),
+            patience: Duration::from_secs(30),
+            order: Order::RarestFirst,
+        }
     }
 }
 
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct Progress<'a> {
     /// Chunks here, those of before included.
     pub chunks: u32,
     /// Chunks of the model.
@@ -48,6 +57,10 @@ pub struct Progress {
     pub total_bytes: u64,
     /// Peers in use.
     pub peers: usize,
+    /// The chunks that are here.
+    pub held: &'a ChunkSet,
+    /// Bytes that this transfer brought, by the peer they came from.
+    pub by_peer: &'a BTreeMap<NodeId, u64>,
 }
 
 /// What a transfer did.
@@ -65,8 +78,57 @@ pub struct FetchReport {
     pub banned: Vec<NodeId>,
 }
 
-/// Fetches manifest `id` and every chunk of it that `store` lacks, checking each hash before it is kept. Returns once all is
-/// stored durably. Goes on from what an earlier attempt brought. `progress` is called after the manifest and after each chunk.
+/// One transfer, as [`Fetch::run`] starts it.
+pub struct Fetch {
+    /// Where chunks go.
+    pub store: Store,
+    /// How peers are asked.
+    pub source: Arc<dyn Source>,
+    /// What is fetched.
+    pub id: ManifestId,
+    /// Who may have it; the first 64 are asked.
+    pub peers: Vec<NodeId>,
+    /// How it behaves.
+    pub options: FetchOptions,
+    /// This node: with others that fetch the same it then shares out what only an origin has. `None` asks everybody alike.
+    pub me: Option<NodeId>,
+    /// Where others on this node hear of each chunk.
+    pub board: Board,
+    /// The node's limits.
+    pub traffic: Traffic,
+    /// Cancelled to stop it.
+    pub stop: CancellationToken,
+}
+
+impl Fetch {
+    /// Fetches the manifest and every chunk of it that the store lacks, checking each hash before it is kept. Returns once all
+    /// is stored durably. Goes on from what an earlier attempt brought. `progress` is called after the manifest and after each
+    /// chunk.
+    ///
+    /// # Errors
+    /// [`FetchError`]; what came is kept.
+    pub async fn run(self, progress: impl Fn(Progress<'_>) + Send + Sync) -> Result<FetchReport, FetchError> {
+        let Self { store, source, id, mut peers, options, me, board, traffic, stop } = self;
+        peers.truncate(PEERS);
+        let mut report = FetchReport::default();
+        let manifest = tokio::select! {
+            () = stop.cancelled() => return Err(FetchError::Stopped),
+            manifest = obtain_manifest(&store, &*source, id, &mut peers, options.stall, &mut report.banned) => manifest?,
+        };
+        let (shared, manifest) = (store.clone(), Arc::new(manifest));
+        let listed = Arc::clone(&manifest);
+        let held = spawn_blocking(move || serve::held(&shared, &listed)).await??;
+        report.reused = held.count();
+        if !held.is_full() && peers.is_empty() {
+            return Err(FetchError::NoPeers(id));
+        }
+        let seed = random_bytes().map(u64::from_le_bytes).map_err(|e| FetchError::Randomness(e.to_string()))?;
+        let start = Start { store, source, id, manifest, peers, options, seed, held, report, me, board, traffic };
+        Transfer::new(start).run(&progress, &stop).await
+    }
+}
+
+/// [`Fetch::run`] without limits, and with nobody else on this node to be told of chunks.
 ///
 /// # Errors
 /// [`FetchError`]; what came is kept.
@@ -74,28 +136,13 @@ pub async fn fetch(
     store: &Store,
     source: Arc<dyn Source>,
     id: ManifestId,
-    mut peers: Vec<NodeId>,
+    peers: Vec<NodeId>,
     options: FetchOptions,
-    progress: impl Fn(Progress) + Send + Sync,
+    progress: impl Fn(Progress<'_>) + Send + Sync,
     stop: CancellationToken,
 ) -> Result<FetchReport, FetchError> {
-    peers.truncate(PEERS);
-    let mut report = FetchReport::default();
-    let manifest = tokio::select! {
-        () = stop.cancelled() => return Err(FetchError::Stopped),
-        manifest = obtain_manifest(store, &*source, id, &mut peers, options.stall, &mut report.banned) => manifest?,
-    };
-    let (shared, manifest) = (store.clone(), Arc::new(manifest));
-    let listed = Arc::clone(&manifest);
-    let held = spawn_blocking(move || serve::held(&shared, &listed)).await??;
-    report.reused = held.count();
-    if !held.is_full() && peers.is_empty() {
-        return Err(FetchError::NoPeers(id));
-    }
-    let seed = random_bytes().map(u64::from_le_bytes).map_err(|e| FetchError::Randomness(e.to_string()))?;
-    let store = store.clone();
-    let start = Start { store, source, id, manifest, peers, options, seed, held, report };
-    Transfer::new(start).run(&progress, &stop).await
+    let (board, traffic) = Default::default();
+    Fetch { store: store.clone(), source, id, peers, options, me: None, board, traffic, stop }.run(progress).await
 }
 
 /// The manifest from the store or, one after another, from `peers`; those that send another one are taken out and listed in

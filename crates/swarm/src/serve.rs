@@ -1,10 +1,18 @@
-//! What this store can give to peers. All calls block.
+//! What this store can give to peers. All calls but those of [`HaveStream`] block.
 
+use tokio::task::spawn_blocking;
 use zero2ai_chunk::{ChunkSet, manifest::read_sealed};
-use zero2ai_proto::{Cid, ManifestId, manifest::SealedManifest};
+use zero2ai_proto::{
+    ByteBuf, Cid, ManifestId,
+    calls::{Bitfield, HaveNews},
+    manifest::SealedManifest,
+};
 use zero2ai_store::{Store, StoreError};
 
-use crate::error::FetchError;
+use crate::{
+    board::{Board, Listener, News},
+    error::FetchError,
+};
 
 /// Which chunks of `manifest` are in `store`: one bit each, first chunk in the highest bit of the first byte.
 ///
@@ -21,6 +29,43 @@ pub fn bitfield(store: &Store, manifest: &SealedManifest) -> Result<Vec<u8>, Sto
 pub fn have(store: &Store, id: &ManifestId) -> Result<Option<Vec<u8>>, FetchError> {
     let Some(bytes) = store.manifest(id)? else { return Ok(None) };
     Ok(Some(bitfield(store, &read_sealed(&bytes, id)?)?))
+}
+
+/// Answer to a peer that wants to hear what is here of a manifest, and what comes while a transfer of it is open.
+pub struct HaveStream {
+    first: Option<Vec<u8>>,
+    listener: Option<Listener>,
+}
+
+impl HaveStream {
+    /// Begins the answer; `None` if not even the manifest is here.
+    ///
+    /// # Errors
+    /// As [`have`].
+    pub async fn open(store: &Store, board: &Board, id: ManifestId) -> Result<Option<Self>, FetchError> {
+        // Listened to before the bits are taken: what comes in between is told twice rather than never.
+        let listener = board.listen(&id);
+        let first = match listener.as_ref().and_then(Listener::held) {
+            Some(held) => Some(held.as_bytes().to_vec()),
+            None => {
+                let store = store.clone();
+                spawn_blocking(move || have(&store, &id)).await??
+            }
+        };
+        Ok(first.map(|first| Self { first: Some(first), listener }))
+    }
+
+    /// The next item: a bit field first, then chunks as they come, some times a second; `None` at the end. Not to be dropped
+    /// halfway.
+    pub async fn next(&mut self) -> Option<HaveNews> {
+        if let Some(bits) = self.first.take() {
+            return Some(HaveNews::Held(Bitfield { bits: ByteBuf::from(bits) }));
+        }
+        match self.listener.as_mut()?.next_gathered().await? {
+            News::Held(held) => Some(HaveNews::Held(Bitfield { bits: ByteBuf::from(held.as_bytes()) })),
+            News::Gained(chunks) => Some(HaveNews::Gained(chunks)),
+        }
+    }
 }
 
 /// Answer to a peer's wish for a chunk; `None` if it is not here. One that turns out to be damaged never leaves: it is

@@ -4,7 +4,7 @@
 //! it waits for before it returns, so that nothing touches the store afterwards.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,33 +15,41 @@ use futures::{
     stream::FuturesUnordered,
 };
 use tokio::{
+    sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use zero2ai_chunk::{
     ChunkSet,
     planner::{Action, DropReason, Event, Planner, PlannerConfig},
 };
-use zero2ai_proto::{ManifestId, NodeId, manifest::SealedManifest};
+use zero2ai_proto::{ManifestId, NodeId, calls::HaveNews, manifest::SealedManifest};
 use zero2ai_store::{Store, StoreError};
 
 use crate::{
+    board::{Board, Posting},
     error::FetchError,
     fetch::{FetchOptions, FetchReport, Progress},
+    holders::Holders,
     source::{Source, SourceError},
+    traffic::Traffic,
 };
 
-/// How often peers that do not hold everything are asked again what they hold. Shorter costs a bit field a peer each time.
+/// How often peers that ended their news without holding everything are asked again. Shorter costs a bit field a peer each
+/// time.
 const REFRESH: Duration = Duration::from_secs(2);
 /// Ticks within one stall time, as the planner wants.
 const TICKS_PER_STALL: u32 = 10;
+/// How much longer than [`FetchOptions::patience`] a transfer waits while peers hold what is missing and are busy.
+const QUEUEING: u32 = 10;
 
 /// An answer from the network.
 enum Answer {
-    Held {
+    /// A peer tells no more of what it holds; `None` if it was not to.
+    Told {
         peer: NodeId,
-        held: Result<Vec<u8>, SourceError>,
+        ended: Option<Result<(), SourceError>>,
     },
     Chunk {
         peer: NodeId,
@@ -62,19 +70,20 @@ struct Written {
 pub(crate) struct Transfer {
     store: Store,
     source: Arc<dyn Source>,
-    id: ManifestId,
     manifest: Arc<SealedManifest>,
     options: FetchOptions,
     report: FetchReport,
     total_bytes: u64,
     planner: Planner<NodeId>,
     started: Instant,
-    /// Peers that may still be asked what they hold.
-    candidates: BTreeSet<NodeId>,
-    /// Those that hold everything: not asked again.
-    complete: BTreeSet<NodeId>,
-    /// Peers with an unanswered question about what they hold: one at a time.
-    asking: BTreeSet<NodeId>,
+    /// What is here.
+    held: ChunkSet,
+    holders: Holders,
+    news: mpsc::Receiver<(NodeId, HaveNews)>,
+    posting: Posting,
+    traffic: Traffic,
+    /// Bytes of the longest chunk.
+    longest: u64,
     network: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// At most as many as requests in flight, since the planner counts a chunk as open until it is written.
     writes: JoinSet<Written>,
@@ -97,33 +106,46 @@ pub(crate) struct Start {
     pub(crate) held: ChunkSet,
     /// What happened before.
     pub(crate) report: FetchReport,
+    /// This node, if it takes part in sharing an origin out.
+    pub(crate) me: Option<NodeId>,
+    pub(crate) board: Board,
+    pub(crate) traffic: Traffic,
 }
 
 impl Transfer {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { store, source, id, manifest, peers, options, seed, held, report } = start;
+        let Start { store, source, id, manifest, peers, options, seed, held, report, me, board, traffic } = start;
         let config = PlannerConfig {
             seed,
             in_flight: options.in_flight.max(1),
             stall_ms: u64::try_from(options.stall.as_millis()).unwrap_or(u64::MAX),
+            order: options.order,
             ..PlannerConfig::default()
         };
         let missing = (0u32..).zip(&manifest.chunks).filter(|(nth, _)| !held.contains(*nth));
         let total_bytes = missing.map(|(_, chunk)| u64::from(chunk.len)).sum();
+        let longest = manifest.chunks.iter().map(|c| u64::from(c.len)).max().unwrap_or(1).max(1);
+        let (holders, news) = Holders::new(id, manifest.chunks.len(), peers);
+        let planner = Planner::new(config, &held);
         let now = Instant::now();
         Self {
             store,
             source,
-            id,
             manifest,
             options,
             report,
             total_bytes,
-            planner: Planner::new(config, &held),
+            planner: match me {
+                Some(me) => planner.sharing(me),
+                None => planner,
+            },
             started: now,
-            candidates: peers.into_iter().collect(),
-            complete: BTreeSet::new(),
-            asking: BTreeSet::new(),
+            posting: board.post(id, held.clone()),
+            held,
+            holders,
+            news,
+            traffic,
+            longest,
             network: FuturesUnordered::new(),
             writes: JoinSet::new(),
             open: BTreeMap::new(),
@@ -135,7 +157,7 @@ impl Transfer {
     /// Runs to the end, then waits for the writes that are still under way.
     pub(crate) async fn run(
         mut self,
-        progress: &(impl Fn(Progress) + Send + Sync),
+        progress: &(impl Fn(Progress<'_>) + Send + Sync),
         stop: &CancellationToken,
     ) -> Result<FetchReport, FetchError> {
         progress(self.progress());
@@ -147,7 +169,7 @@ impl Transfer {
 
     async fn until_done(
         &mut self,
-        progress: &(impl Fn(Progress) + Send + Sync),
+        progress: &(impl Fn(Progress<'_>) + Send + Sync),
         stop: &CancellationToken,
     ) -> Result<(), FetchError> {
         let mut tick = interval((self.options.stall / TICKS_PER_STALL).max(Duration::from_millis(5)));
@@ -161,6 +183,7 @@ impl Transfer {
                     progress(self.progress());
                 }
                 Some(answer) = self.network.next() => self.on_answer(answer),
+                Some((peer, news)) = self.news.recv() => self.on_news(peer, news),
                 _ = tick.tick() => self.on_tick()?,
             }
         }
@@ -174,12 +197,14 @@ impl Transfer {
             self.next_refresh = now + REFRESH;
             self.ask_what_they_hold();
         }
-        if !self.planner.is_starved() || !self.writes.is_empty() {
+        let at_its_limit = self.traffic.may_download().is_some_and(|bytes| bytes < self.longest);
+        if !self.planner.is_starved() || !self.writes.is_empty() || at_its_limit {
             self.starved_since = None;
             return Ok(());
         }
         let since = *self.starved_since.get_or_insert(now);
-        if self.candidates.is_empty() || now.duration_since(since) > self.options.patience {
+        let patience = self.options.patience * if self.planner.is_queueing() { QUEUEING } else { 1 };
+        if self.holders.is_empty() || now.duration_since(since) > patience {
             let total = u32::try_from(self.manifest.chunks.len()).unwrap_or(u32::MAX);
             return Err(FetchError::NoSource { missing: self.planner.missing(), total });
         }
@@ -187,14 +212,10 @@ impl Transfer {
     }
 
     fn ask_what_they_hold(&mut self) {
-        for peer in self.candidates.difference(&self.complete) {
-            if !self.asking.insert(*peer) {
-                continue;
-            }
-            let (source, peer, id, patience) = (Arc::clone(&self.source), *peer, self.id, self.options.stall);
+        for question in self.holders.ask(&self.source) {
             self.network.push(Box::pin(async move {
-                let held = timeout(patience, source.have(peer, id)).await;
-                Answer::Held { peer, held: held.unwrap_or_else(|_| Err(SourceError::new("no answer in time"))) }
+                let (peer, ended) = question.await;
+                Answer::Told { peer, ended }
             }));
         }
     }
@@ -202,17 +223,23 @@ impl Transfer {
     fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Cancelled => {}
-            Answer::Held { peer, held } => {
-                self.asking.remove(&peer);
-                self.on_held(peer, held);
+            Answer::Told { peer, ended } => {
+                self.take_news();
+                self.holders.ended(peer);
+                match ended {
+                    Some(Ok(())) if self.planner.holds_all(&peer) => self.holders.complete(peer),
+                    Some(Err(e)) => tracing::debug!(%peer, error = %e, "a peer did not say what it holds: asked later"),
+                    _ => {}
+                }
             }
             Answer::Chunk { peer, chunk, bytes } => {
                 self.open.remove(&(peer, chunk));
                 match bytes {
                     Ok(bytes) => self.write(peer, chunk, bytes),
+                    Err(SourceError::Busy) => self.tell(Event::Busy { peer, chunk }),
                     Err(e) => {
                         tracing::debug!(%peer, chunk, error = %e, "a peer did not give a chunk");
-                        self.complete.remove(&peer);
+                        self.holders.doubt(peer);
                         self.tell(Event::Failed { peer, chunk });
                     }
                 }
@@ -220,26 +247,22 @@ impl Transfer {
         }
     }
 
-    fn on_held(&mut self, peer: NodeId, held: Result<Vec<u8>, SourceError>) {
-        if !self.candidates.contains(&peer) {
-            return;
+    /// Looks at the news that wait already: those of a peer come before the word that it tells no more.
+    fn take_news(&mut self) {
+        while let Ok((peer, news)) = self.news.try_recv() {
+            self.on_news(peer, news);
         }
-        let held = match held.map(|bytes| ChunkSet::from_bytes(&bytes, self.manifest.chunks.len())) {
-            Ok(Ok(held)) => held,
-            Ok(Err(e)) => {
-                tracing::warn!(%peer, error = %e, "not used any more");
-                self.candidates.remove(&peer);
-                return;
-            }
+    }
+
+    fn on_news(&mut self, peer: NodeId, news: HaveNews) {
+        match self.holders.heard(peer, news) {
+            Ok(events) => events.into_iter().for_each(|event| self.tell(event)),
             Err(e) => {
-                tracing::debug!(%peer, error = %e, "a peer did not say what it holds: asked again later");
-                return;
+                tracing::warn!(%peer, error = %e, "not used any more");
+                self.holders.leave(peer);
+                self.tell(Event::Left { peer });
             }
-        };
-        if held.is_full() {
-            self.complete.insert(peer);
         }
-        self.tell(Event::Joined { peer, held });
     }
 
     fn write(&mut self, peer: NodeId, chunk: u32, bytes: Vec<u8>) {
@@ -255,6 +278,8 @@ impl Transfer {
     fn on_written(&mut self, Written { peer, chunk, stored }: Written) -> Result<(), FetchError> {
         match stored {
             Ok(is_new) => {
+                self.held.insert(chunk);
+                self.posting.gained(chunk);
                 if is_new {
                     let len = self.manifest.chunks.get(chunk as usize).map_or(0, |c| u64::from(c.len));
                     self.report.bytes += len;
@@ -275,6 +300,8 @@ impl Transfer {
     /// Tells the planner what happened, and does what it says.
     fn tell(&mut self, event: Event<NodeId>) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let may = self.traffic.may_download().map(|bytes| bytes / self.longest);
+        self.planner.allow(may.map_or(u32::MAX, |n| u32::try_from(n).unwrap_or(u32::MAX)));
         let mut actions = VecDeque::from(self.planner.handle(now_ms, event));
         while let Some(action) = actions.pop_front() {
             match action {
@@ -287,7 +314,7 @@ impl Transfer {
                 }
                 Action::Drop { peer, why } => {
                     tracing::warn!(%peer, ?why, "not used any more in this transfer");
-                    self.candidates.remove(&peer);
+                    self.holders.leave(peer);
                     if why == DropReason::WrongHash {
                         self.report.banned.push(peer);
                     }
@@ -297,7 +324,8 @@ impl Transfer {
     }
 
     fn request(&mut self, peer: NodeId, chunk: u32) {
-        let Some(cid) = self.manifest.chunks.get(chunk as usize).map(|c| c.cid) else { return };
+        let Some((cid, len)) = self.manifest.chunks.get(chunk as usize).map(|c| (c.cid, c.len)) else { return };
+        self.traffic.downloading(u64::from(len));
         let (handle, registration) = AbortHandle::new_pair();
         self.open.insert((peer, chunk), handle);
         let source = Arc::clone(&self.source);
@@ -307,7 +335,7 @@ impl Transfer {
         }));
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> Progress<'_> {
         let total_chunks = u32::try_from(self.manifest.chunks.len()).unwrap_or(u32::MAX);
         Progress {
             chunks: total_chunks.saturating_sub(self.planner.missing()),
@@ -315,6 +343,8 @@ impl Transfer {
             bytes: self.report.bytes,
             total_bytes: self.total_bytes,
             peers: self.planner.peers(),
+            held: &self.held,
+            by_peer: &self.report.by_peer,
         }
     }
 }

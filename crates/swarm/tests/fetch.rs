@@ -1,188 +1,22 @@
 //! Transfers between real stores in one process: several peers, a liar, a silent one, resuming, stopping.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod peers;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures::future::BoxFuture;
-use tempfile::{TempDir, tempdir};
+use peers::{Kind, Net, OPTIONS, model, node, run};
+use tempfile::tempdir;
 use tokio_util::sync::CancellationToken;
-use zero2ai_chunk::{ContentSecret, Sealer, manifest::read_sealed, seal_manifest};
-use zero2ai_proto::{
-    Cid, Digest, ManifestId, NodeId, PublicKey,
-    manifest::{Domain, FileEntry, Format, Manifest, Part, SealedManifest, Task},
-};
 use zero2ai_store::{Store, StoreConfig};
-use zero2ai_swarm::{FetchError, FetchOptions, Source, SourceError, bitfield, fetch, have, serve_chunk};
-
-const OPTIONS: FetchOptions =
-    FetchOptions { in_flight: 16, stall: Duration::from_millis(300), patience: Duration::from_millis(1_500) };
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Honest,
-    /// Claims everything and sends other bytes of the right length.
-    Liar,
-    /// Claims everything and never sends a chunk.
-    Silent,
-    /// Says it holds a number of chunks that the manifest does not have.
-    Nonsense,
-    /// Sends another manifest, and chunks that are too long.
-    Swollen,
-}
-
-/// Peers in this process; each has a store of its own.
-#[derive(Default)]
-struct Peers {
-    peers: BTreeMap<NodeId, (Kind, Store)>,
-    asked: Mutex<BTreeMap<NodeId, u32>>,
-    /// Honest peers answer only once this one was asked for a chunk, so that a test does not depend on who is faster.
-    after: Option<NodeId>,
-    in_flight: AtomicU32,
-    most_in_flight: AtomicU32,
-}
-
-struct Counted<'a>(&'a AtomicU32);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Peers {
-    fn at(&self, peer: NodeId) -> Result<(Kind, Store), SourceError> {
-        self.peers.get(&peer).map(|(kind, store)| (*kind, store.clone())).ok_or_else(|| SourceError::new("unreachable"))
-    }
-}
-
-impl Source for Peers {
-    fn manifest(&self, peer: NodeId, id: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
-        Box::pin(async move {
-            let (kind, store) = self.at(peer)?;
-            let mut bytes = store.manifest(&id).unwrap().ok_or_else(|| SourceError::new("not here"))?;
-            if kind == Kind::Swollen {
-                bytes.push(0);
-            }
-            Ok(bytes)
-        })
-    }
-
-    fn have(&self, peer: NodeId, id: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
-        Box::pin(async move {
-            let (kind, store) = self.at(peer)?;
-            let mut bits = have(&store, &id).unwrap().ok_or_else(|| SourceError::new("not here"))?;
-            if kind == Kind::Nonsense {
-                bits.push(0xff);
-            }
-            Ok(bits)
-        })
-    }
-
-    fn chunk(&self, peer: NodeId, cid: Cid) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
-        Box::pin(async move {
-            let (kind, store) = self.at(peer)?;
-            *self.asked.lock().unwrap().entry(peer).or_insert(0) += 1;
-            let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_in_flight.fetch_max(now, Ordering::SeqCst);
-            let _counted = Counted(&self.in_flight);
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            while kind == Kind::Honest && self.after.is_some_and(|p| !self.asked.lock().unwrap().contains_key(&p)) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            let mut bytes = serve_chunk(&store, &cid).unwrap().ok_or_else(|| SourceError::new("not here"))?;
-            match kind {
-                Kind::Liar => bytes[0] ^= 1,
-                Kind::Swollen => bytes.push(0),
-                Kind::Silent => std::future::pending().await,
-                Kind::Honest | Kind::Nonsense => {}
-            }
-            Ok(bytes)
-        })
-    }
-}
-
-/// A model of `count` small chunks.
-struct Model {
-    id: ManifestId,
-    bytes: Vec<u8>,
-    chunks: Vec<(Cid, Vec<u8>)>,
-    sealed: SealedManifest,
-}
-
-fn model(count: u32) -> Model {
-    let sealer = Sealer::new(Domain::Private, ContentSecret::from_bytes([1; 32]));
-    let sealed: Vec<_> = (0..count).map(|n| sealer.seal_chunk(&n.to_le_bytes().repeat(500)).unwrap()).collect();
-    let chunks: Vec<_> = sealed.iter().map(|(chunk, _)| chunk.clone()).collect();
-    let size = chunks.iter().map(|c| u64::from(c.len)).sum();
-    let parts = vec![Part { name: "#data".into(), chunks }];
-    let manifest = Manifest {
-        name: "a/b".parse().unwrap(),
-        version: 1,
-        format: Format::Opaque,
-        task: Task::Tensors,
-        domain: Domain::Private,
-        secret: *sealer.secret(),
-        files: vec![FileEntry { path: "m".into(), size, hash: Digest([0; 32]), parts }],
-        conformance: Vec::new(),
-    };
-    let (bytes, id, _) = seal_manifest(&manifest).unwrap();
-    let chunks = sealed.into_iter().map(|(chunk, bytes)| (chunk.cid, bytes)).collect();
-    Model { id, sealed: read_sealed(&bytes, &id).unwrap(), bytes, chunks }
-}
-
-fn node(n: u8) -> NodeId {
-    PublicKey([n; 32])
-}
-
-struct Net {
-    peers: Peers,
-    folders: Vec<TempDir>,
-}
-
-impl Net {
-    fn new() -> Self {
-        Self { peers: Peers::default(), folders: Vec::new() }
-    }
-
-    fn store(&mut self) -> Store {
-        let dir = tempdir().unwrap();
-        let store =
-            Store::open(dir.path(), StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, ..StoreConfig::default() })
-                .unwrap();
-        self.folders.push(dir);
-        store
-    }
-
-    /// Adds peer `n`, which holds the chunks for which `holds` is true.
-    fn add(&mut self, n: u8, kind: Kind, model: &Model, holds: impl Fn(usize) -> bool) -> NodeId {
-        let store = self.store();
-        store.put_manifest(&model.bytes).unwrap();
-        for (nth, (cid, bytes)) in model.chunks.iter().enumerate().filter(|(nth, _)| holds(*nth)) {
-            assert!(store.put_chunk(cid, bytes).unwrap(), "chunk {nth}");
-        }
-        self.peers.peers.insert(node(n), (kind, store));
-        node(n)
-    }
-}
-
-async fn run(
-    peers: &Arc<Peers>,
-    store: &Store,
-    id: ManifestId,
-    from: Vec<NodeId>,
-) -> Result<zero2ai_swarm::FetchReport, FetchError> {
-    let source: Arc<dyn Source> = Arc::clone(peers) as _;
-    let limit = Duration::from_secs(15);
-    let transfer = fetch(store, source, id, from, OPTIONS, |_| {}, CancellationToken::new());
-    tokio::time::timeout(limit, transfer).await.expect("the transfer hangs")
-}
+use zero2ai_swarm::{FetchError, FetchOptions, Source, bitfield, fetch, serve_chunk};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_comes_from_many_peers_at_once() {
@@ -197,7 +31,7 @@ async fn a_model_comes_from_many_peers_at_once() {
     let (peers, last) = (Arc::new(net.peers), Arc::new(AtomicU64::new(0)));
     let source: Arc<dyn Source> = Arc::clone(&peers) as _;
     let seen = Arc::clone(&last);
-    let progress = move |p: zero2ai_swarm::Progress| {
+    let progress = move |p: zero2ai_swarm::Progress<'_>| {
         assert!(p.bytes <= p.total_bytes && p.chunks <= p.total_chunks);
         assert!(seen.swap(p.bytes, Ordering::SeqCst) <= p.bytes);
     };

@@ -2,11 +2,17 @@
 
 use zero2ai_proto::{
     ModelRef,
-    local::{Fetch, FetchCall, PublishReport},
+    local::{FetchCall, FetchItem, FetchLive, PublishReport},
 };
 
-use super::publish::{follow, report_json, report_text};
-use crate::{cli::FetchArgs, exit::Outcome, output::Output, progress::Progress, session::Session};
+use super::publish::{LONG, report_json, report_text};
+use crate::{
+    cli::FetchArgs,
+    exit::{Exit, Failure, Outcome},
+    output::Output,
+    progress::Progress,
+    session::Session,
+};
 
 /// Fetches `name`, and serves it if asked.
 pub(crate) async fn fetch_model(
@@ -15,7 +21,18 @@ pub(crate) async fn fetch_model(
     serve: bool,
     progress: &mut Progress,
 ) -> Outcome<PublishReport> {
-    follow::<Fetch>(session, &FetchCall { name, serve }, progress).await
+    let mut items = session.stream::<FetchLive>(&FetchCall { name, serve }, LONG).await?;
+    while let Some(item) = items.next().await {
+        match item? {
+            FetchItem::Step(step) => progress.step(&step),
+            FetchItem::Picture(picture) => progress.picture(&picture),
+            FetchItem::Done(report) => return Ok(report),
+        }
+    }
+    Err(Failure::new(
+        Exit::Internal,
+        "The node ended its answer without a result. Look at its log, then run the command again.",
+    ))
 }
 
 /// The command.

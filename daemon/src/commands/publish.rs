@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Longest publication: sealing is disk speed and replication network speed, so this only ends what hangs.
-const LONG: Duration = Duration::from_secs(2 * 3600);
+pub(crate) const LONG: Duration = Duration::from_secs(2 * 3600);
 
 /// Publishes `path` as the next version of `name`.
 pub(crate) async fn publish_file(

@@ -65,6 +65,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::Replicate,
         c::Receipts,
         c::Describe,
+        c::WatchHave,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,
@@ -85,6 +86,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::GrantModel,
         l::RevokeModel,
         l::ModelGrants,
+        l::FetchLive,
     ]
 }
 

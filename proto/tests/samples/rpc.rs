@@ -65,6 +65,8 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/grant_pool_content", &c::GrantCall { subject: Subject::PoolContent });
     v.add("calls/piece", &c::Piece { data: bytes(0x15, 4) });
     v.add("calls/bitfield", &c::Bitfield { bits: bytes(0xc0, 1) });
+    v.add("calls/have_held", &c::HaveNews::Held(c::Bitfield { bits: bytes(0xc0, 1) }));
+    v.add("calls/have_gained", &c::HaveNews::Gained(vec![2, 3]));
     v.add("calls/chunk", &c::ChunkCall { cid: Cid([0xf2; 32]) });
     v.add("calls/replicate", &c::ReplicateCall { name: name(), version: 1, serve: true, from: key(1).public() });
     v.add("calls/replicated", &c::Replicated { bytes: 20_496, chunks: 7 });
@@ -145,7 +147,13 @@ fn add_local_models(v: &mut Vectors) {
         saved: 19_000,
         seal_ms: 12,
     };
-    v.add("local/publish_done", &l::PublishItem::Done(report));
+    v.add("local/publish_done", &l::PublishItem::Done(report.clone()));
+    v.add("local/fetch_step", &l::FetchItem::Step(step.clone()));
+    let peers = vec![l::FetchPeer { node: key(1).public(), bytes: 4_112, rate: 1_000_000 }];
+    let picture =
+        l::FetchPicture { chunks: 3, total_chunks: 7, bytes: 4_112, total_bytes: 20_592, cells: bytes(0xff, 3), peers };
+    v.add("local/fetch_picture", &l::FetchItem::Picture(picture));
+    v.add("local/fetch_done", &l::FetchItem::Done(report));
     v.add("local/validate", &l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true });
     v.add("local/validate_step", &l::ValidateItem::Step(step));
     let done =

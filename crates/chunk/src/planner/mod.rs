@@ -5,21 +5,53 @@
 //! sizes them:
 //! - the first few chunks at random, so that there is soon something to share; then the rarest first;
 //! - a peer has as many requests open as its rate × round trip wants, so slow peers do not sit on many chunks;
+//! - towards the end a slow peer gets no chunk that faster ones will have brought before it could;
 //! - end game: once a peer finds nothing unasked, it is asked for what another peer has kept open too long; the first copy
 //!   cancels the others;
-//! - a wrong hash bans at once; silence and refusals give a pause that doubles, then the peer is dropped.
+//! - a wrong hash bans at once; silence and refusals give a pause that doubles, then the peer is dropped; a peer without a
+//!   free slot gets a short pause and no strike;
+//! - of several nodes that fetch at the same time, each takes its own share from the peers that hold everything, and the rest
+//!   from the others ([`Planner::sharing`]);
+//! - a model that is to be used at once comes in order ([`Order::InOrder`]): a window of the lowest missing chunks first.
 
+mod choose;
 mod peer;
 mod pool;
+mod share;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+};
 
 use crate::chunk_set::ChunkSet;
 use peer::Peer;
 use pool::Pool;
+use share::Share;
 
 /// Peers known at once, the dropped ones included. Beyond it, newcomers are ignored until one leaves.
 const PEERS: usize = 1_024;
+/// A peer that said within so many milliseconds that it got a chunk is fetching too. Deltas come several times a second.
+const GROWING_MS: u64 = 5_000;
+/// Requests open to one peer that holds everything, beyond this node's own share: small, so that the origin sends little
+/// twice; not 0, so that a node that fell asleep over its share does not stop the others.
+const SPARE: usize = 1;
+/// How much slower than the others a peer must be to be kept off their chunks.
+const SLOWER: u64 = 2;
+
+/// Which chunks come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// A few at random, then the rarest: best for the swarm.
+    #[default]
+    RarestFirst,
+    /// The rarest among the `window` lowest that are missing, then the rest: for a model that is opened while it comes. It
+    /// takes no part in sharing out ([`Planner::sharing`]).
+    InOrder {
+        /// Chunks. Small is in strict order, and hangs on the slowest peer of few; the requests in flight are a good measure.
+        window: u32,
+    },
+}
 
 /// How a planner behaves. The defaults fit chunks of 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +71,22 @@ pub struct PlannerConfig {
     pub copies: usize,
     /// Pauses in a row after which a peer is dropped.
     pub strikes: u32,
+    /// Which chunks come first.
+    pub order: Order,
 }
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        Self { seed: 0, random_first: 4, peer_window: 32, in_flight: 64, stall_ms: 10_000, copies: 2, strikes: 4 }
+        Self {
+            seed: 0,
+            random_first: 4,
+            peer_window: 32,
+            in_flight: 64,
+            stall_ms: 10_000,
+            copies: 2,
+            strikes: 4,
+            order: Order::RarestFirst,
+        }
     }
 }
 
@@ -85,6 +128,13 @@ pub enum Event<P> {
     },
     /// A peer did not give a chunk.
     Failed {
+        /// The peer.
+        peer: P,
+        /// The chunk.
+        chunk: u32,
+    },
+    /// A peer said at once that it has no slot free: it is asked again soon, and others meanwhile.
+    Busy {
         /// The peer.
         peer: P,
         /// The chunk.
@@ -140,9 +190,14 @@ pub struct Planner<P> {
     asked: BTreeMap<u32, Vec<P>>,
     in_flight: u32,
     received: u32,
+    /// Requests that may still be made before [`Planner::allow`] is called again.
+    allowed: u32,
+    share: Option<Share<P>>,
+    /// Sum of the rates of the peers that may be asked, chunks per million milliseconds; taken once an event.
+    total_rate: u64,
 }
 
-impl<P: Copy + Ord> Planner<P> {
+impl<P: Copy + Ord + Hash> Planner<P> {
     /// A planner for what is missing from `held`.
     #[must_use]
     pub fn new(config: PlannerConfig, held: &ChunkSet) -> Self {
@@ -154,7 +209,23 @@ impl<P: Copy + Ord> Planner<P> {
             asked: BTreeMap::new(),
             in_flight: 0,
             received: 0,
+            allowed: u32::MAX,
+            share: None,
+            total_rate: 0,
         }
+    }
+
+    /// Lets this node, `me`, share out with others who fetch at the same time what only peers that hold everything have. All
+    /// of them must name each other alike.
+    #[must_use]
+    pub fn sharing(mut self, me: P) -> Self {
+        self.share = (self.config.order == Order::RarestFirst).then(|| Share::new(me, self.pool.chunks()));
+        self
+    }
+
+    /// From now on at most `requests` more are made, until this is called again: how a limit on the rate of bytes is kept.
+    pub fn allow(&mut self, requests: u32) {
+        self.allowed = requests;
     }
 
     /// Chunks not yet received.
@@ -169,10 +240,23 @@ impl<P: Copy + Ord> Planner<P> {
         self.missing() == 0
     }
 
-    /// True if chunks are missing and none is on its way: only a new peer, or one whose pause ends, can help.
+    /// True if chunks are missing and none is on its way, requests to peers that were busy last time left out: only a new
+    /// peer, or one whose pause ends, can help.
     #[must_use]
     pub fn is_starved(&self) -> bool {
-        !self.is_done() && self.in_flight == 0
+        !self.is_done() && self.peers.values().all(|p| p.open.is_empty() || p.is_busy())
+    }
+
+    /// True if a peer holds missing chunks and has only no slot free at the moment.
+    #[must_use]
+    pub fn is_queueing(&self) -> bool {
+        self.peers.values().any(Peer::is_busy)
+    }
+
+    /// True if `peer` is in use and holds everything, as far as it said.
+    #[must_use]
+    pub fn holds_all(&self, peer: &P) -> bool {
+        self.peers.get(peer).is_some_and(|p| p.held.is_full())
     }
 
     /// Peers in use.
@@ -184,9 +268,11 @@ impl<P: Copy + Ord> Planner<P> {
     /// Takes in `event` at `now_ms` (milliseconds, never going back) and says what to do, in order.
     pub fn handle(&mut self, now_ms: u64, event: Event<P>) -> Vec<Action<P>> {
         let mut actions = Vec::new();
+        // News of one peer can only make that one useful; a swarm brings very many of them.
+        let only = if let Event::Has { peer, .. } = event { Some(peer) } else { None };
         match event {
-            Event::Joined { peer, held } => self.join(peer, held),
-            Event::Has { peer, chunk } => self.has(peer, chunk),
+            Event::Joined { peer, held } => self.join(now_ms, peer, held),
+            Event::Has { peer, chunk } => self.has(now_ms, peer, chunk),
             Event::Left { peer } => self.remove(peer, &mut actions),
             Event::Received { peer, chunk } => self.received(now_ms, peer, chunk, &mut actions),
             Event::Wrong { peer, chunk } => {
@@ -194,34 +280,59 @@ impl<P: Copy + Ord> Planner<P> {
                 self.drop_peer(peer, DropReason::WrongHash, &mut actions);
             }
             Event::Failed { peer, chunk } => self.failed(now_ms, peer, chunk, &mut actions),
+            Event::Busy { peer, chunk } => {
+                self.answered(peer, chunk);
+                if let Some(known) = self.peers.get_mut(&peer) {
+                    known.no_slot(now_ms);
+                }
+            }
             Event::Tick => self.pass_over_silent(now_ms, &mut actions),
         }
-        self.fill(now_ms, &mut actions);
+        match only {
+            Some(peer) if self.peers.contains_key(&peer) => self.fill(now_ms, vec![peer], &mut actions),
+            Some(_) => {}
+            None => {
+                self.look_around(now_ms);
+                let mut eager: Vec<P> = self.peers.keys().copied().collect();
+                eager.sort_by_cached_key(|peer| self.peers.get(peer).map(Peer::next_answer_ms));
+                self.fill(now_ms, eager, &mut actions);
+            }
+        }
         actions
     }
 
-    fn join(&mut self, peer: P, held: ChunkSet) {
+    fn join(&mut self, now_ms: u64, peer: P, held: ChunkSet) {
         if self.dropped.contains(&peer) || held.chunks() != self.pool.chunks() {
             return;
         }
         if let Some(known) = self.peers.get_mut(&peer) {
             self.pool.count_out(&known.held);
             self.pool.count_in(&held);
+            if held.count() > known.held.count() {
+                known.gained(now_ms);
+            }
             known.held = held;
             known.fruitless = None;
         } else if self.peers.len() + self.dropped.len() < PEERS {
             self.pool.count_in(&held);
-            self.peers.insert(peer, Peer::new(held));
+            self.peers.insert(peer, Peer::new(now_ms, held));
         }
     }
 
-    fn has(&mut self, peer: P, chunk: u32) {
+    fn has(&mut self, now_ms: u64, peer: P, chunk: u32) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
-        // Rebuilding the counts keeps the rule for full peers in one place; a peer sends few of these at a time.
-        self.pool.count_out(&known.held);
-        known.held.insert(chunk);
-        self.pool.count_in(&known.held);
-        known.fruitless = None;
+        if !known.held.insert(chunk) {
+            return;
+        }
+        known.gained(now_ms);
+        self.pool.count_one_in(chunk);
+        if known.held.is_full() {
+            // Those who hold everything are not counted: the pass over all chunks comes once a peer.
+            known.held.remove(chunk);
+            self.pool.count_one_out(chunk);
+            self.pool.count_out(&known.held);
+            known.held.insert(chunk);
+        }
     }
 
     fn received(&mut self, now_ms: u64, peer: P, chunk: u32, actions: &mut Vec<Action<P>>) {
@@ -244,14 +355,18 @@ impl<P: Copy + Ord> Planner<P> {
         self.answered(peer, chunk);
         let Some(known) = self.peers.get_mut(&peer) else { return };
         // It may not have it after all: not asked again for this one until it says anew what it holds.
-        self.pool.count_out(&known.held);
-        known.held.remove(chunk);
-        self.pool.count_in(&known.held);
+        if known.held.is_full() {
+            known.held.remove(chunk);
+            self.pool.count_in(&known.held);
+        } else if known.held.remove(chunk) {
+            self.pool.count_one_out(chunk);
+        }
         self.strike(now_ms, peer, actions);
     }
 
     fn pass_over_silent(&mut self, now_ms: u64, actions: &mut Vec<Action<P>>) {
-        let silent = |p: &Peer| p.waiting_since().is_some_and(|t| now_ms.saturating_sub(t) > self.config.stall_ms);
+        let stall = self.config.stall_ms;
+        let silent = |p: &Peer| p.waiting_since().is_some_and(|t| now_ms.saturating_sub(t) > p.patience_ms(stall));
         let silent: Vec<P> = self.peers.iter().filter(|(_, p)| silent(p)).map(|(peer, _)| *peer).collect();
         for peer in silent {
             self.cancel_all(peer, actions);
@@ -309,14 +424,13 @@ impl<P: Copy + Ord> Planner<P> {
         }
     }
 
-    /// Asks until every window is full: one request a peer and round, those first who would answer first, since the bound of
-    /// all requests may leave room for few.
-    fn fill(&mut self, now_ms: u64, actions: &mut Vec<Action<P>>) {
-        let mut eager: Vec<P> = self.peers.keys().copied().collect();
-        eager.sort_by_cached_key(|peer| self.peers.get(peer).map(Peer::next_answer_ms));
+    /// Asks until the windows of `eager` are full: one request a peer and round, those first who would answer first, since the
+    /// bound of all requests may leave room for few.
+    fn fill(&mut self, now_ms: u64, mut eager: Vec<P>, actions: &mut Vec<Action<P>>) {
         while !eager.is_empty() && !self.is_done() {
             eager.retain(|peer| {
-                let chunk = if self.in_flight < self.config.in_flight { self.choose(now_ms, *peer) } else { None };
+                let may = self.allowed > 0 && self.in_flight < self.config.in_flight;
+                let chunk = if may { self.choose(now_ms, *peer) } else { None };
                 if let Some(chunk) = chunk {
                     self.ask(now_ms, *peer, chunk);
                     actions.push(Action::Request { peer: *peer, chunk });
@@ -326,39 +440,21 @@ impl<P: Copy + Ord> Planner<P> {
         }
     }
 
-    fn choose(&mut self, now_ms: u64, peer: P) -> Option<u32> {
-        let known = self.peers.get_mut(&peer)?;
-        if !known.may_be_asked(now_ms) {
-            return None;
+    /// What choices depend on beside the peer at hand: how fast all of them are, and who else fetches.
+    fn look_around(&mut self, now_ms: u64) {
+        let active = self.peers.values().filter(|p| !p.is_paused(now_ms));
+        self.total_rate = active.map(Peer::rate).fold(0, u64::saturating_add);
+        if let Some(share) = &mut self.share {
+            let growing = self.peers.iter().filter(|(_, p)| p.is_growing(now_ms, GROWING_MS));
+            share.among(&growing.map(|(peer, _)| *peer).collect::<Vec<_>>());
         }
-        if known.fruitless != Some(self.pool.epoch()) {
-            if let Some(chunk) = self.pool.choose(&known.held, self.received < self.config.random_first) {
-                return Some(chunk);
-            }
-            known.fruitless = Some(self.pool.epoch());
-        }
-        self.choose_again(now_ms, peer)
-    }
-
-    /// End game: what `peer` could bring sooner than whoever was asked.
-    fn choose_again(&self, now_ms: u64, peer: P) -> Option<u32> {
-        let known = self.peers.get(&peer)?;
-        let helps = |chunk: u32, askers: &[P]| {
-            askers.len() < self.config.copies
-                && !askers.contains(&peer)
-                && known.held.contains(chunk)
-                && askers.iter().all(|other| {
-                    let since = self.peers.get(other).and_then(|p| p.open.get(&chunk)).map(|r| r.since_ms);
-                    since.is_some_and(|t| now_ms.saturating_sub(t) > known.usual_ms())
-                })
-        };
-        self.asked.iter().find(|(chunk, askers)| helps(**chunk, askers)).map(|(chunk, _)| *chunk)
     }
 
     fn ask(&mut self, now_ms: u64, peer: P, chunk: u32) {
         self.pool.reserve(chunk);
         self.asked.entry(chunk).or_default().push(peer);
         self.in_flight += 1;
+        self.allowed = self.allowed.saturating_sub(1);
         if let Some(known) = self.peers.get_mut(&peer) {
             known.ask(now_ms, chunk);
         }

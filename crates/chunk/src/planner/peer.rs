@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::chunk_set::ChunkSet;
 
-/// Requests open to a peer of which nothing is known yet, and the least ever: one in work, one on its way.
+/// Requests open to a peer of which nothing is known yet, and to every one that delivers: one in work, one on its way.
 const FIRST_WINDOW: u32 = 2;
 /// Longest pause, as a power of two of the first.
 const LONGEST_PAUSE: u32 = 6;
+/// Milliseconds of the first pause after a peer said that it has no slot free. It doubles up to [`LONGEST_BUSY`] times.
+const BUSY_MS: u64 = 50;
+/// Longest pause of a busy peer, as a power of two of the first: 3.2 s.
+const LONGEST_BUSY: u32 = 6;
+/// Longest patience with one peer, as a power of two of the usual one.
+const LONGEST_PATIENCE: u32 = 3;
 
 /// One request without an answer.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +39,15 @@ pub(super) struct Peer {
     /// Chunks per million milliseconds, decaying towards newer samples.
     rate: u64,
     strikes: u32,
+    /// Answers in a row that it had no slot free.
+    busy: u32,
     paused_until_ms: u64,
+    /// When it came, or last said that it got another chunk.
+    gained_ms: u64,
 }
 
 impl Peer {
-    pub(super) fn new(held: ChunkSet) -> Self {
+    pub(super) fn new(now_ms: u64, held: ChunkSet) -> Self {
         Self {
             held,
             open: BTreeMap::new(),
@@ -49,12 +59,46 @@ impl Peer {
             usual_ms: 0,
             rate: 0,
             strikes: 0,
+            busy: 0,
             paused_until_ms: 0,
+            gained_ms: now_ms,
         }
     }
 
+    pub(super) fn is_paused(&self, now_ms: u64) -> bool {
+        now_ms < self.paused_until_ms
+    }
+
     pub(super) fn may_be_asked(&self, now_ms: u64) -> bool {
-        now_ms >= self.paused_until_ms && self.open.len() < self.window as usize
+        !self.is_paused(now_ms) && self.open.len() < self.window as usize
+    }
+
+    /// True if its last answer was that it has no slot free.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy > 0
+    }
+
+    /// It said that it got another chunk.
+    pub(super) fn gained(&mut self, now_ms: u64) {
+        self.gained_ms = now_ms;
+        self.fruitless = None;
+    }
+
+    /// True if it fetches too: it lacks chunks, and got one within the last `within_ms`.
+    pub(super) fn is_growing(&self, now_ms: u64, within_ms: u64) -> bool {
+        !self.held.is_full() && !self.is_paused(now_ms) && now_ms.saturating_sub(self.gained_ms) <= within_ms
+    }
+
+    /// Chunks per million milliseconds; 0 before the first.
+    pub(super) fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// Milliseconds without a chunk after which this peer counts as silent: `stall_ms`, or longer for one that was slow
+    /// before, so that a slow line that is all there is gets its chunk through in the end.
+    pub(super) fn patience_ms(&self, stall_ms: u64) -> u64 {
+        let learned = self.usual_ms.saturating_mul(4).min(stall_ms.saturating_mul(1 << LONGEST_PATIENCE));
+        stall_ms.saturating_mul(1 << self.strikes.min(LONGEST_PATIENCE)).max(learned)
     }
 
     pub(super) fn ask(&mut self, now_ms: u64, chunk: u32) {
@@ -83,6 +127,7 @@ impl Peer {
         self.delivered = self.delivered.saturating_add(1);
         self.last_delivery_ms = now_ms;
         self.strikes = 0;
+        self.busy = 0;
         let Some(request) = self.open.remove(&chunk) else { return };
         let took = now_ms.saturating_sub(request.since_ms).max(1);
         self.round_trip_ms = if self.round_trip_ms == 0 { took } else { self.round_trip_ms.min(took) };
@@ -104,8 +149,19 @@ impl Peer {
         }
         let pause = pause_ms.saturating_mul(1 << self.strikes.min(LONGEST_PAUSE)) / 4;
         self.strikes = self.strikes.saturating_add(1);
-        self.window = FIRST_WINDOW;
+        // One at a time until it delivers: two chunks that share a slow line take twice as long each.
+        self.window = 1;
         self.paused_until_ms = now_ms.saturating_add(pause);
         self.strikes
+    }
+
+    /// It has no slot free: a short pause that doubles, and fewer requests from now on. No strike, since it said so at once.
+    pub(super) fn no_slot(&mut self, now_ms: u64) {
+        if self.is_paused(now_ms) {
+            return; // Asked before the pause, like the one that caused it.
+        }
+        self.paused_until_ms = now_ms.saturating_add(BUSY_MS << self.busy.min(LONGEST_BUSY));
+        self.busy = self.busy.saturating_add(1);
+        self.window = u32::try_from(self.open.len()).unwrap_or(u32::MAX).max(1);
     }
 }

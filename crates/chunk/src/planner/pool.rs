@@ -6,6 +6,8 @@ use crate::chunk_set::ChunkSet;
 
 /// Free chunks looked at in order of rarity before a peer that holds little is searched by its own bit field instead.
 const RAREST_LOOKED_AT: usize = 256;
+/// Free chunks looked at for one of this node's own share; with 64 nodes at work some 60 of them are.
+const UNSPREAD_LOOKED_AT: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -31,13 +33,16 @@ pub(super) struct Pool {
     /// (holders, tie, chunk) of every free chunk.
     free: BTreeSet<(u32, u32, u32)>,
     missing: u32,
+    /// The lowest chunk that is not here.
+    lowest: u32,
     epoch: u64,
     random: u64,
 }
 
 impl Pool {
     pub(super) fn new(seed: u64, held: &ChunkSet) -> Self {
-        let mut pool = Self { chunks: Vec::new(), free: BTreeSet::new(), missing: 0, epoch: 0, random: seed };
+        let mut pool =
+            Self { chunks: Vec::new(), free: BTreeSet::new(), missing: 0, lowest: 0, epoch: 0, random: seed };
         for chunk in 0..held.chunks() {
             let tie = (pool.next_random() >> 32) as u32;
             let state = if held.contains(chunk) { State::Held } else { State::Free };
@@ -47,6 +52,7 @@ impl Pool {
             }
             pool.chunks.push(Chunk { state, holders: 0, tie });
         }
+        pool.advance();
         pool
     }
 
@@ -87,6 +93,57 @@ impl Pool {
         }
     }
 
+    /// One more of those who lack chunks holds `chunk`.
+    pub(super) fn count_one_in(&mut self, chunk: u32) {
+        self.count_one(chunk, |holders| holders.saturating_add(1));
+    }
+
+    /// One fewer of those who lack chunks holds `chunk`.
+    pub(super) fn count_one_out(&mut self, chunk: u32) {
+        self.count_one(chunk, |holders| holders.saturating_sub(1));
+    }
+
+    fn count_one(&mut self, nth: u32, change: impl Fn(u32) -> u32) {
+        let Some(chunk) = self.chunks.get_mut(nth as usize) else { return };
+        let was_free = self.free.remove(&(chunk.holders, chunk.tie, nth));
+        chunk.holders = change(chunk.holders);
+        if was_free {
+            self.free.insert((chunk.holders, chunk.tie, nth));
+        }
+    }
+
+    /// The lowest chunk that is not here; the number of chunks once all are.
+    pub(super) fn lowest(&self) -> u32 {
+        self.lowest
+    }
+
+    fn advance(&mut self) {
+        let held = |c: &Chunk| c.state == State::Held;
+        while self.chunks.get(self.lowest as usize).is_some_and(held) {
+            self.lowest += 1;
+        }
+    }
+
+    /// The rarest free chunk in `held` among the `window` lowest that are not here.
+    pub(super) fn choose_low(&self, held: &ChunkSet, window: u32) -> Option<u32> {
+        let low = (self.lowest..self.chunks()).take(window as usize).filter(|c| held.contains(*c));
+        let free = low.filter_map(|c| self.chunks.get(c as usize).map(|chunk| (c, chunk)));
+        let free = free.filter(|(_, chunk)| chunk.state == State::Free);
+        free.min_by_key(|(c, chunk)| (chunk.holders, *c)).map(|(c, _)| c)
+    }
+
+    /// The first free chunk in `held` that is not below `start`.
+    pub(super) fn first_from(&self, held: &ChunkSet, start: u32) -> Option<u32> {
+        let free = |c: &u32| self.chunks.get(*c as usize).is_some_and(|chunk| chunk.state == State::Free);
+        (start..self.chunks()).filter(|c| held.contains(*c)).find(free)
+    }
+
+    /// One of the rarest free chunks in `held` that nobody who lacks chunks holds, and for which `fit` is true.
+    pub(super) fn choose_unspread(&self, held: &ChunkSet, fit: impl Fn(u32) -> bool) -> Option<u32> {
+        let unspread = self.free.iter().take(UNSPREAD_LOOKED_AT).take_while(|(holders, _, _)| *holders == 0);
+        unspread.map(|(_, _, chunk)| *chunk).find(|c| held.contains(*c) && fit(*c))
+    }
+
     /// A free chunk that is in `held`: any, or one of the rarest.
     pub(super) fn choose(&mut self, held: &ChunkSet, any: bool) -> Option<u32> {
         if !any {
@@ -115,6 +172,7 @@ impl Pool {
     pub(super) fn take(&mut self, chunk: u32) -> bool {
         let taken = self.change(chunk, State::Free, State::Held) || self.change(chunk, State::Asked, State::Held);
         self.missing -= u32::from(taken);
+        self.advance();
         taken
     }
 

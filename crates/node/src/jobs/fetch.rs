@@ -1,18 +1,29 @@
 //! Gets a version onto this node: its sealed manifest and chunks from any peers, then its key from one that may grant it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use tokio::sync::{OwnedMutexGuard, watch};
+use zero2ai_chunk::planner::Order;
 use zero2ai_proto::{
-    ModelName, NodeId,
+    ManifestId, ModelName, NodeId,
     rpc::{ErrorCode, RpcError},
     state::{Rights, Version},
 };
-use zero2ai_swarm::{FetchOptions, FetchReport};
+use zero2ai_swarm::{Fetch, FetchError, FetchOptions, FetchReport, Progress};
 
 use crate::{
     core::Core,
     glue::RpcSource,
-    jobs::{Tell, tell},
+    jobs::{
+        Tell,
+        open::Opened,
+        picture::{Painter, Pictures},
+        tell,
+    },
     models::Held,
     serve::errors::{not_found, unavailable},
 };
@@ -21,6 +32,44 @@ use crate::{
 const LEDGER_LAG: Duration = Duration::from_secs(10);
 /// Peers asked for chunks at most.
 const PEERS: usize = 64;
+
+/// Who hears how a fetch goes.
+pub(crate) struct Watch<'a> {
+    pub(crate) steps: &'a Tell,
+    pub(crate) pictures: Option<Pictures>,
+}
+
+impl<'a> Watch<'a> {
+    /// Words only.
+    pub(crate) fn steps(steps: &'a Tell) -> Self {
+        Self { steps, pictures: None }
+    }
+}
+
+/// What a fetch brought.
+pub(crate) struct Brought {
+    pub(crate) entry: Version,
+    pub(crate) report: FetchReport,
+    /// Its files, if they were to be opened and could be.
+    pub(crate) opened: Option<Opened>,
+}
+
+/// One transfer of a manifest at a time: two would fetch every chunk twice. As many entries as transfers are open.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<BTreeMap<ManifestId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// Waits until nobody else fetches `id`.
+    async fn take(&self, id: ManifestId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever holds or waits for a turn holds a copy of it.
+            open.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(open.entry(id).or_default())
+        };
+        turn.lock_owned().await
+    }
+}
 
 impl Core {
     /// The ledger's entry of a version; waits a little, since a peer may be a block ahead of us.
@@ -47,14 +96,60 @@ impl Core {
         hint: Option<NodeId>,
         progress: &Tell,
     ) -> Result<(Version, FetchReport), RpcError> {
+        let brought = self.bring(name, version, hint, Watch::steps(progress), false).await?;
+        Ok((brought.entry, brought.report))
+    }
+
+    /// The same. With `to_load`, chunks come in order and are opened as they come, so that the model can be loaded right after.
+    pub(crate) async fn bring(
+        &self,
+        name: &ModelName,
+        version: u32,
+        hint: Option<NodeId>,
+        watch: Watch<'_>,
+        to_load: bool,
+    ) -> Result<Brought, RpcError> {
         let entry = self.version(name, version).await?;
         if entry.withdrawn {
             return Err(not_found(format!("{name}@{version} was withdrawn by its owner")));
         }
         self.room_to_fetch(&entry).await?;
         let _using = self.upkeep.using().await;
+        // Who comes second finds everything here.
+        let _turn = self.turns.take(entry.manifest).await;
+        let to_load = to_load && self.models.get(name, version).is_none();
+        let peers = self.likely_holders(&entry, hint);
+        let (begun, begins) = watch::channel(false);
+        let fetching = self.transfer(&entry, &peers, watch, to_load, begun);
+        let opening = async {
+            let opened = match to_load {
+                true => self.open_arriving(name, version, &entry, &peers, begins).await.map(Some),
+                false => Ok(None),
+            };
+            // What cannot be opened is fetched all the same; what cannot be fetched need not be opened any further.
+            Ok::<_, FetchError>(opened)
+        };
+        let (report, opened) = tokio::try_join!(fetching, opening)
+            .map_err(|e| unavailable(format!("{name}@{version} could not be fetched: {e}")))?;
+        match self.obtain_key(entry.manifest, &peers).await {
+            // Ciphertext alone is worth holding: others fetch it from here.
+            Err(error) if error.code == ErrorCode::Denied => tracing::info!(%name, version, %error, "held sealed"),
+            obtained => obtained?,
+        }
+        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false };
+        self.models.hold(held)?;
+        let opened = opened.unwrap_or_else(|error| {
+            // Loading tries once more from the store, and says why if it fails again.
+            tracing::info!(%name, version, %error, "not opened while it came");
+            None
+        });
+        Ok(Brought { entry, report, opened })
+    }
+
+    /// Who may have a version: `hint` and the publisher first, then those who may hold models at all, the newest heard of
+    /// before the others.
+    fn likely_holders(&self, entry: &Version, hint: Option<NodeId>) -> Vec<NodeId> {
         let mut peers: Vec<NodeId> = hint.into_iter().filter(|n| *n != self.id).collect();
-        // The publisher first, then those who may hold models at all, the newest heard of before the others.
         let mut others = self.others();
         if others.is_empty() {
             others = self.directory.known();
@@ -71,28 +166,59 @@ impl Core {
                 peers.push(node);
             }
         }
-        let to = progress.clone();
-        let watch = move |p: zero2ai_swarm::Progress| tell(&to, "bytes fetched", p.bytes, p.total_bytes);
-        let source = Arc::new(RpcSource(self.roads.clone()));
-        let options = FetchOptions::default();
-        let report = zero2ai_swarm::fetch(
-            &self.store,
-            source,
-            entry.manifest,
-            peers.clone(),
-            options,
-            watch,
-            self.stop.child_token(),
-        )
-        .await
-        .map_err(|e| unavailable(format!("{name}@{version} could not be fetched: {e}")))?;
-        match self.obtain_key(entry.manifest, &peers).await {
-            // Ciphertext alone is worth holding: others fetch it from here.
-            Err(error) if error.code == ErrorCode::Denied => tracing::info!(%name, version, %error, "held sealed"),
-            obtained => obtained?,
+        peers
+    }
+
+    /// Moves what is missing here. `begun` hears once the manifest is here.
+    async fn transfer(
+        &self,
+        entry: &Version,
+        peers: &[NodeId],
+        watch: Watch<'_>,
+        in_order: bool,
+        begun: watch::Sender<bool>,
+    ) -> Result<FetchReport, FetchError> {
+        let mut options = FetchOptions::default();
+        if in_order {
+            options.order = Order::InOrder { window: options.in_flight };
         }
-        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false };
-        self.models.hold(held)?;
-        Ok((entry, report))
+        let job = Fetch {
+            store: self.store.clone(),
+            source: Arc::new(RpcSource(self.roads.clone())),
+            id: entry.manifest,
+            peers: peers.to_vec(),
+            options,
+            me: Some(self.id),
+            board: self.board.clone(),
+            traffic: self.traffic.clone(),
+            stop: self.stop.child_token(),
+        };
+        let (steps, painter) = (watch.steps.clone(), watch.pictures.map(Painter::new));
+        let progress = move |p: Progress<'_>| {
+            begun.send_replace(true);
+            match &painter {
+                Some(painter) => painter.draw(p),
+                None => tell(&steps, "bytes fetched", p.bytes, p.total_bytes),
+            }
+        };
+        job.run(progress).await
+    }
+
+    /// Opens a version while its chunks come, from when `begins` says that its manifest is here.
+    async fn open_arriving(
+        &self,
+        name: &ModelName,
+        version: u32,
+        entry: &Version,
+        peers: &[NodeId],
+        mut begins: watch::Receiver<bool>,
+    ) -> Result<Opened, RpcError> {
+        if begins.wait_for(|begun| *begun).await.is_err() {
+            return Err(unavailable("the transfer ended before it began"));
+        }
+        // Before the key: no chunk may come unheard.
+        let arriving = self.board.listen(&entry.manifest);
+        self.obtain_key(entry.manifest, peers).await?;
+        self.open_version(name, version, entry, arriving).await
     }
 }

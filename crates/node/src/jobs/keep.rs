@@ -14,6 +14,7 @@ use zero2ai_proto::{
 use crate::{
     clock::now_ms,
     core::Core,
+    jobs::{fetch::Watch, open::Opened},
     models::{Held, Serving},
     serve::errors::{internal, invalid},
 };
@@ -28,28 +29,44 @@ const LOOK: Duration = Duration::from_secs(2);
 const ANCHOR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Loads a held version if it is not loaded, and announces it. A chunk that turned out to be damaged is fetched again.
-    pub(crate) async fn serve_model(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
-        match self.try_serve(name, version).await {
+    /// Loads a held version if it is not loaded, and announces it. `opened` are its files, if they were opened while they came.
+    /// A chunk that turned out to be damaged is fetched again.
+    pub(crate) async fn serve_opened(
+        &self,
+        name: &ModelName,
+        version: u32,
+        opened: Option<Opened>,
+    ) -> Result<Arc<Serving>, RpcError> {
+        match self.try_serve(name, version, opened).await {
             Err(error) if error.code == ErrorCode::NotFound => {
                 tracing::warn!(%name, version, %error, "what is missing is fetched again");
                 let (unheard, _) = tokio::sync::mpsc::channel(1);
-                self.fetch(name, version, None, &unheard).await?;
-                self.try_serve(name, version).await
+                let brought = self.bring(name, version, None, Watch::steps(&unheard), true).await?;
+                self.try_serve(name, version, brought.opened).await
             }
             other => other,
         }
     }
 
-    async fn try_serve(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
+    async fn try_serve(
+        &self,
+        name: &ModelName,
+        version: u32,
+        opened: Option<Opened>,
+    ) -> Result<Arc<Serving>, RpcError> {
         let _using = self.upkeep.using().await;
         // One load at a time: two callers who want one model must not start two workers.
         let _loading = self.models.loading.lock().await;
-        self.load_and_announce(name, version).await
+        self.load_and_announce(name, version, opened).await
     }
 
     /// The same, for who holds both locks.
-    async fn load_and_announce(&self, name: &ModelName, version: u32) -> Result<Arc<Serving>, RpcError> {
+    async fn load_and_announce(
+        &self,
+        name: &ModelName,
+        version: u32,
+        opened: Option<Opened>,
+    ) -> Result<Arc<Serving>, RpcError> {
         if let Some(serving) = self.models.get(name, version) {
             return Ok(serving);
         }
@@ -58,7 +75,7 @@ impl Core {
             return Err(invalid(format!("{name}@{version} was withdrawn by its owner and is not served any more")));
         }
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true };
-        let (worker, info) = self.load(name, version, &entry).await?;
+        let (worker, info) = self.load(name, version, &entry, opened).await?;
         self.models.hold(held.clone())?;
         self.models.insert(Serving::new(held, info, worker));
         let serving = self.models.get(name, version).ok_or_else(|| internal("a model just loaded is gone"))?;
@@ -174,7 +191,7 @@ impl Core {
                 tracing::debug!(name = %held.name, version = held.version, "the ledger does not know it (yet)");
                 return Ok(());
             }
-            self.load_and_announce(&held.name, held.version).await
+            self.load_and_announce(&held.name, held.version, None).await
         };
         match loaded {
             Err(error) if error.code == ErrorCode::NotFound => {

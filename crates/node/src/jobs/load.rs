@@ -13,9 +13,11 @@ use zero2ai_proto::{
     worker::ModelInfo,
 };
 use zero2ai_store::Store;
+use zero2ai_swarm::Listener;
 
 use crate::{
     core::Core,
+    jobs::open::{Opened, open_files},
     serve::errors::{engine_error, internal, not_found, store_error},
 };
 
@@ -33,20 +35,35 @@ impl Core {
         open_manifest(&sealed, id, &key).map_err(internal)
     }
 
-    /// Loads a held version into a worker of its own. `entry` is the ledger's word on it: a manifest that says anything
-    /// else is not loaded, whatever its key opens.
+    /// Opens a version's files into sealed memory. `entry` is the ledger's word on it: a manifest that says anything else is
+    /// not opened, whatever its key opens. With `arriving`, chunks that are still on their way are waited for.
+    pub(crate) async fn open_version(
+        &self,
+        name: &ModelName,
+        version: u32,
+        entry: &Version,
+        arriving: Option<Listener>,
+    ) -> Result<Opened, RpcError> {
+        let manifest = self.manifest(&entry.manifest)?;
+        check_manifest(&manifest, name, version, entry, self.worker.memory_bytes)?;
+        let (format, conformance) = (manifest.format, manifest.conformance.clone());
+        let files = open_files(self.store.clone(), manifest, arriving, |_| {}).await?;
+        Ok(Opened { format, conformance, files })
+    }
+
+    /// Loads a held version into a worker of its own, from `opened` if it was opened while it came.
     pub(crate) async fn load(
         &self,
         name: &ModelName,
         version: u32,
         entry: &Version,
+        opened: Option<Opened>,
     ) -> Result<(Worker, ModelInfo), RpcError> {
-        let manifest = self.manifest(&entry.manifest)?;
-        check_manifest(&manifest, name, version, entry, self.worker.memory_bytes)?;
-        let (format, conformance) = (manifest.format, manifest.conformance.clone());
-        let store = self.store.clone();
-        let files = tokio::task::spawn_blocking(move || open_files(&store, &manifest)).await.map_err(internal)??;
-        start_worker(self.worker.clone(), format, files, conformance).await
+        let opened = match opened {
+            Some(opened) => opened,
+            None => self.open_version(name, version, entry, None).await?,
+        };
+        start_worker(self.worker.clone(), opened.format, opened.files, opened.conformance).await
     }
 }
 
@@ -100,21 +117,8 @@ pub(crate) fn is_loaded(format: Format, path: &str) -> bool {
     matches!(format, Format::Gguf | Format::Onnx) && named_format(path) == Some(format)
 }
 
-fn loaded_files(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {
+pub(crate) fn loaded_files(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {
     manifest.files.iter().filter(|f| is_loaded(manifest.format, &f.path))
-}
-
-fn open_files(store: &Store, manifest: &Manifest) -> Result<Vec<ModelFile>, RpcError> {
-    loaded_files(manifest)
-        .map(|file| {
-            let mut memory = ModelFile::create(&file.path, file.size).map_err(engine_error)?;
-            for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
-                memory.append(&piece(store, manifest, chunk)?).map_err(engine_error)?;
-            }
-            memory.seal().map_err(engine_error)?;
-            Ok(memory)
-        })
-        .collect()
 }
 
 /// The plaintext of one piece. A damaged chunk is deleted, so that the next fetch brings it again; the base of a delta is one

@@ -4,8 +4,11 @@
 //! |---|---|
 //! | [`load`] | manifest key → opened chunks → sealed memory → worker |
 //! | [`fetch`] | sealed manifest and chunks from peers |
-//! | [`keys`] | the keys that open them, asked of peers and kept wrapped |
+//! | [`open`] | chunks opened into sealed memory while they arrive |
+//! | [`picture`] | how a transfer stands, for people who watch it |
+//! | [`keys`] | the keys that open models, asked of peers and kept wrapped |
 //! | [`grants`] | who may open a private model; sealing anew after a revocation |
+//! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
 //! | [`audit`] | ledger and providers → one verifiable export |
@@ -18,7 +21,10 @@ pub(crate) mod grants;
 pub(crate) mod keep;
 pub(crate) mod keys;
 pub(crate) mod load;
+pub(crate) mod open;
+pub(crate) mod picture;
 pub(crate) mod publish;
+pub(crate) mod repair;
 pub(crate) mod store;
 pub(crate) mod validate;
 

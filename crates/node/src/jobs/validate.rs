@@ -17,7 +17,11 @@ use zero2ai_validator::{Dataset, Predictor};
 use crate::{
     account::PATIENCE,
     core::Core,
-    jobs::{Tell, tell},
+    jobs::{
+        Tell,
+        fetch::{Brought, Watch},
+        tell,
+    },
     serve::errors::{denied, internal, invalid, not_found},
 };
 
@@ -48,7 +52,7 @@ impl Core {
         }
         let data = self.blocking(move || read_samples(&PathBuf::from(call.samples))).await?;
         let _using = self.upkeep.using().await;
-        let (entry, _) = self.fetch(&name, version, None, progress).await?;
+        let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
         let Task::Classify { classes } = entry.task else {
             return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
         };
@@ -56,10 +60,10 @@ impl Core {
         let found = if let Some(serving) = loaded {
             self.run_samples(&serving.worker, &data, classes, progress).await?
         } else if call.serve {
-            let serving = self.serve_model(&name, version).await?;
+            let serving = self.serve_opened(&name, version, opened).await?;
             self.run_samples(&serving.worker, &data, classes, progress).await?
         } else {
-            let (worker, _) = self.load(&name, version, &entry).await?;
+            let (worker, _) = self.load(&name, version, &entry, opened).await?;
             self.run_samples(&worker, &data, classes, progress).await?
         };
         tell(progress, "endorsing", 0, 0);

@@ -7,10 +7,10 @@ use zero2ai_proto::{
     encode,
     limits::{CHUNK_BYTES, SIGNERS},
     local::{
-        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, GrantModel, GrantModelReply, InviteCall, InviteLine,
-        MakeInvite, ModelGrants, NodeStatus, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
-        PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel, SignersCall, SignersReply, Stop,
-        StoreRebuild, ValidateItem, ValidatePath,
+        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture, GrantModel,
+        GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, PeerCall, PeerKnown, PeerReply,
+        PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel, SignersCall,
+        SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -22,7 +22,10 @@ use crate::{
     account::PATIENCE,
     clock::now_ms,
     core::Core,
-    jobs::{Tell, audit},
+    jobs::{
+        Tell, audit,
+        fetch::{Brought, Watch},
+    },
     serve::{
         errors::{denied, internal, invalid},
         store,
@@ -32,6 +35,8 @@ use crate::{
 
 /// Words of progress on their way to the command line; when full, one is dropped.
 const PROGRESS: usize = 32;
+/// Pictures of a transfer on their way there; when full, one is dropped.
+const PICTURES: usize = 4;
 
 pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
     match call.method {
@@ -53,9 +58,14 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
         }
         Fetch::ID => {
             let request = call.request::<Fetch>()?;
-            let work = |tell: Tell| async move { fetch(core, request, &tell).await };
+            let work = |tell: Tell| async move { fetch(core, request, Watch::steps(&tell)).await };
             let report = with_progress::<Fetch, _, _>(&mut reply, PublishItem::Step, work).await?;
             reply.item::<Fetch>(&PublishItem::Done(report)).await
+        }
+        FetchLive::ID => {
+            let request = call.request::<FetchLive>()?;
+            let report = fetch_live(core, request, &mut reply).await?;
+            reply.item::<FetchLive>(&FetchItem::Done(report)).await
         }
         ValidatePath::ID => {
             let request = call.request::<ValidatePath>()?;
@@ -165,11 +175,26 @@ async fn signers(core: &Core, call: SignersCall) -> Result<SignersReply, RpcErro
     Ok(SignersReply { height, effective: height.saturating_add(2) })
 }
 
-async fn fetch(core: &Core, call: FetchCall, progress: &Tell) -> Result<PublishReport, RpcError> {
+/// [`fetch`], with a picture of the transfer now and then. The caller going away stops it.
+async fn fetch_live(core: &Core, call: FetchCall, reply: &mut ReplySink) -> Result<PublishReport, RpcError> {
+    let (tell, mut heard) = mpsc::channel(PROGRESS);
+    let (draw, mut drawn) = mpsc::channel::<FetchPicture>(PICTURES);
+    let work = fetch(core, call, Watch { steps: &tell, pictures: Some(draw) });
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            Some(step) = heard.recv() => reply.item::<FetchLive>(&FetchItem::Step(step)).await?,
+            Some(picture) = drawn.recv() => reply.item::<FetchLive>(&FetchItem::Picture(picture)).await?,
+        }
+    }
+}
+
+async fn fetch(core: &Core, call: FetchCall, watch: Watch<'_>) -> Result<PublishReport, RpcError> {
     let (name, version) = (call.name.name.clone(), core.pick_version(&call.name)?);
-    let (entry, report) = core.fetch(&name, version, None, progress).await?;
+    let Brought { entry, report, opened } = core.bring(&name, version, None, watch, call.serve).await?;
     if call.serve {
-        core.serve_model(&name, version).await?;
+        core.serve_opened(&name, version, opened).await?;
     }
     Ok(PublishReport {
         name,

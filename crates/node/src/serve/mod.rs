@@ -27,7 +27,7 @@ use zero2ai_proto::{
     NodeId,
     calls::{
         Blocks, Describe, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove, Receipts,
-        Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
+        Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
     },
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
@@ -91,15 +91,17 @@ impl Service {
             SubmitTx::ID => reply.item::<SubmitTx>(&ledger::submit(core, &call).await?).await,
             GetManifest::ID => chunks::manifest(core, call.request::<GetManifest>()?, &mut reply).await,
             Have::ID => reply.item::<Have>(&chunks::have(core, call.request::<Have>()?).await?).await,
-            GetChunk::ID => reply.item::<GetChunk>(&chunks::chunk(core, call.request::<GetChunk>()?).await?).await,
+            WatchHave::ID => chunks::watch_have(core, &call, &mut reply).await,
+            GetChunk::ID => chunks::chunk(core, call.request::<GetChunk>()?, &mut reply).await,
             Grant::ID => reply.item::<Grant>(&chunks::grant(core, &call.peer, call.request::<Grant>()?)?).await,
             Replicate::ID => {
-                need(rights, Rights::PUBLISHER, "publisher")?;
                 let request = call.request::<Replicate>()?;
                 // The caller's ledger may be a block ahead of ours: the version is waited for before rights are judged.
                 core.version(&request.name, request.version).await?;
-                if core.chain.read(|l| l.model(&request.name)).is_none_or(|m| m.owner != call.peer) {
-                    return Err(denied("only a model's owner may ask others to hold it"));
+                if core.chain.read(|l| l.model(&request.name)).is_some_and(|m| m.owner == call.peer) {
+                    need(rights, Rights::PUBLISHER, "publisher")?;
+                } else {
+                    chunks::may_repair(core, rights, &request)?;
                 }
                 reply.item::<Replicate>(&chunks::replicate(core, request).await?).await
             }
