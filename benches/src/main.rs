@@ -12,9 +12,11 @@
 //! | `net` | network namespaces with links of limited rate |
 //! | `files` | the files that are moved, and the folders they go to |
 //! | `results` | figures, medians, tables, the machine |
+//! | `goals` | what was to be reached, and whether it is |
 //! | `report` | the tables of `RESULTS.md` |
 
 mod files;
+mod goals;
 mod net;
 mod process;
 mod publish;

@@ -8,12 +8,15 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    goals,
     results::{Results, table},
     tools::Tool,
 };
 
 /// What the tables stand between in `RESULTS.md`, by the name of a file of raw figures.
 const BEGIN: &str = "<!-- begin ";
+/// In the place of such a name: the table of goals.
+const GOALS: &str = "goals";
 const END: &str = "<!-- end -->";
 
 /// Settings of `report`.
@@ -42,7 +45,13 @@ fn fill(page: &str, results: &Path) -> Result<String> {
         let (name, after) = after.split_once(" -->").context("a table's beginning is not closed")?;
         let (_, after) = after.split_once(END).context("a table has no end")?;
         let path = results.join(name);
-        let text = if path.exists() { show(&Results::read(&path)?) } else { "Not measured yet.\n".into() };
+        let text = if name == GOALS {
+            goals::table_of(results)?
+        } else if path.exists() {
+            show(&Results::read(&path)?)
+        } else {
+            "Not measured yet.\n".into()
+        };
         out += &format!("{before}{BEGIN}{name} -->\n{text}{END}");
         rest = after;
     }

@@ -44,7 +44,8 @@ const LINES: (usize, usize) = (800, 500);
 const LIB_LINES: usize = 120;
 
 /// Documents whose paths are checked.
-const DOCUMENTS: &[&str] = &["README.md", "crates/ARCHITECTURE.md", "CHANGELOG.md", "proto/README.md", "benches/RESULTS.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "crates/ARCHITECTURE.md", "CHANGELOG.md", "proto/README.md", "benches/RESULTS.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").to_owned()

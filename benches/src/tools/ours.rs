@@ -28,7 +28,7 @@ use zero2ai_proto::{
     rpc::{ErrorCode, Method, RpcError},
 };
 use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, Peer, Peers, ReplySink};
-use zero2ai_store::{Store, StoreConfig};
+use zero2ai_store::{Store, StoreConfig, Writers};
 use zero2ai_swarm::{FetchOptions, Source, SourceError, fetch};
 
 use super::{Lab, Others, Place, read_json, say, until_stopped, wait_for_go, write_json};
@@ -96,11 +96,12 @@ pub(crate) fn seal_into_store(
     let sealer = Sealer::new(Domain::Private, secret.clone());
     let mut reader = File::open(file).with_context(|| format!("open {}", file.display()))?;
     let format = detect_format(&mut reader)?;
-    let mut seen = BTreeSet::new();
-    let mut keep = |cid: Cid, data: &[u8]| {
-        if seen.insert(cid) { store.put_chunk(&cid, data).map(drop) } else { Ok(()) }
-    };
-    Ok((seal_file(&sealer, &mut reader, "model", format, &mut keep, &mut |_, _| ())?, format))
+    let (mut seen, writers) = (BTreeSet::new(), Writers::start(store)?);
+    let mut keep = |cid: Cid, data: &[u8]| if seen.insert(cid) { writers.put(cid, data.to_vec()) } else { Ok(()) };
+    let entry = seal_file(&sealer, &mut reader, "model", format, &mut keep, &mut |_, _| ());
+    // Its error says why sealing was stopped.
+    writers.finish().1?;
+    Ok((entry?, format))
 }
 
 pub(super) fn seed(lab: &Lab, at: &Place) -> Result<Command> {

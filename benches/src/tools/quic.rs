@@ -108,7 +108,8 @@ fn transport() -> Result<Arc<TransportConfig>> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(WINDOW))
         .send_window(u64::from(WINDOW))
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(None)
+        .send_fairness(false);
     Ok(Arc::new(transport))
 }
 

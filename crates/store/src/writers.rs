@@ -55,7 +55,9 @@ impl Writers {
             let (store, waiting, failed) = (store.clone(), Arc::clone(&waiting), Arc::clone(&writers.failed));
             let thread = thread::Builder::new().name("chunk writer".into());
             let thread = thread.spawn(move || write(&store, &waiting, &failed));
-            writers.threads.push(thread.map_err(StoreError::io("start a thread that writes to", Path::new("the store")))?);
+            writers
+                .threads
+                .push(thread.map_err(StoreError::io("start a thread that writes to", Path::new("the store")))?);
         }
         Ok(writers)
     }
