@@ -52,7 +52,7 @@ fn fill(page: &str, results: &Path) -> Result<String> {
         } else {
             "Not measured yet.\n".into()
         };
-        out += &format!("{before}{BEGIN}{name} -->\n{text}{END}");
+        out += &format!("{before}{BEGIN}{name} -->\n\n{text}\n{END}");
         rest = after;
     }
     Ok(out + rest)
@@ -92,6 +92,17 @@ fn ratio(results: &Results, tool: &str, reference: Tool) -> String {
     }
 }
 
+/// What the cores could move if both ends kept all of them busy all the time.
+fn allowed(results: &Results, tool: &str) -> String {
+    let median = |figure: &str| results.spread(tool, figure).map(|s| s.median);
+    match (median("seed CPU s/GiB"), median("leech CPU s/GiB")) {
+        (Some(seed), Some(leech)) if seed + leech > 0.0 => {
+            format!("{:.0}", results.machine.cores as f64 * f64::from(1u32 << 30) / 1e6 / (seed + leech))
+        }
+        _ => String::new(),
+    }
+}
+
 pub(crate) fn transfer(results: &Results) -> String {
     let head = [
         "tool",
@@ -102,6 +113,7 @@ pub(crate) fn transfer(results: &Results) -> String {
         "× quinn thrown away",
         "seed CPU s/GiB",
         "leech CPU s/GiB",
+        "MB/s the cores allow",
     ];
     let does = |name: &str| Tool::ALL.iter().find(|t| t.name() == name).map_or("", |t| t.does());
     let row = |tool: &&str| {
@@ -114,6 +126,7 @@ pub(crate) fn transfer(results: &Results) -> String {
             ratio(results, tool, Tool::QuicDiscard),
             cell(results, tool, "seed CPU s/GiB", 2),
             cell(results, tool, "leech CPU s/GiB", 2),
+            allowed(results, tool),
         ]
     };
     let rows: Vec<_> = results.tools().iter().map(row).collect();

@@ -27,7 +27,7 @@ pub(crate) const PORT: u16 = 7_411;
 /// What moves the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tool {
-    /// Zero2AI: sealed, each chunk verified and written durably before the next round asks for more.
+    /// Zero2AI: sealed, each chunk verified and written durably.
     Ours,
     /// quinn with our transport settings, received and thrown away.
     QuicDiscard,

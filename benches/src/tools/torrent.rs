@@ -14,7 +14,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/torrent.py");
 
 fn python() -> PathBuf {
     let own = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python"));
-    env::var_os(PYTHON).map_or_else(own, PathBuf::from)
+    env::var_os(PYTHON).filter(|path| !path.is_empty()).map_or_else(own, PathBuf::from)
 }
 
 pub(super) fn missing() -> Option<String> {
