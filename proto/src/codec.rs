@@ -7,6 +7,8 @@
 //! again and compared, so exactly one byte string stands for one value. Depth needs no scan of its own: no type here is
 //! recursive, and the library stops ignored content at 128 levels. Nothing outside this module names the library.
 
+use std::io;
+
 use serde::{Serialize, de::DeserializeOwned};
 use serde_cbor::ser::{IoWrite, Serializer};
 
@@ -38,9 +40,40 @@ pub enum CodecError {
 /// [`CodecError::Unencodable`] if the type's own `Serialize` fails.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::new();
-    let mut writer = Serializer::new(IoWrite::new(&mut bytes)).packed_format().legacy_enums();
-    value.serialize(&mut writer).map_err(|e| CodecError::Unencodable(e.to_string()))?;
+    encode_onto(value, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Appends the canonical encoding of `value` to `bytes`. On an error, a part of it may have been appended.
+///
+/// # Errors
+/// [`CodecError::Unencodable`] if the type's own `Serialize` fails.
+pub fn encode_onto<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    write(value, bytes).map_err(|e| CodecError::Unencodable(e.to_string()))
+}
+
+fn write<T: Serialize + ?Sized>(value: &T, to: &mut impl io::Write) -> Result<(), serde_cbor::Error> {
+    value.serialize(&mut Serializer::new(IoWrite::new(to)).packed_format().legacy_enums())
+}
+
+/// Compares what is written with `rest` instead of keeping it: a chunk is checked without a copy of it.
+struct Same<'a> {
+    rest: &'a [u8],
+    differs: bool,
+}
+
+impl io::Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.rest.split_at_checked(bytes.len()) {
+            Some((now, rest)) if now == bytes => self.rest = rest,
+            _ => self.differs = true,
+        }
+        if self.differs { Err(io::ErrorKind::InvalidData.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Decodes one value that fills `bytes` exactly and is in canonical form.
@@ -52,8 +85,10 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Resu
         return Err(CodecError::TooLong { len: bytes.len(), max });
     }
     let value: T = serde_cbor::from_slice(bytes).map_err(|e| CodecError::Malformed(e.to_string()))?;
-    if encode(&value)? != bytes {
-        return Err(CodecError::NotCanonical);
+    let mut same = Same { rest: bytes, differs: false };
+    match write(&value, &mut same) {
+        Ok(()) if same.rest.is_empty() => Ok(value),
+        Err(e) if !same.differs => Err(CodecError::Unencodable(e.to_string())),
+        _ => Err(CodecError::NotCanonical),
     }
-    Ok(value)
 }

@@ -41,7 +41,7 @@ pub mod tensor;
 pub mod tx;
 pub mod worker;
 
-pub use codec::{CodecError, decode, encode};
+pub use codec::{CodecError, decode, encode, encode_onto};
 pub use envelope::{Message, Signed, VerifyError};
 pub use ids::{BlockId, Cid, Digest, ManifestId, PoolId, TxId};
 pub use keys::{AccountId, NodeId, PublicKey, SealingKey, SecretKey, Signature};

@@ -22,7 +22,8 @@ const LAYERS: &[(u8, &[&str])] = &[
 /// The only arrows within a layer.
 const SIDEWAYS: &[(&str, &str)] = &[("ledger", "trust"), ("ledger", "policy")];
 
-/// Libraries (by prefix of their name) that only one crate may name, so that they can be replaced in one place.
+/// Libraries (by prefix of their name) that only one crate may name, so that they can be replaced in one place. The benches
+/// are no part of the product: they measure some of these by themselves, beside it.
 const ONLY: &[(&str, &str)] = &[
     ("serde_cbor", "proto"),
     ("libp2p", "crates/net"),
@@ -34,13 +35,17 @@ const ONLY: &[(&str, &str)] = &[
     ("arc-malachitebft", "crates/chain"),
 ];
 
+/// A workspace of its own, so that the tools measured beside the product burden neither its build nor its tests.
+const APART: &str = "benches";
+
 /// Lines of one file without its tests. Beyond the first mark the test fails; beyond the second it prints the file.
 const LINES: (usize, usize) = (800, 500);
 /// Lines of a `lib.rs`: it is a map, not a place.
 const LIB_LINES: usize = 120;
 
 /// Documents whose paths are checked.
-const DOCUMENTS: &[&str] = &["README.md", "crates/ARCHITECTURE.md", "CHANGELOG.md", "proto/README.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "crates/ARCHITECTURE.md", "CHANGELOG.md", "proto/README.md", "benches/RESULTS.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").to_owned()
@@ -126,7 +131,7 @@ fn arrows_point_down() {
 #[test]
 fn each_library_is_named_by_its_owner_alone() {
     let mut wrong = Vec::new();
-    for (folder, names) in crates() {
+    for (folder, names) in crates().into_iter().filter(|(folder, _)| folder != APART) {
         for (prefix, owner) in ONLY {
             wrong.extend(
                 names.iter().filter(|n| n.starts_with(prefix) && folder != *owner).map(|n| format!("{folder}: {n}")),
@@ -171,6 +176,19 @@ fn every_crate_takes_the_workspace_lints() {
                 "{folder}/Cargo.toml does not take the workspace's lints"
             );
         }
+    }
+}
+
+/// A crate outside the workspace inherits nothing: what it must share is written in its own manifest, and compared here.
+#[test]
+fn the_benches_have_the_workspace_lints_and_profile() {
+    let text = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (root, apart) = (text("Cargo.toml"), text(&format!("{APART}/Cargo.toml")));
+    assert!(root.contains(&format!("exclude = [\"{APART}\"]")), "{APART} is not excluded from the root's workspace");
+    for table in ["workspace.lints.", "profile."] {
+        let wanted = lints(&root, table);
+        assert!(!wanted.is_empty());
+        assert_eq!(lints(&apart, table), wanted, "{APART}/Cargo.toml differs in [{table}*]");
     }
 }
 

@@ -12,6 +12,8 @@ use zero2ai_proto::NodeId;
 pub trait SendHalf: AsyncWrite + Send + Unpin {
     /// Breaks the stream off.
     fn reset(&mut self);
+    /// From now on, other streams of the connection send first.
+    fn give_way(&mut self);
     /// Completes when the other side no longer reads, or the connection is lost. Holds no borrow.
     fn abandoned(&self) -> BoxFuture<'static, ()>;
 }

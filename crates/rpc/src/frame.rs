@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bytes::{Buf, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use zero2ai_proto::{CodecError, decode, encode};
+use zero2ai_proto::{CodecError, decode, encode_onto};
 
 const PREFIX: usize = 4;
 /// Bytes asked from the stream at a time.
@@ -70,10 +70,12 @@ impl FrameReader {
 
 /// `value` as a frame of at most `max` bytes.
 pub(crate) fn frame<T: Serialize>(value: &T, max: usize) -> Result<Vec<u8>, CodecError> {
-    let body = encode(value)?;
+    let mut bytes = vec![0; PREFIX];
+    encode_onto(value, &mut bytes)?;
+    let (prefix, body) = bytes.split_at_mut(PREFIX);
     let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= max);
-    let len = len.ok_or(CodecError::TooLong { len: body.len(), max })?;
-    Ok([len.to_be_bytes().as_slice(), &body].concat())
+    prefix.copy_from_slice(&len.ok_or(CodecError::TooLong { len: body.len(), max })?.to_be_bytes());
+    Ok(bytes)
 }
 
 /// Writes `value` as one frame.

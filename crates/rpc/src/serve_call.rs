@@ -20,7 +20,7 @@ use crate::{
     frame::{self, FrameError, FrameReader},
     handler::{Handler, IncomingCall, ReplySink},
     standing::CallBounds,
-    tuning::{CANCEL_GRACE, REPLY_QUEUE, REQUEST},
+    tuning::{CANCEL_GRACE, LARGE, REPLY_QUEUE, REQUEST},
 };
 
 /// Who calls, and what that allows.
@@ -124,6 +124,9 @@ async fn write_items(
     patience: Duration,
 ) -> Result<(), FrameError> {
     while let Some(item) = items.recv().await {
+        if item.len() > LARGE {
+            send.give_way();
+        }
         timeout(patience, frame::write(send, &ReplyFrame::Item(item), FRAME_BYTES))
             .await
             .map_err(|_| FrameError::Slow(patience))??;
@@ -187,6 +190,7 @@ mod tests {
         fn reset(&mut self) {
             let _ = self.1.take().map(|told| told.send(()));
         }
+        fn give_way(&mut self) {}
         fn abandoned(&self) -> BoxFuture<'static, ()> {
             Box::pin(std::future::pending())
         }

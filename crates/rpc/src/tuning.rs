@@ -54,6 +54,8 @@ pub const STREAMS: u32 = 128;
 pub const REQUEST: Duration = Duration::from_secs(20);
 /// Replies that wait for a slow reader, per call. When full, [`crate::ReplySink::item`] waits.
 pub const REPLY_QUEUE: usize = 8;
+/// Bytes of an item from which on its answer lets all smaller ones go first: a chunk of a model must not delay a token.
+pub const LARGE: usize = 64 * 1024;
 /// How long a cancelled call may go on, to sign a partial receipt or undo what it began. Then it is dropped.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long a stopping server waits for calls in progress before it cancels them.

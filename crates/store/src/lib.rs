@@ -7,6 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`store`] | [`Store`]: one home's chunks and manifests as plain files, their index, the home's lock |
+//! | [`writers`] | [`Writers`]: chunks stored side by side |
 //! | [`tree`] | [`KeyValue`], the small ordered map that other crates see, and [`Tree`], its form on disk |
 //! | [`log`] | [`Log`]: append-only records in segment files, torn tails cut, damage in the middle named |
 //! | [`secret_file`] | key files, mode 0600, and plain small files, both written whole or not at all |
@@ -25,9 +26,11 @@ pub mod secret_file;
 mod space;
 pub mod store;
 pub mod tree;
+pub mod writers;
 
 pub use error::StoreError;
 pub use log::{Log, LogConfig, RecoveryReport};
 pub use secret_file::atomic_write;
 pub use store::{OpenReport, Rebuilt, Stats, Store, StoreConfig};
 pub use tree::{Change, KeyValue, Tree};
+pub use writers::{Writers, WritersStopped, Written};

@@ -1,0 +1,76 @@
+//! The goals set for the benches, and whether the raw figures reach them.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{
+    results::{Results, table},
+    tools::Tool,
+};
+
+/// The table of all goals, from the raw figures in `results`; those not measured yet say so.
+pub(crate) fn table_of(results: &Path) -> Result<String> {
+    let read = |name: &str| -> Result<Option<Results>> {
+        let path = results.join(name);
+        path.exists().then(|| Results::read(&path)).transpose()
+    };
+    let mut rows = Vec::new();
+    for (way, file, goal) in [
+        ("loopback, to disk", "transfer-disk.json", 0.75),
+        ("loopback, to memory", "transfer-memory.json", 0.75),
+        ("1 Gbit/s", "transfer-link.json", 0.9),
+    ] {
+        let found = read(file)?;
+        let quinn = found.as_ref().and_then(|r| Some(rate(r, Tool::Ours.name())? / rate(r, Tool::QuicFile.name())?));
+        rows.push(row(&format!("one to one, {way}: × raw quinn to a file"), quinn, goal, true));
+        let others = found.as_ref().and_then(|r| Some((rate(r, Tool::Ours.name())?, fastest_other(r)?)));
+        let (name, ratio) = others.map_or((String::new(), None), |(own, (name, other))| (name, Some(own / other)));
+        rows.push(row(&format!("one to one, {way}: × the fastest other tool {name}"), ratio, 1.0, true));
+    }
+    let swarm = read("swarm.json")?;
+    let of = |figure: &str| swarm.as_ref()?.spread(Tool::Ours.name(), figure).map(|s| s.median);
+    rows.push(row("swarm: time / bound", of("time / bound"), 1.3, false));
+    rows.push(row("swarm: bytes out of the origin / model", of("origin sent / model"), 1.15, false));
+    let publish = read("publish-disk.json")?;
+    let memory =
+        publish.as_ref().and_then(|r| r.spread("publish of the large file", "peak memory MiB")).map(|s| s.most);
+    rows.push(row("publish of the large file: MiB of memory at most", memory, 256.0, false));
+    Ok(table(&["goal", "wanted", "measured", ""], &rows))
+}
+
+fn rate(results: &Results, tool: &str) -> Option<f64> {
+    results.spread(tool, "MB/s").map(|s| s.median).filter(|rate| *rate > 0.0)
+}
+
+/// The fastest of the tools people use; raw quinn is none.
+fn fastest_other(results: &Results) -> Option<(String, f64)> {
+    let others = [Tool::Iroh, Tool::Aria2, Tool::Aria2Sha, Tool::Torrent];
+    let rates = others.into_iter().filter_map(|t| Some((format!("({})", t.name()), rate(results, t.name())?)));
+    rates.max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+fn row(goal: &str, measured: Option<f64>, wanted: f64, at_least: bool) -> Vec<String> {
+    let sign = if at_least { "≥" } else { "≤" };
+    let (shown, verdict) = match measured {
+        None => ("not measured".to_owned(), ""),
+        Some(m) if (m >= wanted) == at_least || m == wanted => (format!("{m:.2}"), "reached"),
+        Some(m) => (format!("{m:.2}"), "**missed**"),
+    };
+    vec![goal.to_owned(), format!("{sign} {wanted}"), shown, verdict.to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_reached_from_its_own_side() {
+        assert_eq!(row("x", Some(0.8), 0.75, true)[3], "reached");
+        assert_eq!(row("x", Some(0.7), 0.75, true)[3], "**missed**");
+        assert_eq!(row("x", Some(1.1), 1.15, false)[3], "reached");
+        assert_eq!(row("x", Some(1.15), 1.15, false)[3], "reached");
+        assert_eq!(row("x", Some(1.2), 1.15, false)[3], "**missed**");
+        assert_eq!(row("x", None, 1.15, false)[2], "not measured");
+    }
+}

@@ -1,0 +1,69 @@
+//! Measures what the product promises about speed, with other tools beside it in the same run. One subcommand an operation;
+//! each prints a table and can leave its raw figures as JSON, from which `report` writes the tables of `RESULTS.md`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `transfer` | one file from one process to another: over loopback, or over a link of limited rate |
+//! | `swarm` | one seeder and many leechers, each with an uplink of limited rate |
+//! | `publish` | cutting, sealing and storing a file, beside a plain copy of the same bytes |
+//! | `versions` | what the second version of a model adds to the store |
+//! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
+//! | `process` | child processes: when they are ready, when they are done, what processor time they took |
+//! | `net` | network namespaces with links of limited rate |
+//! | `files` | the files that are moved, and the folders they go to |
+//! | `results` | figures, medians, tables, the machine |
+//! | `goals` | what was to be reached, and whether it is |
+//! | `report` | the tables of `RESULTS.md` |
+
+mod files;
+mod goals;
+mod net;
+mod process;
+mod publish;
+mod report;
+mod results;
+mod swarm;
+mod tools;
+mod transfer;
+mod versions;
+
+use clap::{Parser, Subcommand};
+
+/// The benches of Zero2AI. Give a subcommand `--help` for its settings.
+#[derive(Parser)]
+#[command(name = "zero2ai-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One file from one process to another, over loopback or a limited link: ours beside raw QUIC, iroh-blobs, aria2, BitTorrent
+    Transfer(transfer::Options),
+    /// One seeder and many leechers in network namespaces with limited uplinks: ours beside BitTorrent and iroh-blobs
+    Swarm(swarm::Options),
+    /// Cutting, sealing and storing a file durably, beside a plain durable copy; and the memory that takes
+    Publish(publish::Options),
+    /// Bytes that a fine-tuned second version adds to the store
+    Versions(versions::Options),
+    /// Writes the tables of RESULTS.md from the raw figures
+    Report(report::Options),
+    /// One process of a bench; started by the others
+    #[command(hide = true)]
+    Role {
+        /// What to be, as JSON.
+        role: String,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Transfer(options) => transfer::run(&options),
+        Command::Swarm(options) => swarm::run(&options),
+        Command::Publish(options) => publish::run(&options),
+        Command::Versions(options) => versions::run(&options),
+        Command::Report(options) => report::run(&options),
+        Command::Role { role } => tools::play(&role),
+    }
+}

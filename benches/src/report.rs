@@ -1,0 +1,177 @@
+//! Tables from raw figures: for the terminal after a bench, and for `RESULTS.md` from what the benches left.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    goals,
+    results::{Results, table},
+    tools::Tool,
+};
+
+/// What the tables stand between in `RESULTS.md`, by the name of a file of raw figures.
+const BEGIN: &str = "<!-- begin ";
+/// In the place of such a name: the table of goals.
+const GOALS: &str = "goals";
+const END: &str = "<!-- end -->";
+
+/// Settings of `report`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Folder of the raw figures
+    #[arg(long, default_value = "results")]
+    results: PathBuf,
+    /// The page whose tables are replaced; each stands between `<!-- begin NAME.json -->` and `<!-- end -->`
+    #[arg(long, default_value = "RESULTS.md")]
+    page: PathBuf,
+}
+
+/// See the module.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let page = fs::read_to_string(&options.page).with_context(|| format!("read {}", options.page.display()))?;
+    fs::write(&options.page, fill(&page, &options.results)?)?;
+    println!("{} is written anew", options.page.display());
+    Ok(())
+}
+
+/// `page` with each table made anew; one whose raw figures are missing says so.
+fn fill(page: &str, results: &Path) -> Result<String> {
+    let (mut out, mut rest) = (String::new(), page);
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        let (name, after) = after.split_once(" -->").context("a table's beginning is not closed")?;
+        let (_, after) = after.split_once(END).context("a table has no end")?;
+        let path = results.join(name);
+        let text = if name == GOALS {
+            goals::table_of(results)?
+        } else if path.exists() {
+            show(&Results::read(&path)?)
+        } else {
+            "Not measured yet.\n".into()
+        };
+        out += &format!("{before}{BEGIN}{name} -->\n\n{text}\n{END}");
+        rest = after;
+    }
+    Ok(out + rest)
+}
+
+fn show(results: &Results) -> String {
+    let text = match results.bench.as_str() {
+        "transfer" => transfer(results),
+        "swarm" => swarm(results),
+        "publish" => publish(results),
+        _ => versions(results),
+    };
+    let m = &results.machine;
+    let settings: Vec<String> = results.settings.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+    format!(
+        "{text}\n{}. Commit {}; {}, {} cores, {} GiB, Linux {}; load before {:.2}.\n",
+        settings.join(", "),
+        results.commit,
+        m.cpu,
+        m.cores,
+        m.memory_gib,
+        m.kernel,
+        m.load
+    )
+}
+
+fn cell(results: &Results, tool: &str, figure: &str, digits: usize) -> String {
+    results.spread(tool, figure).map_or_else(String::new, |s| s.show(digits))
+}
+
+/// Medians of `tool` and of `reference` as a ratio of rates.
+fn ratio(results: &Results, tool: &str, reference: Tool) -> String {
+    let median = |tool: &str| results.spread(tool, "MB/s").map(|s| s.median);
+    match (median(tool), median(reference.name())) {
+        (Some(own), Some(reference)) if reference > 0.0 => format!("{:.2}", own / reference),
+        _ => String::new(),
+    }
+}
+
+/// What the cores could move if both ends kept all of them busy all the time.
+fn allowed(results: &Results, tool: &str) -> String {
+    let median = |figure: &str| results.spread(tool, figure).map(|s| s.median);
+    match (median("seed CPU s/GiB"), median("leech CPU s/GiB")) {
+        (Some(seed), Some(leech)) if seed + leech > 0.0 => {
+            format!("{:.0}", results.machine.cores as f64 * f64::from(1u32 << 30) / 1e6 / (seed + leech))
+        }
+        _ => String::new(),
+    }
+}
+
+pub(crate) fn transfer(results: &Results) -> String {
+    let head = [
+        "tool",
+        "on the way",
+        "MB/s, durable",
+        "s until received",
+        "× quinn to a file",
+        "× quinn thrown away",
+        "seed CPU s/GiB",
+        "leech CPU s/GiB",
+        "MB/s the cores allow",
+    ];
+    let does = |name: &str| Tool::ALL.iter().find(|t| t.name() == name).map_or("", |t| t.does());
+    let row = |tool: &&str| {
+        vec![
+            (*tool).to_owned(),
+            does(tool).to_owned(),
+            cell(results, tool, "MB/s", 0),
+            cell(results, tool, "seconds until received", 2),
+            ratio(results, tool, Tool::QuicFile),
+            ratio(results, tool, Tool::QuicDiscard),
+            cell(results, tool, "seed CPU s/GiB", 2),
+            cell(results, tool, "leech CPU s/GiB", 2),
+            allowed(results, tool),
+        ]
+    };
+    let rows: Vec<_> = results.tools().iter().map(row).collect();
+    table(&head, &rows) + &bounds(results)
+}
+
+pub(crate) fn swarm(results: &Results) -> String {
+    let figures = [
+        ("seconds until the last has it", 2),
+        ("seconds until the first has it", 2),
+        ("time / bound", 2),
+        ("origin sent / model", 2),
+        ("CPU s/GiB", 2),
+    ];
+    plain(results, "tool", &figures) + &bounds(results)
+}
+
+pub(crate) fn publish(results: &Results) -> String {
+    let figures = [("MB/s", 0), ("seconds", 2), ("CPU s/GiB", 2), ("peak memory MiB", 0)];
+    plain(results, "what", &figures)
+}
+
+pub(crate) fn versions(results: &Results) -> String {
+    let names = ["first version, bytes", "bytes of changed tensors", "second version adds, bytes", "added / whole"];
+    let head: Vec<&str> = ["second version"].into_iter().chain(names).collect();
+    let one = |tool: &str, figure: &str| {
+        let digits = if figure.contains('/') { 3 } else { 0 };
+        results.spread(tool, figure).map_or_else(String::new, |s| format!("{:.digits$}", s.median))
+    };
+    let row = |tool: &&str| {
+        [(*tool).to_owned()].into_iter().chain(names.iter().map(|figure| one(tool, figure))).collect::<Vec<_>>()
+    };
+    table(&head, &results.tools().iter().map(row).collect::<Vec<_>>())
+}
+
+fn plain(results: &Results, first: &str, figures: &[(&str, usize)]) -> String {
+    let head: Vec<&str> = [first].into_iter().chain(figures.iter().map(|(name, _)| *name)).collect();
+    let row = |tool: &&str| {
+        let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
+        [(*tool).to_owned()].into_iter().chain(cells).collect::<Vec<_>>()
+    };
+    table(&head, &results.tools().iter().map(row).collect::<Vec<_>>())
+}
+
+fn bounds(results: &Results) -> String {
+    let text: Vec<String> = results.bounds.iter().map(|(name, value)| format!("{name}: {value:.2}")).collect();
+    if text.is_empty() { String::new() } else { format!("\nBound: {}.\n", text.join(", ")) }
+}

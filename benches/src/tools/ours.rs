@@ -1,0 +1,252 @@
+//! Zero2AI: the product's store, planner and peer RPC. The calls are the node's own (`crates/node/src/serve/chunks.rs`,
+//! `crates/node/src/glue.rs`); left out is the ledger, which only says who may ask.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use zero2ai_chunk::{ContentSecret, Sealer, detect_format, seal_file, seal_manifest};
+use zero2ai_proto::{
+    ByteBuf, Cid, ManifestId, ModelName, NodeId, PoolId, SecretKey,
+    calls::{Bitfield, ChunkCall, GetChunk, GetManifest, Have, ManifestCall, Piece},
+    decode, encode,
+    limits::CHUNK_BYTES,
+    manifest::{Domain, FileEntry, Manifest, Task},
+    pool::PoolKey,
+    record::Address,
+    rpc::{ErrorCode, Method, RpcError},
+};
+use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, Peer, Peers, ReplySink};
+use zero2ai_store::{Store, StoreConfig, Writers};
+use zero2ai_swarm::{FetchOptions, Source, SourceError, fetch};
+
+use super::{Lab, Others, Place, read_json, say, until_stopped, wait_for_go, write_json};
+
+/// The node's own patience with one answer and with one chunk.
+const ANSWER: Duration = Duration::from_secs(5);
+const BULK: Duration = Duration::from_secs(20);
+
+/// What a process of ours is to do.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Role {
+    home: PathBuf,
+    listen: SocketAddr,
+    number: u8,
+    pool_key: String,
+    manifest: String,
+    /// Whom to ask; with nobody to ask it serves alone.
+    others: Others,
+    stay: bool,
+}
+
+/// What `prepare` leaves for the processes.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    manifest: String,
+    pool_key: String,
+}
+
+fn seed_home(lab: &Lab) -> PathBuf {
+    lab.seeds.join("ours")
+}
+
+/// Seals the file into the seed's store.
+pub(super) fn prepare(lab: &Lab) -> Result<()> {
+    let home = seed_home(lab);
+    let manifest = publish(&home, &lab.file)?.to_string();
+    let pool_key = hex::encode(encode(&PoolKey::generate()?)?);
+    write_json(&home.join("bench.json"), &Sealed { manifest, pool_key })
+}
+
+/// Cuts, seals and stores `file` durably in `home`, with its manifest: what the node's publish does before the ledger.
+pub(crate) fn publish(home: &Path, file: &Path) -> Result<ManifestId> {
+    let store = Store::open(home, StoreConfig::default())?;
+    let (entry, format) = seal_into_store(&store, &ContentSecret::generate()?, file)?;
+    let manifest = Manifest {
+        name: "bench/model".parse::<ModelName>().map_err(|e| anyhow::anyhow!("{e}"))?,
+        version: 1,
+        format,
+        task: Task::Tensors,
+        domain: Domain::Private,
+        secret: [0; 32],
+        files: vec![entry],
+        conformance: Vec::new(),
+    };
+    let (bytes, _, _) = seal_manifest(&manifest)?;
+    Ok(store.put_manifest(&bytes)?)
+}
+
+/// Cuts and seals `file` into `store`.
+pub(crate) fn seal_into_store(
+    store: &Store,
+    secret: &ContentSecret,
+    file: &Path,
+) -> Result<(FileEntry, zero2ai_proto::manifest::Format)> {
+    let sealer = Sealer::new(Domain::Private, secret.clone());
+    let mut reader = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let format = detect_format(&mut reader)?;
+    let (mut seen, writers) = (BTreeSet::new(), Writers::start(store)?);
+    let mut keep = |cid: Cid, data: &[u8]| if seen.insert(cid) { writers.put(cid, data.to_vec()) } else { Ok(()) };
+    let entry = seal_file(&sealer, &mut reader, "model", format, &mut keep, &mut |_, _| ());
+    // Its error says why sealing was stopped.
+    writers.finish().1?;
+    Ok((entry?, format))
+}
+
+pub(super) fn seed(lab: &Lab, at: &Place) -> Result<Command> {
+    role(lab, at, seed_home(lab), Others::new(), true)
+}
+
+pub(super) fn leech(lab: &Lab, at: &Place, others: Others, stay: bool) -> Result<Command> {
+    role(lab, at, at.home.clone(), others, stay)
+}
+
+fn role(lab: &Lab, at: &Place, home: PathBuf, others: Others, stay: bool) -> Result<Command> {
+    let Sealed { manifest, pool_key } = read_json(&seed_home(lab).join("bench.json"))?;
+    let role = Role { home, listen: at.socket(), number: at.number, pool_key, manifest, others, stay };
+    super::Role::Ours(role).command(&at.namespace)
+}
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_bytes(&[number + 1; 32])
+}
+
+pub(super) async fn play(role: Role) -> Result<()> {
+    let pool_key: PoolKey = decode(&hex::decode(&role.pool_key)?, 1024)?;
+    let manifest: ManifestId = role.manifest.parse().map_err(|e| anyhow::anyhow!("{e}"))?;
+    let store = Store::open(&role.home, StoreConfig::default())?;
+    let endpoint =
+        Endpoint::bind(EndpointConfig { bind: role.listen, key: key(role.number), pool: PoolId([7; 32]), pool_key })?;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn({
+        let (endpoint, stop, store) = (endpoint.clone(), stop.clone(), store.clone());
+        async move { endpoint.serve(Arc::new(Service(store)), stop).await }
+    });
+    wait_for_go().await?;
+    if !role.others.is_empty() {
+        let addresses: BTreeMap<NodeId, Vec<Address>> =
+            role.others.iter().map(|(n, a)| (key(*n).public(), vec![Address::Rpc(a.to_string())])).collect();
+        let peers = role.others.iter().map(|(n, _)| key(*n).public()).collect();
+        let source = Arc::new(RpcSource { peers: Peers::new(endpoint), addresses });
+        let begun = Instant::now();
+        let report =
+            fetch(&store, source, manifest, peers, FetchOptions::default(), |_| (), stop.child_token()).await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        anyhow::ensure!(report.bytes > 0, "nothing was fetched: the folder was not empty");
+        say("done", &seconds)?;
+    }
+    if role.stay {
+        until_stopped().await?;
+    }
+    stop.cancel();
+    Ok(serving.await??)
+}
+
+/// What peers may ask of a store.
+struct Service(Store);
+
+impl Handler for Service {
+    fn admitted(&self, _: &NodeId) -> bool {
+        true
+    }
+
+    fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
+        Box::pin(self.answer(call, reply))
+    }
+}
+
+impl Service {
+    async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
+        let store = self.0.clone();
+        match call.method {
+            GetManifest::ID => {
+                let id = call.request::<GetManifest>()?.manifest;
+                let bytes = blocking(move || store.manifest(&id)).await?;
+                for piece in bytes.chunks(CHUNK_BYTES) {
+                    reply.item::<GetManifest>(&Piece { data: ByteBuf::from(piece) }).await?;
+                }
+                Ok(())
+            }
+            Have::ID => {
+                let id = call.request::<Have>()?.manifest;
+                let bits = blocking(move || zero2ai_swarm::have(&store, &id)).await?;
+                reply.item::<Have>(&Bitfield { bits: ByteBuf::from(bits) }).await
+            }
+            GetChunk::ID => {
+                let cid = call.request::<GetChunk>()?.cid;
+                let data = blocking(move || zero2ai_swarm::serve_chunk(&store, &cid)).await?;
+                reply.item::<GetChunk>(&Piece { data: ByteBuf::from(data) }).await
+            }
+            _ => Err(RpcError::new(ErrorCode::Unsupported, "not in this bench")),
+        }
+    }
+}
+
+async fn blocking<E: ToString + Send + 'static>(
+    work: impl FnOnce() -> Result<Option<Vec<u8>>, E> + Send + 'static,
+) -> Result<Vec<u8>, RpcError> {
+    let internal = |why: String| RpcError::new(ErrorCode::Internal, why);
+    let found = spawn_blocking(work).await.map_err(|e| internal(e.to_string()))?;
+    found.map_err(|e| internal(e.to_string()))?.ok_or_else(|| RpcError::new(ErrorCode::NotFound, "not here"))
+}
+
+/// The way to other stores.
+struct RpcSource {
+    peers: Peers,
+    addresses: BTreeMap<NodeId, Vec<Address>>,
+}
+
+impl RpcSource {
+    async fn to(&self, node: &NodeId) -> Result<Peer, SourceError> {
+        let addresses = self.addresses.get(node).map_or(&[][..], Vec::as_slice);
+        self.peers.get(*node, addresses).await.map_err(gone)
+    }
+
+    async fn call<M: Method>(
+        &self,
+        node: &NodeId,
+        call: &M::Request,
+        patience: Duration,
+    ) -> Result<M::Reply, SourceError> {
+        self.to(node).await?.call::<M>(call, patience).await.map_err(gone)
+    }
+}
+
+fn gone(why: impl std::fmt::Display) -> SourceError {
+    SourceError::new(why.to_string())
+}
+
+impl Source for RpcSource {
+    fn manifest(&self, peer: NodeId, id: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(async move {
+            let peer = self.to(&peer).await?;
+            let mut pieces = peer.stream::<GetManifest>(&ManifestCall { manifest: id }, BULK).await.map_err(gone)?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = pieces.next().await {
+                bytes.extend_from_slice(&piece.map_err(gone)?.data);
+            }
+            Ok(bytes)
+        })
+    }
+
+    fn have(&self, peer: NodeId, id: ManifestId) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(
+            async move { Ok(self.call::<Have>(&peer, &ManifestCall { manifest: id }, ANSWER).await?.bits.into_vec()) },
+        )
+    }
+
+    fn chunk(&self, peer: NodeId, cid: Cid) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        Box::pin(async move { Ok(self.call::<GetChunk>(&peer, &ChunkCall { cid }, BULK).await?.data.into_vec()) })
+    }
+}
