@@ -75,7 +75,6 @@ impl Writers {
 
     /// Waits until everything handed on is durable, or given up. The first error of [`Store::put_chunk`] comes beside what was
     /// stored, so that the caller can take that back.
-    #[must_use]
     pub fn finish(mut self) -> (Written, Result<(), StoreError>) {
         self.queue = None;
         let (mut all, mut result) = (Written::default(), Ok(()));

@@ -6,6 +6,9 @@ use crate::chunk_set::ChunkSet;
 
 /// Requests open to a peer of which nothing is known yet, and to every one that delivers: one in work, one on its way.
 const FIRST_WINDOW: u32 = 2;
+/// Milliseconds that requests are ahead of what the round trip alone would want: a task that waits for its turn, or a disk
+/// that syncs, must not leave a fast line idle. A slow peer gets hardly a chunk more of it.
+const SLACK_MS: u64 = 100;
 /// Longest pause, as a power of two of the first.
 const LONGEST_PAUSE: u32 = 6;
 /// Milliseconds of the first pause after a peer said that it has no slot free. It doubles up to [`LONGEST_BUSY`] times.
@@ -121,8 +124,8 @@ impl Peer {
         self.open.values().map(|r| r.since_ms).min().map(|oldest| oldest.max(self.last_delivery_ms))
     }
 
-    /// A chunk came. The window follows twice the rate × the shortest round trip (BBR's rule, Cardwell et al. 2016), so that
-    /// it grows while the path carries more and stays once it does not.
+    /// A chunk came. The window follows the rate × (twice the shortest round trip (BBR's rule, Cardwell et al. 2016) and
+    /// [`SLACK_MS`]), so that it grows while the path carries more and stays once it does not.
     pub(super) fn delivered(&mut self, now_ms: u64, chunk: u32, most: u32) {
         self.delivered = self.delivered.saturating_add(1);
         self.last_delivery_ms = now_ms;
@@ -135,7 +138,8 @@ impl Peer {
             if self.usual_ms == 0 { took } else { self.usual_ms.saturating_mul(7).saturating_add(took) / 8 };
         let sample = u64::from(self.delivered - request.delivered) * 1_000_000 / took;
         self.rate = sample.max(self.rate / 8 * 7 + sample / 8);
-        let wanted = self.rate.saturating_mul(self.round_trip_ms).saturating_mul(2).div_ceil(1_000_000);
+        let ahead_ms = self.round_trip_ms.saturating_mul(2).saturating_add(SLACK_MS);
+        let wanted = self.rate.saturating_mul(ahead_ms).div_ceil(1_000_000);
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).saturating_add(FIRST_WINDOW);
         // One step at a time: a burst that was waiting in a buffer is no proof of a faster path.
         self.window = wanted.clamp(FIRST_WINDOW, most.max(FIRST_WINDOW)).min(self.window.saturating_add(1));

@@ -1,4 +1,5 @@
-//! A publication's files, cut and sealed into the store, one after the other. Memory stays within a few chunks.
+//! A publication's files, cut and sealed one after the other; their chunks go to the disk side by side. Memory stays within
+//! some tens of chunks.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -9,7 +10,7 @@ use zero2ai_proto::{
     manifest::{ChunkRef, FileEntry, Manifest},
     rpc::{ErrorCode, RpcError},
 };
-use zero2ai_store::{Store, StoreError};
+use zero2ai_store::{Store, Writers, WritersStopped};
 
 use super::source::Source;
 use crate::{
@@ -39,38 +40,24 @@ pub(super) struct Sealed {
     pub(super) millis: u64,
 }
 
-/// What went into the store so far.
-#[derive(Default)]
-struct Stored {
+/// Hands each chunk on once.
+struct Sink {
     seen: BTreeSet<Cid>,
-    fresh: Vec<Cid>,
-    failed: Option<StoreError>,
+    writers: Writers,
 }
 
-impl Stored {
-    fn put(&mut self, store: &Store, cid: Cid, data: &[u8]) -> Result<(), std::io::Error> {
-        if self.seen.insert(cid) {
-            match store.put_chunk(&cid, data) {
-                Ok(true) => self.fresh.push(cid),
-                Ok(false) => {}
-                Err(error) => {
-                    let text = std::io::Error::other(error.to_string());
-                    self.failed = Some(error);
-                    return Err(text);
-                }
-            }
-        }
-        Ok(())
+impl Sink {
+    fn put(&mut self, cid: Cid, data: &[u8]) -> Result<(), WritersStopped> {
+        if self.seen.insert(cid) { self.writers.put(cid, data.to_vec()) } else { Ok(()) }
     }
+}
 
-    /// What a failed publication brought goes again: a full disk must not stay full of it.
-    fn undo(self, store: &Store, error: RpcError) -> RpcError {
-        for cid in &self.fresh {
-            if let Err(error) = store.delete_chunk(cid) {
-                tracing::warn!(%cid, %error, "a chunk of a failed publish could not be removed; store gc will");
-            }
+/// What a failed publication brought goes again: a full disk must not stay full of it.
+fn undo(store: &Store, fresh: &[Cid]) {
+    for cid in fresh {
+        if let Err(error) = store.delete_chunk(cid) {
+            tracing::warn!(%cid, %error, "a chunk of a failed publish could not be removed; store gc will");
         }
-        self.failed.map_or(error, store_error)
     }
 }
 
@@ -85,17 +72,23 @@ pub(super) fn seal_into(
         return Err(invalid(SealError::TooManyChunks));
     }
     let start = Instant::now();
-    let mut stored = Stored::default();
-    let entries = match seal_all(store, sealer, source, base, progress, &mut stored) {
+    let mut sink = Sink { seen: BTreeSet::new(), writers: Writers::start(store).map_err(store_error)? };
+    let sealed = seal_all(store, sealer, source, base, progress, &mut sink);
+    // Why the writers stopped comes before what the sealing then said.
+    let (written, stored) = sink.writers.finish();
+    let entries = match stored.map_err(store_error).and(sealed) {
         Ok(entries) => entries,
-        Err(error) => return Err(stored.undo(store, error)),
+        Err(error) => {
+            undo(store, &written.fresh);
+            return Err(error);
+        }
     };
     let chunks = || entries.iter().flat_map(|f| &f.parts).flat_map(|p| &p.chunks);
     let deltas = || chunks().filter(|c| c.delta.is_some());
     let distinct = chunks().map(|c| c.cid).collect::<BTreeSet<_>>().len();
     let count = |n: usize| u32::try_from(n).map_err(|_| unavailable("too many chunks"));
     Ok(Sealed {
-        reused: count(distinct.saturating_sub(stored.fresh.len()))?,
+        reused: count(distinct.saturating_sub(written.fresh.len()))?,
         deltas: count(deltas().count())?,
         saved: deltas().map(|c| u64::from(c.piece_len().saturating_sub(c.len))).sum(),
         distinct: count(distinct)?,
@@ -111,7 +104,7 @@ fn seal_all(
     source: &Source,
     base: Option<&Base>,
     progress: &Tell,
-    stored: &mut Stored,
+    sink: &mut Sink,
 ) -> Result<Vec<FileEntry>, RpcError> {
     let mut base = base.map(|base| compare_with(store, sealer, base)).transpose()?;
     let (mut entries, mut before, mut chunks) = (Vec::new(), 0u64, 0usize);
@@ -122,7 +115,7 @@ fn seal_all(
             &file.path,
             file.format,
             base.as_mut(),
-            &mut |cid, data| stored.put(store, cid, data),
+            &mut |cid, data| sink.put(cid, data),
             &mut |done, _| tell(progress, "bytes sealed", before.saturating_add(done), source.bytes),
         )
         .map_err(|e| RpcError::new(ErrorCode::Invalid, format!("{}: {e}", file.path)))?;
