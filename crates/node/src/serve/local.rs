@@ -77,7 +77,7 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
         }
         PeerKnown::ID => reply.item::<PeerKnown>(&peer(core, call.request::<PeerKnown>()?)).await,
         // The numbers of the store's methods.
-        110..=115 => store::answer(core, call, reply).await,
+        110..=115 | 118 => store::answer(core, call, reply).await,
         other => Err(RpcError::new(ErrorCode::Unsupported, format!("method {other} is not known to this node"))),
     }
 }
