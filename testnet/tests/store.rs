@@ -167,6 +167,24 @@ fn damage_that_nobody_can_heal_is_exit_8_until_somebody_can() {
     assert_eq!(node.json(&["store", "verify"]).unwrap()["checked"], 0);
 }
 
+#[test]
+fn the_index_is_rebuilt_with_a_node_and_without() {
+    let mut network = Network::start(1).unwrap();
+    publish(&network.nodes[0], &fixture("digits/digits.onnx"), "acme/digits");
+    let node = &mut network.nodes[0];
+    let victim = chunk_files(node)[0].clone();
+    let bytes = fs::read(&victim).unwrap();
+    fs::remove_file(&victim).unwrap();
+    let with = node.json(&["store", "rebuild"]).unwrap();
+    assert_eq!((&with["removed"], &with["added"], &with["chunks"]), (&1.into(), &0.into(), &0.into()), "{with}");
+    node.terminate().unwrap();
+    fs::write(&victim, bytes).unwrap();
+    let without = node.json(&["store", "rebuild"]).unwrap();
+    assert_eq!((&without["removed"], &without["added"], &without["chunks"]), (&0.into(), &1.into(), &1.into()));
+    node.start(&[]).unwrap();
+    assert_eq!(versions(node)[0]["present"], 1);
+}
+
 /// Says that it is over, also when a check before failed: whoever waits for that word must not wait for ever.
 struct Finally<'a>(&'a AtomicBool);
 
