@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_chunk::{ContentSecret, Sealer, detect_format, seal_file, seal_manifest};
 use zero2ai_proto::{
     ByteBuf, Cid, ManifestId, ModelName, NodeId, PoolId, SecretKey,
-    calls::{Bitfield, ChunkCall, GetChunk, GetManifest, Have, ManifestCall, Piece},
+    calls::{Bitfield, ChunkCall, GetChunk, GetManifest, Have, ManifestCall, Piece, WatchHave},
     decode, encode,
     limits::CHUNK_BYTES,
     manifest::{Domain, FileEntry, Manifest, Task},
@@ -27,15 +27,16 @@ use zero2ai_proto::{
     record::Address,
     rpc::{ErrorCode, Method, RpcError},
 };
-use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, Peer, Peers, ReplySink};
+use zero2ai_rpc::{CallError, Endpoint, EndpointConfig, Handler, IncomingCall, Peer, Peers, ReplySink};
 use zero2ai_store::{Store, StoreConfig, Writers};
-use zero2ai_swarm::{FetchOptions, Source, SourceError, fetch};
+use zero2ai_swarm::{Board, Fetch, FetchOptions, HaveStream, NewsSink, Source, SourceError, Traffic};
 
 use super::{Lab, Others, Place, read_json, say, until_stopped, wait_for_go, write_json};
 
 /// The node's own patience with one answer and with one chunk.
 const ANSWER: Duration = Duration::from_secs(5);
 const BULK: Duration = Duration::from_secs(20);
+const WATCH: Duration = Duration::from_secs(300);
 
 /// What a process of ours is to do.
 #[derive(Serialize, Deserialize)]
@@ -129,9 +130,10 @@ pub(super) async fn play(role: Role) -> Result<()> {
     let endpoint =
         Endpoint::bind(EndpointConfig { bind: role.listen, key: key(role.number), pool: PoolId([7; 32]), pool_key })?;
     let stop = CancellationToken::new();
+    let shared = Service { store: store.clone(), board: Board::default(), traffic: Traffic::default() };
     let serving = tokio::spawn({
-        let (endpoint, stop, store) = (endpoint.clone(), stop.clone(), store.clone());
-        async move { endpoint.serve(Arc::new(Service(store)), stop).await }
+        let (endpoint, stop, service) = (endpoint.clone(), stop.clone(), shared.clone());
+        async move { endpoint.serve(Arc::new(service), stop).await }
     });
     wait_for_go().await?;
     if !role.others.is_empty() {
@@ -140,8 +142,10 @@ pub(super) async fn play(role: Role) -> Result<()> {
         let peers = role.others.iter().map(|(n, _)| key(*n).public()).collect();
         let source = Arc::new(RpcSource { peers: Peers::new(endpoint), addresses });
         let begun = Instant::now();
-        let report =
-            fetch(&store, source, manifest, peers, FetchOptions::default(), |_| (), stop.child_token()).await?;
+        let Service { board, traffic, .. } = shared;
+        let (me, options, stop) = (Some(key(role.number).public()), FetchOptions::default(), stop.child_token());
+        let job = Fetch { store, source, id: manifest, peers, options, me, board, traffic, stop };
+        let report = job.run(|_| ()).await?;
         let seconds = begun.elapsed().as_secs_f64();
         anyhow::ensure!(report.bytes > 0, "nothing was fetched: the folder was not empty");
         say("done", &seconds)?;
@@ -154,7 +158,12 @@ pub(super) async fn play(role: Role) -> Result<()> {
 }
 
 /// What peers may ask of a store.
-struct Service(Store);
+#[derive(Clone)]
+struct Service {
+    store: Store,
+    board: Board,
+    traffic: Traffic,
+}
 
 impl Handler for Service {
     fn admitted(&self, _: &NodeId) -> bool {
@@ -168,7 +177,7 @@ impl Handler for Service {
 
 impl Service {
     async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
-        let store = self.0.clone();
+        let store = self.store.clone();
         match call.method {
             GetManifest::ID => {
                 let id = call.request::<GetManifest>()?.manifest;
@@ -183,9 +192,28 @@ impl Service {
                 let bits = blocking(move || zero2ai_swarm::have(&store, &id)).await?;
                 reply.item::<Have>(&Bitfield { bits: ByteBuf::from(bits) }).await
             }
+            WatchHave::ID => {
+                let internal = |e: zero2ai_swarm::FetchError| RpcError::new(ErrorCode::Internal, e.to_string());
+                let id = call.request::<WatchHave>()?.manifest;
+                let told = HaveStream::open(&store, &self.board, id).await.map_err(internal)?;
+                let mut told = told.ok_or_else(|| RpcError::new(ErrorCode::NotFound, "not here"))?;
+                loop {
+                    let item = tokio::select! {
+                        () = call.cancelled.cancelled() => return Ok(()),
+                        item = told.next() => item,
+                    };
+                    match item {
+                        Some(item) => reply.item::<WatchHave>(&item).await?,
+                        None => return Ok(()),
+                    }
+                }
+            }
             GetChunk::ID => {
+                let slot = self.traffic.upload_slot();
+                let slot = slot.ok_or_else(|| RpcError::new(ErrorCode::Busy, "no slot is free"))?;
                 let cid = call.request::<GetChunk>()?.cid;
                 let data = blocking(move || zero2ai_swarm::serve_chunk(&store, &cid)).await?;
+                slot.pace(data.len() as u64).await;
                 reply.item::<GetChunk>(&Piece { data: ByteBuf::from(data) }).await
             }
             _ => Err(RpcError::new(ErrorCode::Unsupported, "not in this bench")),
@@ -247,6 +275,25 @@ impl Source for RpcSource {
     }
 
     fn chunk(&self, peer: NodeId, cid: Cid) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
-        Box::pin(async move { Ok(self.call::<GetChunk>(&peer, &ChunkCall { cid }, BULK).await?.data.into_vec()) })
+        Box::pin(async move {
+            match self.to(&peer).await?.call::<GetChunk>(&ChunkCall { cid }, BULK).await {
+                Ok(piece) => Ok(piece.data.into_vec()),
+                Err(CallError::Remote(error)) if error.code == ErrorCode::Busy => Err(SourceError::Busy),
+                Err(error) => Err(gone(error)),
+            }
+        })
+    }
+
+    fn watch(&self, peer: NodeId, id: ManifestId, news: NewsSink) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async move {
+            let peer = self.to(&peer).await?;
+            let mut items = peer.stream::<WatchHave>(&ManifestCall { manifest: id }, WATCH).await.map_err(gone)?;
+            while let Some(item) = items.next().await {
+                if !news.send(item.map_err(gone)?).await {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 }

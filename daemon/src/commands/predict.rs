@@ -15,6 +15,8 @@ use crate::{
     session::Session,
 };
 
+/// What is often the matter with rows of the wrong width.
+const LABELLED: &str = "If the last column of the rows is the true class, add --labelled.";
 /// Rows of an answer shown as text; `--json` gives all.
 const SHOWN_ROWS: usize = 40;
 
@@ -60,7 +62,12 @@ pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outc
     let (inputs, labels) = read_input(&args)?; // before any connection: a mistake in the file is told at once
     let session = Session::open(home).await?;
     let found = lookup_served(&session, &args.name).await?;
-    let answer = at_nearest(&session, &found, inputs, args.timeout).await?;
+    let rows_alone = !args.labelled && matches!(inputs.as_slice(), [rows] if rows.shape.len() == 2);
+    let answer = at_nearest(&session, &found, inputs, args.timeout).await;
+    let answer = answer.map_err(|failure| match failure.exit {
+        Exit::Invalid if rows_alone => failure.after(LABELLED),
+        _ => failure,
+    })?;
     let said = answer.outputs.first().and_then(classes);
     let correct = said
         .as_ref()
