@@ -60,6 +60,22 @@ pub(crate) fn write_whole(temp_dir: &Path, target: &Path, bytes: &[u8]) -> Resul
     target.parent().map_or(Ok(()), sync_dir)
 }
 
+/// Writes `bytes` as `target` as [`write_whole`] does, but waits for no disk: a crash may leave a part of it, or nothing.
+pub(crate) fn write_unsynced(temp_dir: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temp = temp_name(temp_dir);
+    let written = private_options()
+        .write(true)
+        .create_new(true)
+        .open(&temp)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(StoreError::io("write", &temp))
+        .and_then(|()| fs::rename(&temp, target).map_err(StoreError::io("move the finished file to", target)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    written
+}
+
 fn temp_name(dir: &Path) -> PathBuf {
     dir.join(format!(".{}-{}.tmp", process::id(), NEXT_TEMP.fetch_add(1, Ordering::Relaxed)))
 }

@@ -15,8 +15,10 @@
 //! | [`error`] | [`StoreError`] |
 //!
 //! Order of a write, so that a crash at any point leaves the old state or the new one: temporary file → fsync → rename →
-//! fsync of the directory → index row. A write that fails is reported and leaves nothing visible.
+//! fsync of the directory → index row. A write that fails is reported and leaves nothing visible. Chunks that a transfer brings
+//! go the same way together (`arriving`): one flush stands for all their fsyncs.
 
+mod arriving;
 pub mod error;
 mod files;
 mod index;

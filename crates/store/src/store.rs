@@ -20,6 +20,7 @@ use zero2ai_proto::{
 };
 
 use crate::{
+    arriving::Arriving,
     error::StoreError,
     files,
     index::Index,
@@ -35,6 +36,8 @@ const CHUNKS: &str = "chunks";
 const MANIFESTS: &str = "manifests";
 /// Folder of files that are still being written; emptied at open.
 const TEMP: &str = "temp";
+/// Folder of chunks that arrived and are not durable yet.
+const ARRIVING: &str = "arriving";
 /// Written at a clean stop, removed at open: the number of index rows. If it is missing or tells another number, the index
 /// is not to be believed.
 const CLEAN: &str = "clean";
@@ -105,6 +108,7 @@ pub struct Store {
 }
 
 struct Inner {
+    arriving: Arriving,
     chunks_dir: PathBuf,
     manifests_dir: PathBuf,
     temp_dir: PathBuf,
@@ -150,7 +154,9 @@ impl Store {
         let manifest_bytes = Mutex::new(total(&manifests_dir)?);
         let report = OpenReport { rebuilt, broken_index, temp_files };
         let (chunks, bytes) = (AtomicU64::new(stats.chunks), AtomicU64::new(stats.bytes));
+        let arriving = Arriving::open(home.join(ARRIVING))?;
         let inner = Inner {
+            arriving,
             chunks_dir,
             manifests_dir,
             temp_dir,
@@ -163,7 +169,12 @@ impl Store {
             manifest_bytes,
             report,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        for len in store.inner.arriving.adopt(SEALED_CHUNK_BYTES)? {
+            store.inner.count_one(u64::from(len));
+        }
+        store.settle()?;
+        Ok(store)
     }
 
     /// What was found when this store was opened.
@@ -179,6 +190,54 @@ impl Store {
     /// [`StoreError::Io`], [`StoreError::Index`]. The chunk is then not visible, unless the index alone failed: it is then on disk, and
     /// found by the next open.
     pub fn put_chunk(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
+        if self.inner.arriving.holds(cid) {
+            self.settle()?;
+        }
+        if !self.may_store(cid, ciphertext)? {
+            return Ok(false);
+        }
+        let path = self.chunk_path(cid);
+        path.parent().map_or(Ok(()), files::create_dir)?;
+        files::write_whole(&self.inner.temp_dir, &path, ciphertext)?;
+        let len = ciphertext.len();
+        let row = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        if self.inner.rows.replace(cid.as_bytes(), Some(&row))?.is_some() {
+            return Ok(false); // Another thread stored the same bytes meanwhile.
+        }
+        self.inner.count_one(len as u64);
+        Ok(true)
+    }
+
+    /// Takes in a chunk that is one of many, as [`Store::put_chunk`] does, but durable only after [`Store::settle`]: a crash
+    /// before that may lose it, and leaves no part of it.
+    ///
+    /// # Errors
+    /// As [`Store::put_chunk`].
+    pub fn put_arriving(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
+        if !self.may_store(cid, ciphertext)? {
+            return Ok(false);
+        }
+        if !self.inner.arriving.put(&self.inner.temp_dir, cid, ciphertext)? {
+            return Ok(false); // Another thread stored the same bytes meanwhile.
+        }
+        self.inner.count_one(ciphertext.len() as u64);
+        if self.inner.arriving.is_full() {
+            self.settle()?;
+        }
+        Ok(true)
+    }
+
+    /// Makes every chunk durable that [`Store::put_arriving`] took in before. One flush of the whole file system: what other
+    /// programs wrote there is waited for too.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Index`]. What was not settled is so by the next call, or looked at by the next open.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.inner.settle()
+    }
+
+    /// True if these bytes are that chunk, there is room for them, and they are not here yet.
+    fn may_store(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
         let len = ciphertext.len();
         if len == 0 || len > SEALED_CHUNK_BYTES {
             return Err(StoreError::TooLarge { what: "a chunk", len, max: SEALED_CHUNK_BYTES });
@@ -191,17 +250,7 @@ impl Store {
             return Ok(false);
         }
         let manifests = *self.manifest_bytes();
-        self.check_room(len as u64, manifests)?;
-        let path = self.chunk_path(cid);
-        path.parent().map_or(Ok(()), files::create_dir)?;
-        files::write_whole(&self.inner.temp_dir, &path, ciphertext)?;
-        let row = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
-        if self.inner.rows.replace(cid.as_bytes(), Some(&row))?.is_some() {
-            return Ok(false); // Another thread stored the same bytes meanwhile.
-        }
-        self.inner.chunks.fetch_add(1, Ordering::Relaxed);
-        self.inner.bytes.fetch_add(len as u64, Ordering::Relaxed);
-        Ok(true)
+        self.check_room(len as u64, manifests).map(|()| true)
     }
 
     /// A chunk's ciphertext, its hash checked again; `None` if it is not here.
@@ -209,27 +258,42 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] if the bytes on disk have changed, [`StoreError::Io`], [`StoreError::Index`].
     pub fn chunk(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
-        let bytes = match files::read_bounded(&self.chunk_path(cid), SEALED_CHUNK_BYTES) {
-            Err(StoreError::Damaged { .. }) => return Err(StoreError::Corrupt { cid: *cid }),
-            other => other?,
-        };
+        // Asked first: what is just being written, and not known yet, is not to be forgotten.
+        let known = self.has_chunk(cid)?;
+        let mut places = vec![self.chunk_path(cid)];
+        if self.inner.arriving.holds(cid) {
+            // It may be settled between two looks: then it is where the first one was.
+            places.extend([self.inner.arriving.path(cid), self.chunk_path(cid)]);
+        }
+        let mut bytes = None;
+        for place in places {
+            bytes = match files::read_bounded(&place, SEALED_CHUNK_BYTES) {
+                Err(StoreError::Damaged { .. }) => return Err(StoreError::Corrupt { cid: *cid }),
+                other => other?,
+            };
+            if bytes.is_some() {
+                break;
+            }
+        }
         match bytes {
             Some(bytes) if Cid::of(&bytes) == *cid => Ok(Some(bytes)),
             Some(_) => Err(StoreError::Corrupt { cid: *cid }),
             None => {
-                // Somebody removed the file under us: stop claiming that it is here.
-                self.forget(cid)?;
+                if known {
+                    // Somebody removed the file under us: stop claiming that it is here.
+                    self.forget(cid)?;
+                }
                 Ok(None)
             }
         }
     }
 
-    /// True if the index has the chunk. Its bytes are not looked at.
+    /// True if the chunk is in the index or just arrived. Its bytes are not looked at.
     ///
     /// # Errors
     /// [`StoreError::Index`].
     pub fn has_chunk(&self, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(self.inner.rows.get(cid.as_bytes())?.is_some())
+        Ok(self.inner.arriving.holds(cid) || self.inner.rows.get(cid.as_bytes())?.is_some())
     }
 
     /// Removes a chunk; false if it was not here.
@@ -425,6 +489,12 @@ impl Store {
     }
 
     fn forget(&self, cid: &Cid) -> Result<bool, StoreError> {
+        if let Some(len) = self.inner.arriving.forget(cid)? {
+            self.inner.chunks.fetch_sub(1, Ordering::Relaxed);
+            self.inner.bytes.fetch_sub(u64::from(len), Ordering::Relaxed);
+            self.inner.rows.replace(cid.as_bytes(), None)?;
+            return Ok(true);
+        }
         let Some(len) = self.inner.rows.replace(cid.as_bytes(), None)? else { return Ok(false) };
         self.inner.chunks.fetch_sub(1, Ordering::Relaxed);
         self.inner.bytes.fetch_sub(row_len(&len), Ordering::Relaxed);
@@ -449,8 +519,23 @@ impl Store {
     }
 }
 
+impl Inner {
+    fn count_one(&self, len: u64) {
+        self.chunks.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(len, Ordering::Relaxed);
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        let claim = |cid: &Cid, len: u32| self.rows.replace(cid.as_bytes(), Some(&len.to_be_bytes())).map(drop);
+        self.arriving.settle(|cid| chunk_path(&self.chunks_dir, cid), claim)
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Err(e) = self.settle() {
+            return tracing::warn!(error = %e, "what arrived last was not made durable: the next start looks at it again");
+        }
         // Only an index that never failed and is flushed may call the stop a clean one; else the next open rebuilds it.
         if self.index.is_suspect() {
             return;

@@ -16,7 +16,7 @@ use futures::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -164,7 +164,12 @@ impl Transfer {
         let ended = self.until_done(progress, stop).await;
         self.network.clear();
         while self.writes.join_next().await.is_some() {}
-        ended.map(|()| self.report)
+        // However it ended, what came stays: all of it is flushed at once.
+        let store = self.store.clone();
+        let settled = spawn_blocking(move || store.settle()).await;
+        ended?;
+        settled??;
+        Ok(self.report)
     }
 
     async fn until_done(
@@ -272,7 +277,7 @@ impl Transfer {
             return;
         }
         let store = self.store.clone();
-        self.writes.spawn_blocking(move || Written { peer, chunk, stored: store.put_chunk(&listed.cid, &bytes) });
+        self.writes.spawn_blocking(move || Written { peer, chunk, stored: store.put_arriving(&listed.cid, &bytes) });
     }
 
     fn on_written(&mut self, Written { peer, chunk, stored }: Written) -> Result<(), FetchError> {

@@ -84,14 +84,31 @@ fn write_chunks(store: &Store, rng: &mut Rng) -> Result<()> {
         let len = usize::try_from(1 + rng.below(CHUNK))?;
         let bytes = rng.bytes(len);
         let cid = Cid::of(&bytes);
-        store.put_chunk(&cid, &bytes)?;
-        say(format_args!("chunk {cid}"))?;
-        kept.push(cid);
+        if rng.below(3) == 0 {
+            store.put_chunk(&cid, &bytes)?;
+            say(format_args!("chunk {cid}"))?;
+            kept.push(cid);
+        } else {
+            // As a fetch brings them: some together, durable only once they are settled.
+            let mut some = vec![cid];
+            store.put_arriving(&cid, &bytes)?;
+            for _ in 0..rng.below(8) {
+                let len = usize::try_from(1 + rng.below(CHUNK))?;
+                let bytes = rng.bytes(len);
+                some.push(Cid::of(&bytes));
+                store.put_arriving(&Cid::of(&bytes), &bytes)?;
+            }
+            store.settle()?;
+            for cid in &some {
+                say(format_args!("chunk {cid}"))?;
+            }
+            kept.append(&mut some);
+        }
         if rng.below(8) == 0 {
             let len = usize::try_from(1 + rng.below(4096))?;
             say(format_args!("manifest {}", store.put_manifest(&rng.bytes(len))?))?;
         }
-        if kept.len() > KEPT {
+        while kept.len() > KEPT {
             let cid = kept.remove(0);
             say(format_args!("going {cid}"))?;
             store.delete_chunk(&cid)?;
