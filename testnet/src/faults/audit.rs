@@ -12,7 +12,8 @@ use zero2ai_proto::{Cid, ManifestId};
 /// What lies in a home's store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Chunk files, all whole.
+    /// Chunk files: all that have their final place, which are whole, and of those that just arrived the whole ones, which
+    /// the next open takes in.
     pub chunks: u64,
     /// Manifest files, all whole.
     pub manifests: u64,
@@ -30,6 +31,10 @@ pub fn audit(store: &Path) -> Result<Audit> {
             anyhow::ensure!(Cid::of(&bytes).to_string() == name(&file), "{} is not whole", file.display());
             found.chunks += 1;
         }
+    }
+    for file in list(&store.join("arriving"))? {
+        let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
+        found.chunks += u64::from(Cid::of(&bytes).to_string() == name(&file));
     }
     for file in list(&store.join("manifests"))? {
         let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
