@@ -94,6 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         for tool in &tools {
             let figures = once(*tool, &lab, &way, to.path(), options.size).with_context(|| tool.name())?;
+            files::retire(&to.join("leech"), &to.join(&format!("{round}-{tool:?}")))?;
             results.add(tool.name(), round, &figures);
         }
     }
@@ -145,7 +146,6 @@ fn once(tool: Tool, lab: &Lab, way: &Way, to: &Path, size: u64) -> Result<Vec<(&
     if let Some(output) = tool.output(lab, &home) {
         files::same(&lab.file, &output)?;
     }
-    files::empty(&home)?;
     let gib = size as f64 / f64::from(1u32 << 30);
     let seconds = durable.duration_since(begun).as_secs_f64();
     Ok(vec![

@@ -9,7 +9,7 @@
 
 use std::io;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_cbor::ser::{IoWrite, Serializer};
 
 /// Why bytes could not be encoded or decoded.
@@ -76,11 +76,11 @@ impl io::Write for Same<'_> {
     }
 }
 
-/// Decodes one value that fills `bytes` exactly and is in canonical form.
+/// Decodes one value that fills `bytes` exactly and is in canonical form. It may borrow from them.
 ///
 /// # Errors
 /// `bytes` longer than `max`, malformed, followed by more bytes, or not canonical.
-pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
+pub fn decode<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8], max: usize) -> Result<T, CodecError> {
     if bytes.len() > max {
         return Err(CodecError::TooLong { len: bytes.len(), max });
     }

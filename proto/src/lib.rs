@@ -46,4 +46,4 @@ pub use envelope::{Message, Signed, VerifyError};
 pub use ids::{BlockId, Cid, Digest, ManifestId, PoolId, TxId};
 pub use keys::{AccountId, NodeId, PublicKey, SealingKey, SecretKey, Signature};
 pub use name::{ModelName, ModelRef};
-pub use serde_bytes::ByteBuf;
+pub use serde_bytes::{ByteBuf, Bytes};

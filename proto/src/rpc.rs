@@ -68,11 +68,11 @@ pub struct CallFrame {
     pub body: ByteBuf,
 }
 
-/// An answer or part of one.
+/// An answer or part of one; a reader may borrow the item, as `ReplyFrame<&Bytes>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ReplyFrame {
+pub enum ReplyFrame<B = ByteBuf> {
     /// One encoded item; more follow.
-    Item(ByteBuf),
+    Item(B),
     /// The stream of items is over, and it was whole.
     End,
     /// The call failed.

@@ -3,13 +3,18 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zero2ai_proto::NodeId;
 
 /// The writing half of a stream. `shutdown` ends it in order; dropping it half-way is an end that readers notice, since
 /// every reply says when it is whole.
 pub trait SendHalf: AsyncWrite + Send + Unpin {
+    /// Writes all of `bytes`, which a transport that keeps them until they are acknowledged need not copy.
+    fn send(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move { self.write_all(&bytes).await })
+    }
     /// Breaks the stream off.
     fn reset(&mut self);
     /// From now on, other streams of the connection send first.

@@ -4,8 +4,10 @@ use std::{io, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use zero2ai_proto::{CodecError, decode, encode_onto};
+
+use crate::connection::SendHalf;
 
 const PREFIX: usize = 4;
 /// Bytes asked from the stream at a time.
@@ -42,6 +44,11 @@ impl FrameReader {
 
     /// The next frame's value; `max` bounds its bytes.
     pub(crate) async fn next<T: Serialize + DeserializeOwned>(&mut self, max: usize) -> Result<T, FrameError> {
+        Ok(decode(&self.next_frame(max).await?, max)?)
+    }
+
+    /// The next frame's bytes, at most `max`.
+    pub(crate) async fn next_frame(&mut self, max: usize) -> Result<BytesMut, FrameError> {
         let len = loop {
             if let Some((prefix, _)) = self.buffer.split_first_chunk::<PREFIX>() {
                 break u32::from_be_bytes(*prefix) as usize;
@@ -55,12 +62,12 @@ impl FrameReader {
             self.fill(PREFIX + len - self.buffer.len()).await?;
         }
         self.buffer.advance(PREFIX);
-        let frame = self.buffer.split_to(len);
-        Ok(decode(&frame, max)?)
+        Ok(self.buffer.split_to(len))
     }
 
     async fn fill(&mut self, missing: usize) -> Result<(), FrameError> {
-        self.buffer.reserve(missing.min(READ));
+        // As much again as came so far: a large frame is seldom moved to a larger buffer.
+        self.buffer.reserve(missing.min(self.buffer.len().max(READ)));
         match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(FrameError::Ended),
             _ => Ok(()),
@@ -79,10 +86,6 @@ pub(crate) fn frame<T: Serialize>(value: &T, max: usize) -> Result<Vec<u8>, Code
 }
 
 /// Writes `value` as one frame.
-pub(crate) async fn write<T: Serialize, W: AsyncWrite + Unpin + ?Sized>(
-    stream: &mut W,
-    value: &T,
-    max: usize,
-) -> Result<(), FrameError> {
-    Ok(stream.write_all(&frame(value, max)?).await?)
+pub(crate) async fn write<T: Serialize>(stream: &mut dyn SendHalf, value: &T, max: usize) -> Result<(), FrameError> {
+    Ok(stream.send(frame(value, max)?.into()).await?)
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use zero2ai_proto::{
-    ByteBuf, CodecError, NodeId, decode, encode,
+    ByteBuf, Bytes, CodecError, NodeId, decode, encode,
     limits::FRAME_BYTES,
     rpc::{CallFrame, Method, ReplyFrame},
 };
@@ -205,15 +205,18 @@ impl<M: Method> Replies<M> {
     /// call again.
     pub async fn next(&mut self) -> Option<Result<M::Reply, CallError>> {
         let recv = self.recv.as_mut()?;
-        let read = self.watch.guard(recv.next::<ReplyFrame>(FRAME_BYTES)).await;
+        let read = self.watch.guard(recv.next_frame(FRAME_BYTES)).await;
         let bad = |source: CodecError| CallError::Codec { method: M::NAME, what: "the answer", source };
         let result = match read {
-            Ok(Ok(ReplyFrame::Item(bytes))) => decode(&bytes, FRAME_BYTES).map_err(bad),
-            Ok(Ok(ReplyFrame::End)) => {
-                self.recv = None;
-                return None;
-            }
-            Ok(Ok(ReplyFrame::Error(error))) => Err(CallError::Remote(error)),
+            Ok(Ok(frame)) => match decode::<ReplyFrame<&Bytes>>(&frame, FRAME_BYTES) {
+                Ok(ReplyFrame::Item(bytes)) => decode(bytes, FRAME_BYTES).map_err(bad),
+                Ok(ReplyFrame::End) => {
+                    self.recv = None;
+                    return None;
+                }
+                Ok(ReplyFrame::Error(error)) => Err(CallError::Remote(error)),
+                Err(source) => Err(bad(source)),
+            },
             Ok(Err(FrameError::Codec(source))) => Err(bad(source)),
             Ok(Err(error)) => Err(self.watch.closed(&error.to_string())),
             Err(error) => Err(error),

@@ -141,7 +141,7 @@ pub(crate) async fn listen(connection: &dyn Connection, membership: &Membership)
 }
 
 async fn say<T: serde::Serialize>(send: &mut Box<dyn SendHalf>, value: &T) -> Result<(), FrameError> {
-    frame::write(send, value, HANDSHAKE_BYTES).await
+    frame::write(&mut **send, value, HANDSHAKE_BYTES).await
 }
 
 fn challenge(nonce: &[u8; 32], membership: &Membership) -> Challenge {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use quinn::{
     TransportConfig, VarInt,
@@ -188,6 +189,10 @@ fn stream((send, recv): (quinn::SendStream, quinn::RecvStream)) -> BiStream {
 }
 
 impl SendHalf for quinn::SendStream {
+    fn send(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move { Ok(self.write_chunk(bytes).await?) })
+    }
+
     fn reset(&mut self) {
         // Fails only if the stream is over, which is as good.
         let _ = quinn::SendStream::reset(self, VarInt::from_u32(0));

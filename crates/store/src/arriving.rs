@@ -6,20 +6,20 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use zero2ai_proto::Cid;
 
-use crate::{error::StoreError, files};
+use crate::{error::StoreError, files, spread::Spread};
 
 /// Chunks that may arrive before they are settled: a crash leaves no more than a second's hashing.
 const MOST: usize = 1024;
 
 /// See the module.
 pub(crate) struct Arriving {
-    dir: PathBuf,
+    folders: Spread,
     /// On the file system that is flushed. Open for as long as the store is, so that no failed write goes unheard.
     root: File,
     /// Chunks here, and their lengths.
@@ -31,17 +31,21 @@ pub(crate) struct Arriving {
 impl Arriving {
     /// The folder `dir`, made if need be.
     pub(crate) fn open(dir: PathBuf) -> Result<Self, StoreError> {
-        files::create_dir(&dir)?;
-        let root = File::open(&dir).map_err(StoreError::io("open", &dir))?;
-        Ok(Self { dir, root, held: Mutex::default(), settling: Mutex::default() })
+        let folders = Spread::open(dir)?;
+        let root = File::open(folders.dir()).map_err(StoreError::io("open", folders.dir()))?;
+        Ok(Self { folders, root, held: Mutex::default(), settling: Mutex::default() })
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<Cid, u32>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn folder(&self, cid: &Cid) -> PathBuf {
+        self.folders.folder(u64::from(cid.as_bytes().first().copied().unwrap_or_default()))
+    }
+
     pub(crate) fn path(&self, cid: &Cid) -> PathBuf {
-        self.dir.join(cid.to_string())
+        self.folder(cid).join(cid.to_string())
     }
 
     pub(crate) fn holds(&self, cid: &Cid) -> bool {
@@ -54,8 +58,8 @@ impl Arriving {
     }
 
     /// Takes a chunk in; false if it is here already. Not durable.
-    pub(crate) fn put(&self, temp_dir: &Path, cid: &Cid, bytes: &[u8]) -> Result<bool, StoreError> {
-        files::write_unsynced(temp_dir, &self.path(cid), bytes)?;
+    pub(crate) fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<bool, StoreError> {
+        files::write_unsynced(&self.folder(cid), &cid.to_string(), bytes)?;
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(self.held().insert(*cid, len).is_none())
     }
@@ -63,10 +67,10 @@ impl Arriving {
     /// Takes in what a crash left, by a check of its hash; what is not whole is removed. Gives the lengths of what was kept.
     pub(crate) fn adopt(&self, max: usize) -> Result<Vec<u32>, StoreError> {
         let mut kept = Vec::new();
-        for name in files::names(&self.dir)? {
-            let path = self.dir.join(&name);
-            let bytes = name.parse::<Cid>().ok().and_then(|cid| Some((cid, files::read_bounded(&path, max).ok()??)));
-            match bytes.filter(|(cid, bytes)| Cid::of(bytes) == *cid) {
+        for path in self.folders.files()? {
+            let named = path.file_name().and_then(|name| name.to_str()?.parse::<Cid>().ok());
+            let bytes = named.and_then(|cid| Some((cid, files::read_bounded(&path, max).ok()??)));
+            match bytes.filter(|(cid, bytes)| Cid::of(bytes) == *cid && path == self.path(cid)) {
                 Some((cid, bytes)) => {
                     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                     self.held().insert(cid, len);
@@ -119,6 +123,7 @@ impl Arriving {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        rustix::fs::syncfs(&self.root).map_err(|e| StoreError::io("flush the file system of", &self.dir)(e.into()))
+        rustix::fs::syncfs(&self.root)
+            .map_err(|e| StoreError::io("flush the file system of", self.folders.dir())(e.into()))
     }
 }

@@ -40,6 +40,15 @@ fn parents_of_missing(dir: &Path) -> Vec<&Path> {
         .collect()
 }
 
+/// Creates the folder `dir`, readable by its owner alone; false if it is there already. Its entry is not made durable.
+pub(crate) fn create_one(dir: &Path) -> Result<bool, StoreError> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(StoreError::io("create the folder", dir)(e)),
+    }
+}
+
 /// Makes renames, creations and removals in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(StoreError::io("sync the folder", dir))
@@ -60,16 +69,18 @@ pub(crate) fn write_whole(temp_dir: &Path, target: &Path, bytes: &[u8]) -> Resul
     target.parent().map_or(Ok(()), sync_dir)
 }
 
-/// Writes `bytes` as `target` as [`write_whole`] does, but waits for no disk: a crash may leave a part of it, or nothing.
-pub(crate) fn write_unsynced(temp_dir: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let temp = temp_name(temp_dir);
+/// Writes `bytes` as `name` in `dir`, through a temporary file there, but waits for no disk: a crash may leave a part of it, or
+/// nothing.
+pub(crate) fn write_unsynced(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let target = dir.join(name);
+    let temp = temp_name(dir);
     let written = private_options()
         .write(true)
         .create_new(true)
         .open(&temp)
         .and_then(|mut file| file.write_all(bytes))
         .map_err(StoreError::io("write", &temp))
-        .and_then(|()| fs::rename(&temp, target).map_err(StoreError::io("move the finished file to", target)));
+        .and_then(|()| fs::rename(&temp, &target).map_err(StoreError::io("move the finished file to", &target)));
     if written.is_err() {
         let _ = fs::remove_file(&temp);
     }

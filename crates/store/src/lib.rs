@@ -26,6 +26,7 @@ mod lock;
 pub mod log;
 pub mod secret_file;
 mod space;
+mod spread;
 pub mod store;
 pub mod tree;
 pub mod writers;

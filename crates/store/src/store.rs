@@ -25,6 +25,7 @@ use crate::{
     files,
     index::Index,
     lock, space,
+    spread::Spread,
     tree::{KeyValue, Tree},
 };
 
@@ -111,7 +112,7 @@ struct Inner {
     arriving: Arriving,
     chunks_dir: PathBuf,
     manifests_dir: PathBuf,
-    temp_dir: PathBuf,
+    temp: Spread,
     clean: PathBuf,
     rows: Tree,
     index: Arc<Index>,
@@ -131,12 +132,13 @@ impl Store {
     pub fn open(home: &Path, config: StoreConfig) -> Result<Self, StoreError> {
         files::create_dir(home)?;
         let lock = lock::acquire(home)?;
-        let [chunks_dir, manifests_dir, temp_dir] = [CHUNKS, MANIFESTS, TEMP].map(|folder| home.join(folder));
+        let [chunks_dir, manifests_dir] = [CHUNKS, MANIFESTS].map(|folder| home.join(folder));
         let is_new = !fs::exists(&chunks_dir).map_err(StoreError::io("look for", &chunks_dir))?;
-        for dir in [&chunks_dir, &manifests_dir, &temp_dir] {
+        for dir in [&chunks_dir, &manifests_dir] {
             files::create_dir(dir)?;
         }
-        let temp_files = sweep(&temp_dir)?;
+        let temp = Spread::open(home.join(TEMP))?;
+        let temp_files = sweep(&temp)?;
         let clean = home.join(CLEAN);
         let at_stop =
             files::read_bounded(&clean, 20).ok().flatten().and_then(|n| String::from_utf8(n).ok()?.parse().ok());
@@ -159,7 +161,7 @@ impl Store {
             arriving,
             chunks_dir,
             manifests_dir,
-            temp_dir,
+            temp,
             clean,
             rows,
             index,
@@ -198,7 +200,7 @@ impl Store {
         }
         let path = self.chunk_path(cid);
         path.parent().map_or(Ok(()), files::create_dir)?;
-        files::write_whole(&self.inner.temp_dir, &path, ciphertext)?;
+        files::write_whole(&self.inner.temp.next(), &path, ciphertext)?;
         let len = ciphertext.len();
         let row = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
         if self.inner.rows.replace(cid.as_bytes(), Some(&row))?.is_some() {
@@ -217,7 +219,7 @@ impl Store {
         if !self.may_store(cid, ciphertext)? {
             return Ok(false);
         }
-        if !self.inner.arriving.put(&self.inner.temp_dir, cid, ciphertext)? {
+        if !self.inner.arriving.put(cid, ciphertext)? {
             return Ok(false); // Another thread stored the same bytes meanwhile.
         }
         self.inner.count_one(ciphertext.len() as u64);
@@ -359,7 +361,7 @@ impl Store {
         // Written even if it is here: what is on disk may be damaged.
         let others = all.saturating_sub(file_len(&path)?);
         self.check_room(sealed.len() as u64, others)?;
-        files::write_whole(&self.inner.temp_dir, &path, sealed)?;
+        files::write_whole(&self.inner.temp.next(), &path, sealed)?;
         *all = others.saturating_add(sealed.len() as u64);
         Ok(id)
     }
@@ -506,7 +508,7 @@ impl Store {
         let used = self.stats().bytes.saturating_add(manifests);
         match self.inner.config.quota_bytes {
             Some(quota) if used.saturating_add(needed) > quota => Err(StoreError::Quota { needed, used, quota }),
-            _ => space::check(&self.inner.temp_dir, needed, self.inner.config.reserve_bytes),
+            _ => space::check(self.inner.temp.dir(), needed, self.inner.config.reserve_bytes),
         }
     }
 
@@ -542,7 +544,7 @@ impl Drop for Inner {
         }
         let rows = self.chunks.load(Ordering::Relaxed).to_string();
         let stopped =
-            self.index.flush().and_then(|()| files::write_whole(&self.temp_dir, &self.clean, rows.as_bytes()));
+            self.index.flush().and_then(|()| files::write_whole(&self.temp.next(), &self.clean, rows.as_bytes()));
         if let Err(e) = stopped {
             tracing::warn!(error = %e, "the store was not closed cleanly: the next start rebuilds its index");
         }
@@ -569,13 +571,12 @@ fn total(dir: &Path) -> Result<u64, StoreError> {
 }
 
 /// Removes what was being written when the last process died.
-fn sweep(temp_dir: &Path) -> Result<usize, StoreError> {
-    let names = files::names(temp_dir)?;
-    for name in &names {
-        let path = temp_dir.join(name);
-        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+fn sweep(temp: &Spread) -> Result<usize, StoreError> {
+    let files = temp.files()?;
+    for path in &files {
+        fs::remove_file(path).map_err(StoreError::io("remove", path))?;
     }
-    Ok(names.len())
+    Ok(files.len())
 }
 
 /// Makes empty rows say what the files say. Lengths come from the files' metadata; bytes are checked when they are read.

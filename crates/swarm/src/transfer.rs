@@ -15,8 +15,8 @@ use futures::{
     stream::FuturesUnordered,
 };
 use tokio::{
-    sync::mpsc,
-    task::{JoinSet, spawn_blocking},
+    sync::{Semaphore, mpsc},
+    task::{JoinError, JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,8 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(2);
 /// Ticks within one stall time, as the planner wants.
 const TICKS_PER_STALL: u32 = 10;
+/// Chunks written at a time. Their threads wait for no disk; more of them would only wait for each other.
+const WRITERS: usize = 4;
 /// How much longer than [`FetchOptions::patience`] a transfer waits while peers hold what is missing and are busy.
 const QUEUEING: u32 = 10;
 
@@ -85,8 +87,10 @@ pub(crate) struct Transfer {
     /// Bytes of the longest chunk.
     longest: u64,
     network: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// At most as many as requests in flight, since the planner counts a chunk as open until it is written.
-    writes: JoinSet<Written>,
+    /// At most as many as requests in flight, since the planner counts a chunk as open until it is written; `writers` lets some
+    /// of them write.
+    writes: JoinSet<Result<Written, JoinError>>,
+    writers: Arc<Semaphore>,
     open: BTreeMap<(NodeId, u32), AbortHandle>,
     starved_since: Option<Instant>,
     next_refresh: Instant,
@@ -148,6 +152,7 @@ impl Transfer {
             longest,
             network: FuturesUnordered::new(),
             writes: JoinSet::new(),
+            writers: Arc::new(Semaphore::new(WRITERS)),
             open: BTreeMap::new(),
             starved_since: None,
             next_refresh: now,
@@ -184,7 +189,7 @@ impl Transfer {
                 biased;
                 () = stop.cancelled() => return Err(FetchError::Stopped),
                 Some(written) = self.writes.join_next() => {
-                    self.on_written(written?)?;
+                    self.on_written(written??)?;
                     progress(self.progress());
                 }
                 Some(answer) = self.network.next() => self.on_answer(answer),
@@ -277,7 +282,12 @@ impl Transfer {
             return;
         }
         let store = self.store.clone();
-        self.writes.spawn_blocking(move || Written { peer, chunk, stored: store.put_arriving(&listed.cid, &bytes) });
+        let writers = Arc::clone(&self.writers);
+        self.writes.spawn(async move {
+            let _turn = writers.acquire().await;
+            let put = spawn_blocking(move || store.put_arriving(&listed.cid, &bytes)).await;
+            put.map(|stored| Written { peer, chunk, stored })
+        });
     }
 
     fn on_written(&mut self, Written { peer, chunk, stored }: Written) -> Result<(), FetchError> {

@@ -22,8 +22,8 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("rpc/hello", &Hello { pool: pool(), min_version: 1, max_version: 1, features: 0 });
     v.add("rpc/call", &CallFrame { method: 13, timeout_ms: 5_000, body: bytes(0x13, 3) });
     v.add("rpc/reply_item", &ReplyFrame::Item(bytes(0x14, 3)));
-    v.add("rpc/reply_end", &ReplyFrame::End);
-    v.add("rpc/reply_error", &ReplyFrame::Error(RpcError::new(ErrorCode::NotFound, "no such model")));
+    v.add("rpc/reply_end", &<ReplyFrame>::End);
+    v.add("rpc/reply_error", &<ReplyFrame>::Error(RpcError::new(ErrorCode::NotFound, "no such model")));
     add_calls(v);
     add_use(v);
     add_local(v);

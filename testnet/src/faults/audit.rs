@@ -32,7 +32,7 @@ pub fn audit(store: &Path) -> Result<Audit> {
             found.chunks += 1;
         }
     }
-    for file in list(&store.join("arriving"))? {
+    for file in list(&store.join("arriving"))?.iter().map(|folder| list(folder)).collect::<Result<Vec<_>>>()?.concat() {
         let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
         found.chunks += u64::from(Cid::of(&bytes).to_string() == name(&file));
     }
