@@ -56,6 +56,42 @@ fn write<T: Serialize + ?Sized>(value: &T, to: &mut impl io::Write) -> Result<()
     value.serialize(&mut Serializer::new(IoWrite::new(to)).packed_format().legacy_enums())
 }
 
+/// Appends the encoding of `value` as a byte string (RFC 8949, 3.1): as an encoded item is carried in a frame, without a copy
+/// of it in between.
+///
+/// # Errors
+/// [`CodecError::Unencodable`] if the type's own `Serialize` fails, or is not the same twice.
+pub(crate) fn encode_string_onto<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    let unencodable = |e: &dyn std::fmt::Display| CodecError::Unencodable(e.to_string());
+    let mut counted = Counted(0);
+    write(value, &mut counted).map_err(|e| unencodable(&e))?;
+    let len = u32::try_from(counted.0).map_err(|e| unencodable(&e))?;
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(len @ ..24), _) => bytes.push(0x40 | len),
+        (Ok(len), _) => bytes.extend([0x58, len]),
+        (_, Ok(len)) => bytes.extend([&[0x59][..], &len.to_be_bytes()].concat()),
+        _ => bytes.extend([&[0x5a][..], &len.to_be_bytes()].concat()),
+    }
+    bytes.reserve(counted.0);
+    let end = bytes.len().saturating_add(counted.0);
+    encode_onto(value, bytes)?;
+    if bytes.len() == end { Ok(()) } else { Err(unencodable(&"its length changed meanwhile")) }
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Compares what is written with `rest` instead of keeping it: a chunk is checked without a copy of it.
 struct Same<'a> {
     rest: &'a [u8],

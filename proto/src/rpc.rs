@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
-use crate::ids::PoolId;
+use crate::{
+    codec::{CodecError, encode_onto, encode_string_onto},
+    ids::PoolId,
+};
 
 /// ALPN of peer RPC.
 pub const ALPN: &[u8] = b"zero2ai/1";
@@ -77,6 +80,19 @@ pub enum ReplyFrame<B = ByteBuf> {
     End,
     /// The call failed.
     Error(RpcError),
+}
+
+impl ReplyFrame {
+    /// Appends to `bytes` what stands for `ReplyFrame::Item` of `item`'s encoding, of which no copy is made.
+    ///
+    /// # Errors
+    /// As [`crate::encode`].
+    pub fn encode_item_onto<T: Serialize>(item: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_onto(&Self::Item(ByteBuf::new()), bytes)?;
+        // The empty byte string at its end gives way to the item's.
+        bytes.pop();
+        encode_string_onto(item, bytes)
+    }
 }
 
 /// Why a call failed, for programs (`code`) and for people (`message`).

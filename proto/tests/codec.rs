@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use zero2ai_proto::{
-    ByteBuf, CodecError, Digest, PoolId, SecretKey, Signed,
+    ByteBuf, Bytes, CodecError, Digest, PoolId, SecretKey, Signed,
     block::{Block, Certificate, Header, Vote},
-    calls::{Generated, PredictCall, Resolved, TokenPiece},
+    calls::{Generated, Piece, PredictCall, Resolved, TokenPiece},
     decode, encode,
     manifest::{Manifest, SealedManifest},
     pool::Invite,
@@ -26,6 +26,19 @@ fn structs_are_integer_keyed_maps_and_enums_their_index() {
     assert_eq!(bytes, [0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
     let bytes = encode(&Generated::Token(TokenPiece { id: 7, text: "a".into() })).unwrap();
     assert_eq!(bytes, [0x82, 0x00, 0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
+}
+
+#[test]
+fn an_item_in_a_frame_is_encoded_the_same_in_one_go() {
+    for len in [0, 1, 19, 20, 21, 22, 23, 24, 251, 252, 253, 254, 255, 256, 65_533, 65_534, 65_535, 65_536, 70_000] {
+        let item = Piece { data: ByteBuf::from(vec![7; len]) };
+        let mut at_once = vec![9];
+        ReplyFrame::encode_item_onto(&item, &mut at_once).unwrap();
+        let frame: ReplyFrame = ReplyFrame::Item(ByteBuf::from(encode(&item).unwrap()));
+        assert_eq!(at_once[1..], encode(&frame).unwrap(), "{len} bytes");
+        let borrowed: ReplyFrame<&Bytes> = decode(&at_once[1..], MAX).unwrap();
+        assert!(matches!(borrowed, ReplyFrame::Item(bytes) if decode::<Piece>(bytes, MAX).unwrap() == item));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bytes::{Buf, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use zero2ai_proto::{CodecError, decode, encode_onto};
+use zero2ai_proto::{CodecError, decode, encode_onto, rpc::ReplyFrame};
 
 use crate::connection::SendHalf;
 
@@ -79,10 +79,22 @@ impl FrameReader {
 pub(crate) fn frame<T: Serialize>(value: &T, max: usize) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![0; PREFIX];
     encode_onto(value, &mut bytes)?;
+    with_length(bytes, max)
+}
+
+/// Fills in the prefix of a frame.
+fn with_length(mut bytes: Vec<u8>, max: usize) -> Result<Vec<u8>, CodecError> {
     let (prefix, body) = bytes.split_at_mut(PREFIX);
     let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= max);
     prefix.copy_from_slice(&len.ok_or(CodecError::TooLong { len: body.len(), max })?.to_be_bytes());
     Ok(bytes)
+}
+
+/// A frame of at most `max` bytes that carries `item` in an answer.
+pub(crate) fn item_frame<T: Serialize>(item: &T, max: usize) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = vec![0; PREFIX];
+    ReplyFrame::encode_item_onto(item, &mut bytes)?;
+    with_length(bytes, max)
 }
 
 /// Writes `value` as one frame.

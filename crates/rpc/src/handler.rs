@@ -6,13 +6,12 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
-    ByteBuf, NodeId, decode, encode,
+    NodeId, decode,
     limits::FRAME_BYTES,
     rpc::{ErrorCode, Method, RpcError},
 };
 
-/// Bytes that a reply's frame adds to its item.
-const FRAMING: usize = 16;
+use crate::frame::item_frame;
 
 /// Answers calls. Each runs in a task of its own; a panic fails that call alone, with `Internal`.
 pub trait Handler: Send + Sync + 'static {
@@ -58,11 +57,11 @@ impl IncomingCall {
 /// Where a call's answer goes, item by item.
 #[derive(Debug)]
 pub struct ReplySink {
-    queue: mpsc::Sender<ByteBuf>,
+    queue: mpsc::Sender<Vec<u8>>,
 }
 
 impl ReplySink {
-    pub(crate) fn new(queue: mpsc::Sender<ByteBuf>) -> Self {
+    pub(crate) fn new(queue: mpsc::Sender<Vec<u8>>) -> Self {
         Self { queue }
     }
 
@@ -71,12 +70,9 @@ impl ReplySink {
     /// # Errors
     /// The item is too large (`Internal`), or the caller went away (`Timeout`): return it, nobody will see it.
     pub async fn item<M: Method>(&mut self, item: &M::Reply) -> Result<(), RpcError> {
-        let bytes = encode(item).map_err(|e| RpcError::new(ErrorCode::Internal, format!("{}: {e}", M::NAME)))?;
-        if bytes.len() > FRAME_BYTES - FRAMING {
-            let why = format!("an answer of {} is {} bytes, over the bound of {FRAME_BYTES}", M::NAME, bytes.len());
-            return Err(RpcError::new(ErrorCode::Internal, why));
-        }
+        let bad = |e| RpcError::new(ErrorCode::Internal, format!("an answer of {}: {e}", M::NAME));
+        let frame = item_frame(item, FRAME_BYTES).map_err(bad)?;
         let gone = |_| RpcError::new(ErrorCode::Timeout, "the caller went away");
-        self.queue.send(ByteBuf::from(bytes)).await.map_err(gone)
+        self.queue.send(frame).await.map_err(gone)
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
-    ByteBuf, NodeId,
+    NodeId,
     limits::FRAME_BYTES,
     rpc::{CallFrame, ErrorCode, ReplyFrame, RpcError},
 };
@@ -84,7 +84,7 @@ async fn answer(
     handler: Arc<dyn Handler>,
     call: IncomingCall,
     sink: ReplySink,
-    items: mpsc::Receiver<ByteBuf>,
+    items: mpsc::Receiver<Vec<u8>>,
     send: &mut dyn SendHalf,
     patience: Duration,
 ) {
@@ -116,20 +116,18 @@ async fn answer(
     }
 }
 
-/// Writes items until the handler has dropped its sink; each must be taken within `patience`. On an error the queue
+/// Writes framed items until the handler has dropped its sink; each must be taken within `patience`. On an error the queue
 /// closes, so that the handler notices.
 async fn write_items(
-    mut items: mpsc::Receiver<ByteBuf>,
+    mut items: mpsc::Receiver<Vec<u8>>,
     send: &mut dyn SendHalf,
     patience: Duration,
 ) -> Result<(), FrameError> {
-    while let Some(item) = items.recv().await {
-        if item.len() > LARGE {
+    while let Some(frame) = items.recv().await {
+        if frame.len() > LARGE {
             send.give_way();
         }
-        timeout(patience, frame::write(send, &ReplyFrame::Item(item), FRAME_BYTES))
-            .await
-            .map_err(|_| FrameError::Slow(patience))??;
+        timeout(patience, send.send(frame.into())).await.map_err(|_| FrameError::Slow(patience))??;
     }
     Ok(())
 }
@@ -167,6 +165,8 @@ mod tests {
         io::{AsyncRead, AsyncWrite, DuplexStream, duplex, split},
         sync::oneshot,
     };
+
+    use zero2ai_proto::ByteBuf;
 
     use super::*;
     use crate::frame::frame;

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,18 +14,25 @@ use zero2ai_proto::Cid;
 
 use crate::{error::StoreError, files, spread::Spread};
 
-/// Chunks that may arrive before they are settled: a crash leaves no more than a second's hashing.
-const MOST: usize = 1024;
+/// Chunks that may arrive before they are settled: the disk writes while more of them come, and a crash leaves little to hash.
+const MOST: usize = 256;
 
 /// See the module.
 pub(crate) struct Arriving {
     folders: Spread,
     /// On the file system that is flushed. Open for as long as the store is, so that no failed write goes unheard.
     root: File,
-    /// Chunks here, and their lengths.
-    held: Mutex<BTreeMap<Cid, u32>>,
+    held: Mutex<BTreeMap<Cid, Held>>,
     /// Held while they are settled.
     settling: Mutex<()>,
+}
+
+/// A chunk that is not claimed yet.
+#[derive(Clone, Copy)]
+struct Held {
+    len: u32,
+    /// It has its final name, which may not be durable.
+    named: bool,
 }
 
 impl Arriving {
@@ -36,7 +43,7 @@ impl Arriving {
         Ok(Self { folders, root, held: Mutex::default(), settling: Mutex::default() })
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Cid, u32>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Cid, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,14 +61,14 @@ impl Arriving {
 
     /// True if so many are here that they should be settled.
     pub(crate) fn is_full(&self) -> bool {
-        self.held().len() >= MOST
+        self.held().values().filter(|held| !held.named).count() >= MOST
     }
 
     /// Takes a chunk in; false if it is here already. Not durable.
     pub(crate) fn put(&self, cid: &Cid, bytes: &[u8]) -> Result<bool, StoreError> {
         files::write_unsynced(&self.folder(cid), &cid.to_string(), bytes)?;
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        Ok(self.held().insert(*cid, len).is_none())
+        Ok(self.held().insert(*cid, Held { len, named: false }).is_none())
     }
 
     /// Takes in what a crash left, by a check of its hash; what is not whole is removed. Gives the lengths of what was kept.
@@ -73,7 +80,7 @@ impl Arriving {
             match bytes.filter(|(cid, bytes)| Cid::of(bytes) == *cid && path == self.path(cid)) {
                 Some((cid, bytes)) => {
                     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                    self.held().insert(cid, len);
+                    self.held().insert(cid, Held { len, named: false });
                     kept.push(len);
                 }
                 None => fs::remove_file(&path).map_err(StoreError::io("remove", &path))?,
@@ -84,39 +91,62 @@ impl Arriving {
 
     /// Lets a chunk go; its length, if it was here.
     pub(crate) fn forget(&self, cid: &Cid) -> Result<Option<u32>, StoreError> {
-        let len = self.held().remove(cid);
+        let held = self.held().remove(cid);
         files::remove(&self.path(cid))?;
-        Ok(len)
+        Ok(held.map(|held| held.len))
     }
 
-    /// Makes everything durable that is here: contents, then names, then what `claim` does with each.
+    /// Makes durable what arrived: contents, then names, then what `claim` does with each. A flush that makes contents durable
+    /// does the same for the names that the call before it gave; only if `all` is to be durable now, another follows.
     pub(crate) fn settle(
         &self,
+        all: bool,
         target: impl Fn(&Cid) -> PathBuf,
         claim: impl Fn(&Cid, u32) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        let chunks: Vec<(Cid, u32)> = self.held().iter().map(|(cid, len)| (*cid, *len)).collect();
-        if chunks.is_empty() {
+        let (named, new): (Vec<_>, Vec<_>) =
+            self.held().iter().map(|(cid, held)| (*cid, *held)).partition(|h| h.1.named);
+        if named.is_empty() && new.is_empty() {
             return Ok(());
         }
         self.flush()?;
-        for (cid, _) in &chunks {
-            let (from, to) = (self.path(cid), target(cid));
-            to.parent().map_or(Ok(()), files::create_dir)?;
-            match fs::rename(&from, &to) {
-                // It was let go meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                moved => moved.map_err(StoreError::io("move the finished file to", &to))?,
-            }
+        self.claim(&named, &claim)?;
+        for (cid, _) in &new {
+            self.name(cid, &target(cid))?;
         }
-        self.flush()?;
-        for (cid, len) in chunks {
+        if all && !new.is_empty() {
+            self.flush()?;
+            self.claim(&new, &claim)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a chunk to its final place. The next flush makes that durable.
+    fn name(&self, cid: &Cid, target: &Path) -> Result<(), StoreError> {
+        target.parent().map_or(Ok(()), files::create_dir)?;
+        match fs::rename(self.path(cid), target) {
+            // It was let go meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.map_err(StoreError::io("move the finished file to", target))?,
+        }
+        if let Some(held) = self.held().get_mut(cid) {
+            held.named = true;
+        }
+        Ok(())
+    }
+
+    fn claim(
+        &self,
+        chunks: &[(Cid, Held)],
+        claim: impl Fn(&Cid, u32) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for (cid, Held { len, .. }) in chunks {
             // Claimed before it is forgotten here: it is never nowhere. Under the lock, so that nobody lets it go in between.
             let mut held = self.held();
-            if held.contains_key(&cid) {
-                claim(&cid, len)?;
-                held.remove(&cid);
+            if held.contains_key(cid) {
+                claim(cid, *len)?;
+                held.remove(cid);
             }
         }
         Ok(())

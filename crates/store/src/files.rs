@@ -40,13 +40,17 @@ fn parents_of_missing(dir: &Path) -> Vec<&Path> {
         .collect()
 }
 
-/// Creates the folder `dir`, readable by its owner alone; false if it is there already. Its entry is not made durable.
-pub(crate) fn create_one(dir: &Path) -> Result<bool, StoreError> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(StoreError::io("create the folder", dir)(e)),
+/// Creates the `folders` that are missing in `dir`, readable by their owner alone, and makes the new entries durable at once.
+pub(crate) fn create_all(dir: &Path, folders: impl Iterator<Item = PathBuf>) -> Result<(), StoreError> {
+    let mut made = false;
+    for folder in folders {
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => made = true,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(StoreError::io("create the folder", &folder)(e)),
+        }
     }
+    if made { sync_dir(dir) } else { Ok(()) }
 }
 
 /// Makes renames, creations and removals in `dir` durable.

@@ -14,7 +14,7 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use crate::{error::StoreError, files};
 
 /// Folders within the folder.
-const FOLDERS: u64 = 64;
+const FOLDERS: u64 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,13 +30,7 @@ impl Spread {
         files::create_dir(&dir)?;
         mark(&dir);
         let spread = Self { dir, turn: AtomicU64::new(0) };
-        let mut made = false;
-        for n in 0..FOLDERS {
-            made |= files::create_one(&spread.folder(n))?;
-        }
-        if made {
-            files::sync_dir(&spread.dir)?;
-        }
+        files::create_all(&spread.dir, (0..FOLDERS).map(|n| spread.folder(n)))?;
         Ok(spread)
     }
 

@@ -137,6 +137,7 @@ impl Store {
         for dir in [&chunks_dir, &manifests_dir] {
             files::create_dir(dir)?;
         }
+        files::create_all(&chunks_dir, (0..=u8::MAX).map(|first| chunks_dir.join(format!("{first:02x}"))))?;
         let temp = Spread::open(home.join(TEMP))?;
         let temp_files = sweep(&temp)?;
         let clean = home.join(CLEAN);
@@ -224,7 +225,7 @@ impl Store {
         }
         self.inner.count_one(ciphertext.len() as u64);
         if self.inner.arriving.is_full() {
-            self.settle()?;
+            self.inner.settle(false)?;
         }
         Ok(true)
     }
@@ -235,7 +236,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Index`]. What was not settled is so by the next call, or looked at by the next open.
     pub fn settle(&self) -> Result<(), StoreError> {
-        self.inner.settle()
+        self.inner.settle(true)
     }
 
     /// True if these bytes are that chunk, there is room for them, and they are not here yet.
@@ -527,15 +528,15 @@ impl Inner {
         self.bytes.fetch_add(len, Ordering::Relaxed);
     }
 
-    fn settle(&self) -> Result<(), StoreError> {
+    fn settle(&self, all: bool) -> Result<(), StoreError> {
         let claim = |cid: &Cid, len: u32| self.rows.replace(cid.as_bytes(), Some(&len.to_be_bytes())).map(drop);
-        self.arriving.settle(|cid| chunk_path(&self.chunks_dir, cid), claim)
+        self.arriving.settle(all, |cid| chunk_path(&self.chunks_dir, cid), claim)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Err(e) = self.settle() {
+        if let Err(e) = self.settle(true) {
             return tracing::warn!(error = %e, "what arrived last was not made durable: the next start looks at it again");
         }
         // Only an index that never failed and is flushed may call the stop a clean one; else the next open rebuilds it.

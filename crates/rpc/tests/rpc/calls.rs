@@ -6,7 +6,7 @@ use futures::future::join_all;
 use zero2ai_proto::{ByteBuf, limits::FRAME_BYTES, rpc::ErrorCode};
 use zero2ai_rpc::{CallError, tuning};
 
-use crate::support::{Count, Echo, LONG, Panic, Pool, Refuse, Unknown, Wait};
+use crate::support::{Bytes, Count, Echo, LONG, Panic, Pool, Refuse, Unknown, Wait};
 
 fn code(result: Result<impl std::fmt::Debug, CallError>) -> ErrorCode {
     match result {
@@ -54,17 +54,18 @@ async fn errors_keep_their_code_and_a_panic_fails_one_call_alone() {
 }
 
 #[tokio::test]
-async fn a_request_over_the_bound_is_not_sent() {
+async fn a_request_or_an_answer_over_the_bound_is_not_sent() {
     let pool = Pool::new();
     let (server, client) = (pool.server(), pool.endpoint());
     let peer = client.connect(server.addr, None).await.unwrap();
     let body = ByteBuf::from(vec![0; FRAME_BYTES + 1]);
     let error = peer.call::<Echo>(&body, LONG).await.unwrap_err();
     assert!(matches!(error, CallError::Codec { what: "the request", .. }), "{error}");
-    // One that fits the request's frame but not the answer's is refused by the peer.
-    let body = ByteBuf::from(vec![0; FRAME_BYTES - 20]);
-    assert_eq!(code(peer.call::<Echo>(&body, LONG).await), ErrorCode::Internal);
-    assert_eq!(server.answers.calls.load(Ordering::SeqCst), 1);
+    // Two byte strings and an enum stand around the bytes of an answer.
+    let most = u32::try_from(FRAME_BYTES).unwrap() - 5 - 5 - 2;
+    assert_eq!(code(peer.call::<Bytes>(&(most + 1), LONG).await.map(|b| b.len())), ErrorCode::Internal);
+    assert_eq!(peer.call::<Bytes>(&most, LONG).await.unwrap().len(), most as usize);
+    assert_eq!(server.answers.calls.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

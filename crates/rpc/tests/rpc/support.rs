@@ -44,6 +44,8 @@ methods! {
     Unknown = 60_009: u32 => u32;
     /// Tells who called.
     Whoami = 60_010: u32 => NodeId;
+    /// Gives that many bytes.
+    Bytes = 60_011: u32 => ByteBuf;
 }
 
 /// The handler.
@@ -87,6 +89,10 @@ impl Answers {
                     return sent;
                 }
             },
+            Bytes::ID => {
+                let len = call.request::<Bytes>()? as usize;
+                reply.item::<Bytes>(&ByteBuf::from(vec![0; len])).await
+            }
             Wait::ID => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 self.go.notified().await;
