@@ -14,7 +14,7 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use crate::{error::StoreError, files};
 
 /// Folders within the folder.
-const FOLDERS: u64 = 16;
+const FOLDERS: u64 = 64;
 
 /// See the module.
 #[derive(Debug)]

@@ -78,7 +78,7 @@ fn after_a_crash_whole_chunks_are_kept_and_torn_ones_go() {
     fs::remove_file(home.path().join("clean")).unwrap();
     let arriving = home.path().join("arriving");
     let ((whole, bytes), (torn, cut), (empty, _)) = (chunk(1), chunk(2), chunk(3));
-    let place = |cid: &Cid| arriving.join(format!("{:02}", cid.as_bytes()[0] % 16)).join(cid.to_string());
+    let place = |cid: &Cid| arriving.join(format!("{:02}", cid.as_bytes()[0] % 64)).join(cid.to_string());
     fs::write(place(&whole), &bytes).unwrap();
     fs::write(place(&torn), &cut[..500]).unwrap();
     fs::write(place(&empty), b"").unwrap();
