@@ -150,7 +150,14 @@ pub(crate) fn publish(results: &Results) -> String {
 }
 
 pub(crate) fn versions(results: &Results) -> String {
-    let names = ["first version, bytes", "bytes of changed tensors", "second version adds, bytes", "added / whole"];
+    let names = [
+        "first version, bytes",
+        "bytes of changed tensors",
+        "second version adds, bytes",
+        "added / whole",
+        "with --base adds, bytes",
+        "with --base / whole",
+    ];
     let head: Vec<&str> = ["second version"].into_iter().chain(names).collect();
     let one = |tool: &str, figure: &str| {
         let digits = if figure.contains('/') { 3 } else { 0 };

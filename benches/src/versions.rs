@@ -71,27 +71,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for change in &CHANGES {
         let second = work.join("second");
         let changed = alter(&first, &second, change)?;
-        let home = work.join("store");
-        files::empty(&home)?;
-        let store = Store::open(&home, StoreConfig::default())?;
-        let secret = ContentSecret::generate()?;
-        tools::seal_into_store(&store, &secret, &first)?;
-        let before = store.stats();
-        tools::seal_into_store(&store, &secret, &second)?;
-        let added = store.stats().bytes - before.bytes;
+        let (whole, added) = add(&work, &first, &second, false)?;
+        let (_, with_base) = add(&work, &first, &second, true)?;
         results.add(
             change.name,
             1,
             &[
-                ("first version, bytes", before.bytes as f64),
+                ("first version, bytes", whole as f64),
                 ("bytes of changed tensors", changed as f64),
                 ("second version adds, bytes", added as f64),
-                ("added / whole", added as f64 / before.bytes as f64),
+                ("added / whole", added as f64 / whole as f64),
+                ("with --base adds, bytes", with_base as f64),
+                ("with --base / whole", with_base as f64 / whole as f64),
             ],
         );
     }
     println!("\n{}", report::versions(&results));
     results.save(options.json.as_deref())
+}
+
+/// Stores both versions; the bytes of the first, and those that the second adds, as differences to the first or not.
+fn add(work: &Scratch, first: &Path, second: &Path, as_differences: bool) -> Result<(u64, u64)> {
+    let home = work.join("store");
+    files::empty(&home)?;
+    let store = Store::open(&home, StoreConfig::default())?;
+    let secret = ContentSecret::generate()?;
+    let base = tools::seal_into_store(&store, &secret, first, None)?;
+    let before = store.stats().bytes;
+    tools::seal_into_store(&store, &secret, second, as_differences.then_some(&base))?;
+    Ok((before, store.stats().bytes - before))
 }
 
 /// Copies `first` to `second` with `change`; returns the bytes of the tensors changed.

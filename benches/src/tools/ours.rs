@@ -16,13 +16,13 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
-use zero2ai_chunk::{ContentSecret, Sealer, detect_format, seal_file, seal_manifest};
+use zero2ai_chunk::{BaseVersion, ContentSecret, Sealer, detect_format, open_piece, seal_file_against, seal_manifest};
 use zero2ai_proto::{
     ByteBuf, Cid, ManifestId, ModelName, NodeId, PoolId, SecretKey,
     calls::{Bitfield, ChunkCall, GetChunk, GetManifest, Have, ManifestCall, Piece, WatchHave},
     decode, encode,
     limits::CHUNK_BYTES,
-    manifest::{Domain, FileEntry, Manifest, Task},
+    manifest::{ChunkRef, Domain, Manifest, Task},
     pool::PoolKey,
     record::Address,
     rpc::{ErrorCode, Method, RpcError},
@@ -73,36 +73,44 @@ pub(super) fn prepare(lab: &Lab) -> Result<()> {
 /// Cuts, seals and stores `file` durably in `home`, with its manifest: what the node's publish does before the ledger.
 pub(crate) fn publish(home: &Path, file: &Path) -> Result<ManifestId> {
     let store = Store::open(home, StoreConfig::default())?;
-    let (entry, format) = seal_into_store(&store, &ContentSecret::generate()?, file)?;
-    let manifest = Manifest {
-        name: "bench/model".parse::<ModelName>().map_err(|e| anyhow::anyhow!("{e}"))?,
-        version: 1,
-        format,
-        task: Task::Tensors,
-        domain: Domain::Private,
-        secret: [0; 32],
-        files: vec![entry],
-        conformance: Vec::new(),
-    };
+    let manifest = seal_into_store(&store, &ContentSecret::generate()?, file, None)?;
     let (bytes, _, _) = seal_manifest(&manifest)?;
     Ok(store.put_manifest(&bytes)?)
 }
 
-/// Cuts and seals `file` into `store`.
+/// Cuts and seals `file` into `store`, changed tensors as differences to those of `base` where that is shorter.
 pub(crate) fn seal_into_store(
     store: &Store,
     secret: &ContentSecret,
     file: &Path,
-) -> Result<(FileEntry, zero2ai_proto::manifest::Format)> {
+    base: Option<&Manifest>,
+) -> Result<Manifest> {
     let sealer = Sealer::new(Domain::Private, secret.clone());
     let mut reader = File::open(file).with_context(|| format!("open {}", file.display()))?;
     let format = detect_format(&mut reader)?;
     let (mut seen, writers) = (BTreeSet::new(), Writers::start(store)?);
     let mut keep = |cid: Cid, data: &[u8]| if seen.insert(cid) { writers.put(cid, data.to_vec()) } else { Ok(()) };
-    let entry = seal_file(&sealer, &mut reader, "model", format, &mut keep, &mut |_, _| ());
+    let open = |base: &Manifest, chunk: &ChunkRef| {
+        let mut read = |cid: &Cid| store.chunk(cid).map_err(|e| e.to_string())?.ok_or("it is missing".to_owned());
+        open_piece(base, chunk, &mut read).map_err(|e| e.to_string().into())
+    };
+    let mut base = match base {
+        Some(base) => Some(BaseVersion::new(base, &sealer, move |chunk| open(base, chunk)).context("another secret")?),
+        None => None,
+    };
+    let entry = seal_file_against(&sealer, &mut reader, "model", format, base.as_mut(), &mut keep, &mut |_, _| ());
     // Its error says why sealing was stopped.
     writers.finish().1?;
-    Ok((entry?, format))
+    Ok(Manifest {
+        name: "bench/model".parse::<ModelName>().map_err(|e| anyhow::anyhow!("{e}"))?,
+        version: 1,
+        format,
+        task: Task::Tensors,
+        domain: sealer.domain(),
+        secret: *sealer.secret(),
+        files: vec![entry?],
+        conformance: Vec::new(),
+    })
 }
 
 pub(super) fn seed(lab: &Lab, at: &Place) -> Result<Command> {
