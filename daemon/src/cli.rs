@@ -70,8 +70,11 @@ pub(crate) enum Command {
         zero2ai publish chat.gguf --name lab/chat --replicas 3 --accept 0.95 --reject 0.8\n  \
         zero2ai publish secret.gguf --name lab/secret --domain private && zero2ai grant lab/secret NODE-KEY\n  \
         zero2ai publish ./SmolLM2-135M --name lab/smol            # config, tokenizer, shards\n  \
-        zero2ai publish ./SmolLM2-tuned --name lab/smol --base lab/smol@1\n\n\
-        An ONNX or GGUF file is run before it is published: its bytes go into memory once, and the worker that ran them \
+        zero2ai publish ./SmolLM2-tuned --name lab/smol --base lab/smol@1\n  \
+        zero2ai publish hf:ORG/REPO@v1.0 --name lab/m --only '*.safetensors' --only '*.json'\n\n\
+        From a hub this command downloads, not the node: into the home folder, at one commit, going on where an earlier try \
+        broke off; size and hash of every file are checked, and the files go once they are published. HF_TOKEN is sent to \
+        the hub if it is set.         An ONNX or GGUF file is run before it is published: its bytes go into memory once, and the worker that ran them \
         serves them. Other files are read piece by piece. What this version cannot run (safetensors, ONNX with tensors in \
         other files) is stored, named, replicated and fetched; the answer says that it is not served. Who is granted a \
         version with differences can open the older chunks they start from.")]
@@ -86,7 +89,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  zero2ai grants lab/chat --json")]
     Grants(GrantsArgs),
     /// Fetch a version into this node's store; with --serve also load and announce it
-    #[command(after_help = "Examples:\n  zero2ai fetch lab/digits\n  zero2ai fetch lab/chat@2 --serve")]
+    #[command(after_help = "Examples:\n  zero2ai fetch lab/digits\n  zero2ai fetch lab/chat@2 --serve\n  \
+        zero2ai fetch lab/smol --out ./smol\n\n\
+        --out is for models that this node may open; every file is hashed before it appears under its name.")]
     Fetch(FetchArgs),
     /// Run a model on your own labelled samples and sign what came out as an endorsement
     #[command(after_help = "Examples:\n  zero2ai validate lab/digits --data heldout.csv\n  \
@@ -239,7 +244,8 @@ impl From<DomainArg> for Domain {
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// A file (ONNX, GGUF, safetensors), or a folder with all files of a model; hidden files stay out, links are not followed
+    /// A file (ONNX, GGUF, safetensors), a folder with all files of a model (hidden files stay out, links are not followed), or
+    /// hf:ORG/REPO[@REVISION], downloaded from a model hub and checked
     pub(crate) path: PathBuf,
     /// Its name; the handle is claimed if it is free
     #[arg(long, value_name = "PUBLISHER/MODEL")]
@@ -256,6 +262,15 @@ pub(crate) struct PublishArgs {
     /// Publish without running it first, and do not serve it: for what this program cannot run, or has no memory for
     #[arg(long)]
     pub(crate) store_only: bool,
+    /// Of a hub's files only those that fit ('*' is any run of characters); may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) only: Vec<String>,
+    /// Base address of the hub
+    #[arg(long, env = "HF_ENDPOINT", value_name = "URL", default_value = "https://huggingface.co")]
+    pub(crate) hub: String,
+    /// Leave the downloaded files in the home folder once they are published
+    #[arg(long)]
+    pub(crate) keep_download: bool,
     /// Macro F1 from which an endorsement counts for the model, 0 to 1
     #[arg(long, default_value = "0.9", value_parser = fraction_ppm, value_name = "F1")]
     pub(crate) accept: u32,
@@ -272,6 +287,12 @@ pub(crate) struct FetchArgs {
     /// Also load it and announce this node as an endpoint
     #[arg(long)]
     pub(crate) serve: bool,
+    /// Also write its files into this folder, as they were published: plaintext, readable by you alone
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Let --out replace files that are there
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
 }
 
 /// Arguments of `validate`.

@@ -11,6 +11,7 @@
 //! | [`session`] | the line to the node of `--home` |
 //! | [`signals`], [`logging`] | Ctrl-C and SIGTERM; log lines on standard error |
 //! | [`commands`] | what each command does |
+//! | [`hub`] | downloads from a model hub, checked
 //! | [`demo`] | the whole job with several nodes, before the user's eyes |
 
 mod cli;
@@ -18,6 +19,7 @@ mod commands;
 mod demo;
 mod errors;
 mod exit;
+mod hub;
 mod input;
 mod logging;
 mod output;

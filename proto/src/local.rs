@@ -2,10 +2,12 @@
 
 mod fetch;
 mod grants;
+mod open;
 mod store;
 
 pub use fetch::*;
 pub use grants::*;
+pub use open::*;
 pub use store::*;
 
 use serde::{Deserialize, Serialize};

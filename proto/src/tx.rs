@@ -120,7 +120,7 @@ pub struct Publish {
     pub bytes: u64,
     /// Chunks as the manifest lists them, a repeated one each time.
     pub chunks: u32,
-    /// The version it was made from.
+    /// The earlier version of this model that it was made from: the one its differences start from, else the one before.
     pub base: Option<u32>,
     /// When an endorsement counts for or against it.
     pub thresholds: Thresholds,

@@ -55,11 +55,19 @@ fn only_those_who_are_granted_a_private_model_can_open_it() {
         assert!(refused.stderr.contains("not granted"), "{}", refused.stderr);
     }
 
+    let out = network.path().join("out");
+    let clear = |node: &Daemon, name: &str| node.run(&["fetch", name, "--out", out.to_str().unwrap()]).unwrap();
+    let refused = clear(seeder, "acme/own");
+    assert_eq!((refused.code, out.exists()), (DENIED, false), "{}", refused.stderr);
+    assert!(refused.stderr.contains("zero2ai grant acme/own"), "{}", refused.stderr);
+
     owner.json(&["grant", "acme/own", &id(granted)]).unwrap();
     // The granted node may be a block behind the one where the grant was made final.
     until("the granted node serves", || granted.run(&["fetch", "acme/own", "--serve"]).unwrap().code == 0);
     assert!(predicts(seeder, &rows, "acme/own"), "users need no key");
     assert_eq!(seeder.run(&["fetch", "acme/own", "--serve"]).unwrap().code, DENIED);
+    assert_eq!(clear(granted, "acme/own").code, 0);
+    assert_eq!(fs::read(out.join("digits.onnx")).unwrap(), fs::read(&digits).unwrap());
     let self_service = seeder.run(&["grant", "acme/own", &id(seeder)]).unwrap();
     assert_ne!(self_service.code, 0, "a member granted itself another's model");
 
@@ -72,6 +80,8 @@ fn only_those_who_are_granted_a_private_model_can_open_it() {
     let sealed = granted.json(&["fetch", "acme/own@2"]).unwrap();
     assert_eq!((&sealed["opened"], &sealed["reused"]), (&false.into(), &0.into()), "no chunk is shared: {sealed}");
     assert_eq!(granted.run(&["fetch", "acme/own@2", "--serve"]).unwrap().code, DENIED);
+    fs::remove_dir_all(&out).unwrap();
+    assert_eq!((clear(granted, "acme/own@2").code, out.exists()), (DENIED, false));
     until("what was sealed anew answers", || predicts(granted, &rows, "acme/own"));
 
     let help = owner.run(&["revoke", "--help"]).unwrap().stdout;

@@ -100,6 +100,22 @@ fn a_folder_of_shards_is_held_and_its_second_version_is_differences() {
     let held = other.json(&["store", "ls"]).unwrap()["versions"][0].clone();
     assert_eq!((&held["present"], &held["version"]), (&held["chunks"], &2.into()));
     assert!(other.json(&["store", "verify"]).unwrap()["lost"] == 0);
+    // Its files come out as they were published, differences and all; not over what is there, unless told to.
+    let out = network.path().join("out");
+    let clear =
+        |more: &[&str]| other.run(&[&["fetch", "acme/m@2", "--out", out.to_str().unwrap()], more].concat()).unwrap();
+    assert_eq!(clear(&[]).code, 0);
+    let mut files: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files.len(), 5, "{files:?}");
+    for name in &files {
+        assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(second.join(name)).unwrap(), "{name:?}");
+    }
+    fs::write(out.join("config.json"), "mine").unwrap();
+    refused(&clear(&[]), "--force");
+    assert_eq!(fs::read(out.join("config.json")).unwrap(), b"mine");
+    assert_eq!(clear(&["--force"]).code, 0);
+    assert_eq!(fs::read(out.join("config.json")).unwrap(), fs::read(second.join("config.json")).unwrap());
     // A collection keeps the base chunks that only differences need.
     publisher.json(&["store", "drop", "acme/m@1"]).unwrap();
     publisher.json(&["store", "gc"]).unwrap();

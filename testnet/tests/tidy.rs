@@ -37,6 +37,8 @@ const ONLY: &[(&str, &str)] = &[
 
 /// A workspace of its own, so that the tools measured beside the product burden neither its build nor its tests.
 const APART: &str = "benches";
+/// The fuzz targets, another one: libFuzzer needs a nightly compiler.
+const FUZZ: &str = "testnet/fuzz";
 
 /// Lines of one file without its tests. Beyond the first mark the test fails; beyond the second it prints the file.
 const LINES: (usize, usize) = (800, 500);
@@ -44,8 +46,14 @@ const LINES: (usize, usize) = (800, 500);
 const LIB_LINES: usize = 120;
 
 /// Documents whose paths are checked.
-const DOCUMENTS: &[&str] =
-    &["README.md", "crates/ARCHITECTURE.md", "CHANGELOG.md", "proto/README.md", "benches/RESULTS.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "crates/ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "proto/README.md",
+    "benches/RESULTS.md",
+    "testnet/fuzz/README.md",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").to_owned()
@@ -184,7 +192,8 @@ fn every_crate_takes_the_workspace_lints() {
 fn the_benches_have_the_workspace_lints_and_profile() {
     let text = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let (root, apart) = (text("Cargo.toml"), text(&format!("{APART}/Cargo.toml")));
-    assert!(root.contains(&format!("exclude = [\"{APART}\"]")), "{APART} is not excluded from the root's workspace");
+    let exclude = format!("exclude = [\"{APART}\", \"{FUZZ}\"]");
+    assert!(root.contains(&exclude), "{APART} or {FUZZ} is not excluded from the root's workspace");
     for table in ["workspace.lints.", "profile."] {
         let wanted = lints(&root, table);
         assert!(!wanted.is_empty());

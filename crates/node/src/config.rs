@@ -47,14 +47,18 @@ pub struct WorkerSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// Most GiB of chunks and manifests; 0 is no limit. When it is full and a version is to be fetched or published, copies
+    /// Most GiB of chunks and manifests; 0 is no limit. With `quota_mb`, their sum. When it is full and a version is to be fetched or published, copies
     /// held for others go, the least recently used first; never what is pinned, served or published here.
     pub quota_gb: u64,
+    /// MiB of the same: for small disks.
+    pub quota_mb: u64,
     /// MiB of the disk that models leave free, but at most a sixteenth of it: the chain stops where it cannot write.
     pub reserve_mb: u64,
     /// Days from one scrub (everything stored read, hashed, and healed from peers) to the next; 0 is never. It reads 32 MiB
     /// a second.
     pub scrub_days: u64,
+    /// Seconds for which a node runs before a scrub may begin: starts and restarts have better things to do.
+    pub scrub_settle_s: u64,
 }
 
 /// See [`Config::swarm`].
@@ -68,7 +72,8 @@ pub struct SwarmSettings {
     /// Most Mbit/s of chunks from peers, all together; 0 is no limit.
     pub download_mbit: u64,
     /// Copies of a held version that the pool should have, this node's among them: when nodes leave, those that are left ask
-    /// others to hold it. 0 or 1 asks nobody.
+    /// others to hold it. 0 or 1 asks nobody, whatever else is said.
+    /// For what was published here `publish --replicas` says how many.
     pub replicas: u32,
     /// Seconds for which copies must be too few before anybody is asked: long enough for a node to be restarted.
     pub repair_after_s: u64,
@@ -105,11 +110,18 @@ impl Default for WorkerSettings {
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { quota_gb: 0, reserve_mb: 512, scrub_days: 30 }
+        Self { quota_gb: 0, quota_mb: 0, reserve_mb: 512, scrub_days: 30, scrub_settle_s: 600 }
     }
 }
 
 impl StoreSettings {
+    /// Most bytes of chunks and manifests, if there is a limit.
+    #[must_use]
+    pub fn quota_bytes(&self) -> Option<u64> {
+        let bytes = self.quota_gb.saturating_mul(1 << 30).saturating_add(self.quota_mb.saturating_mul(1 << 20));
+        (bytes > 0).then_some(bytes)
+    }
+
     /// Time from one scrub to the next, if there are any.
     #[must_use]
     pub fn scrub_every(&self) -> Option<Duration> {

@@ -38,6 +38,10 @@ pub(crate) struct Held {
     pub(crate) version: u32,
     pub(crate) manifest: ManifestId,
     pub(crate) serve: bool,
+    /// Copies there should be in the pool, this one among them, as its publisher said on this node; none is the node's own
+    /// setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) copies: Option<u32>,
 }
 
 /// A loaded model.
@@ -158,7 +162,10 @@ impl Models {
     pub(crate) fn hold(&self, mut held: Held) -> Result<(), RpcError> {
         let mut rows = self.lock();
         let key = (held.name.clone(), held.version);
-        held.serve |= rows.get(&key).is_some_and(|old| old.serve);
+        if let Some(old) = rows.get(&key) {
+            held.serve |= old.serve;
+            held.copies = held.copies.or(old.copies);
+        }
         let mut next = rows.clone();
         next.insert(key, held);
         self.keep(&mut rows, next)
@@ -340,7 +347,7 @@ mod tests {
     use super::*;
 
     fn held(version: u32, serve: bool) -> Held {
-        Held { name: "lab/m".parse().unwrap(), version, manifest: ManifestId([7; 32]), serve }
+        Held { name: "lab/m".parse().unwrap(), version, manifest: ManifestId([7; 32]), serve, copies: None }
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Node {
         }
         let home = Home::open(&path)?;
         let id = home.key.public();
-        let quota_bytes = (config.store.quota_gb > 0).then(|| config.store.quota_gb.saturating_mul(1 << 30));
+        let quota_bytes = config.store.quota_bytes();
         let reserve_bytes = config.store.reserve_mb.saturating_mul(1 << 20);
         let store = StoreConfig { cache_bytes: CACHE_BYTES, quota_bytes, reserve_bytes };
         let store = Store::open(&path.join("store"), store).map_err(|e| match e {
@@ -229,8 +229,9 @@ impl Node {
         });
         if let Some(every) = config.store.scrub_every() {
             let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
+            let settle = Duration::from_secs(config.store.scrub_settle_s);
             tasks.add("scrubbing", stop_keepers.clone(), async move {
-                keep_scrubbed(keeper, every, token).await;
+                keep_scrubbed(keeper, every, settle, token).await;
                 Ok(())
             });
         }

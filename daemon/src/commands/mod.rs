@@ -35,7 +35,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
     match cli.command {
         Command::Up(args) => up::up(&home()?, &args, out).await,
         Command::Pool(command) => pool::pool(&home()?, command, out).await,
-        Command::Publish(args) => publish::publish(&Session::open(&home()?).await?, args, out).await,
+        Command::Publish(args) => publish::publish(&home()?, args, out).await,
         Command::Grant(args) => grant::grant(&Session::open(&home()?).await?, args, out).await,
         Command::Revoke(args) => grant::revoke(&Session::open(&home()?).await?, args, out).await,
         Command::Grants(args) => grant::grants(&Session::open(&home()?).await?, args, out).await,

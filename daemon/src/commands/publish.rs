@@ -1,4 +1,5 @@
-//! `publish`: hands a file or folder on this machine to the node, which cuts, seals, stores, replicates and publishes it.
+//! `publish`: hands a file or folder on this machine to the node, which cuts, seals, stores, replicates and publishes it. What
+//! lies on a model hub is downloaded first.
 
 use std::{path::Path, time::Duration};
 
@@ -14,6 +15,7 @@ use zero2ai_proto::{
 use crate::{
     cli::PublishArgs,
     exit::{Exit, Failure, Outcome, file_error},
+    hub::{self, Place},
     output::{Output, bytes, facts, plural},
     progress::Progress,
     session::Session,
@@ -107,7 +109,8 @@ fn size_text(report: &PublishReport) -> String {
 }
 
 /// The command.
-pub(crate) async fn publish(session: &Session, args: PublishArgs, out: Output) -> Outcome {
+pub(crate) async fn publish(home: &Path, args: PublishArgs, out: Output) -> Outcome {
+    let session = Session::open(home).await?;
     if args.reject >= args.accept {
         return Err(Failure::new(
             Exit::Usage,
@@ -115,13 +118,34 @@ pub(crate) async fn publish(session: &Session, args: PublishArgs, out: Output) -
         ));
     }
     let thresholds = Thresholds { accept_ppm: args.accept, reject_ppm: args.reject };
+    let place = Place::read(&args.path)?;
+    if place.is_none() && (!args.only.is_empty() || args.keep_download) {
+        return Err(Failure::new(Exit::Usage, "--only and --keep-download are about downloads: give hf:ORG/REPO."));
+    }
     let mut progress = Progress::start(out, "publishing");
-    let path = absolute(&args.path)?;
-    let PublishArgs { name, domain, replicas, store_only, base, .. } = args;
+    let PublishArgs { path, name, domain, replicas, store_only, base, only, hub: endpoint, keep_download, .. } = args;
+    let download = match place {
+        Some(place) => {
+            let wanted = hub::Wanted { place, endpoint, only, home: home.to_owned() };
+            Some(hub::download(wanted, &mut progress).await?)
+        }
+        None => None,
+    };
+    let path = absolute(download.as_ref().map_or(path.as_path(), hub::Downloaded::path))?;
     let call = PublishCall { path, name, domain: domain.into(), replicas, thresholds, store_only, base };
-    let report = follow::<PublishPath>(session, &call, &mut progress).await?;
+    let report = follow::<PublishPath>(&session, &call, &mut progress).await?;
     drop(progress);
+    let mut json = report_json(&report);
+    let mut text = report_text(&report);
+    if let Some(download) = download {
+        json["source"] = download.source.clone().into();
+        text += &format!("\nIt is {}, each file as the hub lists it.", download.source);
+        if !keep_download {
+            // What it could not remove it told; the publication stands all the same.
+            let _ = tokio::task::spawn_blocking(move || download.remove()).await;
+        }
+    }
     let next = if report.not_served.is_some() { "fetch" } else { "resolve" };
-    out.result(&report_json(&report), || format!("{}\nNext: zero2ai {next} {}", report_text(&report), report.name));
+    out.result(&json, || format!("{text}\nNext: zero2ai {next} {}", report.name));
     Ok(())
 }

@@ -87,6 +87,8 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::RevokeModel,
         l::ModelGrants,
         l::FetchLive,
+        l::StoreRebuild,
+        l::OpenFiles,
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Samples of peer RPC: the handshake, frames, and the bodies of every method.
 
 use zero2ai_proto::{
-    ByteBuf, Cid, ModelRef, TxId, calls as c, encode, local as l,
+    ByteBuf, Cid, Digest, ModelRef, TxId, calls as c, encode, local as l,
     manifest::{Domain, Subject},
     name::Selector,
     record::Address,
@@ -154,6 +154,10 @@ fn add_local_models(v: &mut Vectors) {
         l::FetchPicture { chunks: 3, total_chunks: 7, bytes: 4_112, total_bytes: 20_592, cells: bytes(0xff, 3), peers };
     v.add("local/fetch_picture", &l::FetchItem::Picture(picture));
     v.add("local/fetch_done", &l::FetchItem::Done(report));
+    v.add("local/open", &l::OpenCall { name: name(), version: 1 });
+    let opened = l::OpenedFile { path: "sub/model.safetensors".into(), size: 20_480, hash: Digest([0x41; 32]) };
+    v.add("local/open_list", &l::OpenItem::List(vec![opened]));
+    v.add("local/open_bytes", &l::OpenItem::Bytes(bytes(0x42, 3)));
     v.add("local/validate", &l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true });
     v.add("local/validate_step", &l::ValidateItem::Step(step));
     let done =

@@ -136,7 +136,7 @@ impl Core {
             Err(error) if error.code == ErrorCode::Denied => tracing::info!(%name, version, %error, "held sealed"),
             obtained => obtained?,
         }
-        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false };
+        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: false, copies: None };
         self.models.hold(held)?;
         let opened = opened.unwrap_or_else(|error| {
             // Loading tries once more from the store, and says why if it fails again.

@@ -99,8 +99,9 @@ impl Core {
         let (name_, base, bytes) = (name.clone(), Some(old), entry.bytes);
         #[rustfmt::skip]
         let body = Publish { name: name_, version, manifest: id, format, task, domain, bytes, chunks, base, thresholds };
-        let serve = self.held().iter().any(|h| h.name == *name && h.version == old && h.serve);
-        let held = Held { name: name.clone(), version, manifest: id, serve };
+        let before = self.held().into_iter().find(|h| h.name == *name && h.version == old);
+        let (serve, copies) = before.map_or((false, None), |h| (h.serve, h.copies));
+        let held = Held { name: name.clone(), version, manifest: id, serve, copies };
         let under_way = self.models.publishing(name, version);
         self.submit_held(body, &held, under_way.alone).await?;
         self.models.hold(held)?;

@@ -74,7 +74,7 @@ impl Core {
         if entry.withdrawn {
             return Err(invalid(format!("{name}@{version} was withdrawn by its owner and is not served any more")));
         }
-        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true };
+        let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true, copies: None };
         let (worker, info) = self.load(name, version, &entry, opened).await?;
         self.models.hold(held.clone())?;
         self.models.insert(Serving::new(held, info, worker));

@@ -81,16 +81,14 @@ pub(crate) async fn start_worker(
     Ok((worker, info))
 }
 
-/// Refuses a manifest that is not the ledger's version, or whose files would not fit a worker: its chunk lists may name
-/// one small chunk very often.
-fn check_manifest(
+/// Refuses a manifest that is not the ledger's version.
+pub(crate) fn check_entry(
     manifest: &Manifest,
     name: &ModelName,
     version: u32,
     entry: &Version,
-    memory_bytes: u64,
 ) -> Result<(), RpcError> {
-    let fail = |why: String| Err(RpcError::new(ErrorCode::Model, format!("{name}@{version} is not loaded: {why}")));
+    let fail = |why: String| Err(RpcError::new(ErrorCode::Model, format!("{name}@{version} is not opened: {why}")));
     if (&manifest.name, manifest.version) != (name, version) {
         return fail(format!("its manifest is that of {}@{}", manifest.name, manifest.version));
     }
@@ -99,6 +97,19 @@ fn check_manifest(
     {
         return fail("its manifest and the ledger differ in format, task, domain or size".to_owned());
     }
+    Ok(())
+}
+
+/// Refuses one also whose files would not fit a worker: its chunk lists may name one small chunk very often.
+fn check_manifest(
+    manifest: &Manifest,
+    name: &ModelName,
+    version: u32,
+    entry: &Version,
+    memory_bytes: u64,
+) -> Result<(), RpcError> {
+    check_entry(manifest, name, version, entry)?;
+    let fail = |why: String| Err(RpcError::new(ErrorCode::Model, format!("{name}@{version} is not loaded: {why}")));
     let (loaded, bytes) = loaded_files(manifest).fold((0, 0u64), |(n, b), f| (n + 1, b.saturating_add(f.size)));
     if loaded == 0 {
         return fail(format!(

@@ -5,6 +5,7 @@
 //! | [`load`] | manifest key → opened chunks → sealed memory → worker |
 //! | [`fetch`] | sealed manifest and chunks from peers |
 //! | [`open`] | chunks opened into sealed memory while they arrive |
+//! | [`give`] | the plaintext of a held version, for this node's own user |
 //! | [`picture`] | how a transfer stands, for people who watch it |
 //! | [`keys`] | the keys that open models, asked of peers and kept wrapped |
 //! | [`grants`] | who may open a private model; sealing anew after a revocation |
@@ -17,6 +18,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod fetch;
+pub(crate) mod give;
 pub(crate) mod grants;
 pub(crate) mod keep;
 pub(crate) mod keys;

@@ -59,6 +59,11 @@ impl Core {
             Some(base) => Some(self.base_version(base).await?),
             None => None,
         };
+        let made_from = match &base {
+            None => version.checked_sub(1).filter(|before| *before > 0),
+            // The ledger names versions of one model only.
+            Some(base) => (base.manifest.name == call.name).then_some(base.manifest.version),
+        };
         let sealed = self
             .blocking({
                 let (source, store, progress) = (Arc::clone(&source), self.store.clone(), progress.clone());
@@ -82,10 +87,11 @@ impl Core {
             domain,
             bytes,
             chunks: sealed.listed,
-            base: (version > 1).then(|| version - 1),
+            base: made_from,
             thresholds: call.thresholds,
         };
-        let held = Held { name: call.name.clone(), version, manifest: id, serve: worker.is_some() };
+        let copies = Some(call.replicas.saturating_add(1));
+        let held = Held { name: call.name.clone(), version, manifest: id, serve: worker.is_some(), copies };
         // This call brings the worker; if it ends or this process dies after the ledger took the version, the keeper does.
         let under_way = self.models.publishing(&call.name, version);
         let height = self.submit_held(body, &held, under_way.alone).await?;

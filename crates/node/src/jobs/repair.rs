@@ -20,7 +20,7 @@ use zero2ai_proto::{
 use crate::{clock::now_ms, config::SwarmSettings, core::Core, jobs::store::stored_manifest, models::Held};
 use decide::{Decision, Pace, View, decide, in_turn};
 
-/// How often held versions are looked at.
+/// How often held versions are looked at, at most so seldom.
 const LOOK: Duration = Duration::from_secs(20);
 /// Versions looked at each time; the others have their turn later.
 const VERSIONS: usize = 8;
@@ -53,7 +53,7 @@ struct Memory {
 /// Looks now and then whether enough others hold what this node holds, until `stop`.
 pub(crate) async fn keep_copies(core: Arc<Core>, settings: SwarmSettings, stop: CancellationToken) {
     let mut memory = Memory::default();
-    let mut tick = tokio::time::interval(LOOK);
+    let mut tick = tokio::time::interval(look_every(settings));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -65,6 +65,11 @@ pub(crate) async fn keep_copies(core: Arc<Core>, settings: SwarmSettings, stop: 
             () = look(&core, settings, &mut memory) => {}
         }
     }
+}
+
+/// Not seldom against the time for which copies must be too few.
+fn look_every(settings: SwarmSettings) -> Duration {
+    Duration::from_secs(settings.repair_after_s / 4).clamp(Duration::from_secs(1), LOOK)
 }
 
 async fn look(core: &Core, settings: SwarmSettings, memory: &mut Memory) {
@@ -84,6 +89,10 @@ async fn look(core: &Core, settings: SwarmSettings, memory: &mut Memory) {
 
 /// One version: who has it, and what is to be done about it.
 async fn look_at(core: &Core, settings: SwarmSettings, memory: &mut Memory, held: &Held) {
+    let copies = held.copies.unwrap_or(settings.replicas);
+    if copies < 2 {
+        return;
+    }
     let current = core.chain.read(|l| l.version(&held.name, held.version));
     let wanted_still = current.is_some_and(|v| !v.withdrawn && v.manifest == held.manifest);
     let Some(chunks) = whole(core, held).await.filter(|_| wanted_still) else {
@@ -91,21 +100,21 @@ async fn look_at(core: &Core, settings: SwarmSettings, memory: &mut Memory, held
         return;
     };
     let providers = core.providers_up();
-    let (holders, others) = ask_around(core, held, chunks, providers, settings.replicas).await;
+    let (holders, others) = ask_around(core, held, chunks, providers, copies).await;
     let now = now_ms();
     memory.refused.retain(|_, until| *until > now);
     if memory.refused.len() > REFUSALS {
         memory.refused.clear();
     }
     let candidates = others.into_iter().filter(|n| !memory.refused.contains_key(&(held.manifest, *n))).collect();
-    let enough = holders.len() >= settings.replicas as usize;
+    let enough = holders.len() >= copies as usize;
     let short_since_ms = if enough {
         memory.short_since.remove(&held.manifest);
         now
     } else {
         *memory.short_since.entry(held.manifest).or_insert(now)
     };
-    let view = View { me: core.id, manifest: held.manifest, wanted: settings.replicas, holders, candidates };
+    let view = View { me: core.id, manifest: held.manifest, wanted: copies, holders, candidates };
     let pace = Pace::after(Duration::from_secs(settings.repair_after_s));
     match decide(&view, pace, short_since_ms, now) {
         Decision::Enough | Decision::Wait => {}

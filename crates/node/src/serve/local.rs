@@ -8,9 +8,9 @@ use zero2ai_proto::{
     limits::{CHUNK_BYTES, SIGNERS},
     local::{
         Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture, GrantModel,
-        GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, PeerCall, PeerKnown, PeerReply,
-        PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel, SignersCall,
-        SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
+        GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, OpenFiles, PeerCall, PeerKnown,
+        PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel,
+        SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -81,6 +81,7 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             }
             Ok(())
         }
+        OpenFiles::ID => core.give_files(call.request::<OpenFiles>()?, &mut reply).await,
         Stop::ID => {
             reply.item::<Stop>(&Empty {}).await?;
             core.stop.cancel();

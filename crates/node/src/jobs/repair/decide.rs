@@ -27,10 +27,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Turns at a quarter of the time for which copies must be too few, a minute at least.
+    /// Turns at a quarter of the time for which copies must be too few, a minute at least: or as long as that time, if it is
+    /// shorter than a minute. Who sets it so short has copies that are made in seconds.
     pub(super) fn after(grace: Duration) -> Self {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        Self { grace_ms, step_ms: (grace_ms / 4).max(60_000) }
+        Self { grace_ms, step_ms: (grace_ms / 4).max(grace_ms.clamp(1_000, 60_000)) }
     }
 }
 

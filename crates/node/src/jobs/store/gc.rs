@@ -134,7 +134,7 @@ pub(crate) mod tests {
         }
         let sealed = SealedManifest { version: 1, chunks: list, body: ByteBuf::from(version.to_be_bytes()) };
         let manifest = store.put_manifest(&encode(&sealed).unwrap()).unwrap();
-        Held { name: "lab/m".parse().unwrap(), version, manifest, serve: false }
+        Held { name: "lab/m".parse().unwrap(), version, manifest, serve: false, copies: None }
     }
 
     pub(crate) fn open(home: &std::path::Path) -> Store {

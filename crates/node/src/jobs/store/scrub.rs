@@ -19,8 +19,6 @@ use crate::{
 
 /// Bytes read a second: a hundredth of what one disk of a server gives, 3 days for 8 TiB.
 pub(crate) const RATE: u64 = 32 * 1024 * 1024;
-/// How long a node runs before its first scrub: starts and restarts have better things to do.
-const SETTLE: Duration = Duration::from_secs(10 * 60);
 /// How often it is asked whether one is due.
 const LOOK: Duration = Duration::from_secs(60);
 /// How long after one that failed (a disk that refuses reads, say) the next is tried.
@@ -68,10 +66,10 @@ impl Core {
     }
 }
 
-/// Scrubs every so often, until `stop`.
-pub(crate) async fn keep_scrubbed(core: Arc<Core>, every: Duration, stop: CancellationToken) {
+/// Scrubs every so often, not before `settle` is over, until `stop`.
+pub(crate) async fn keep_scrubbed(core: Arc<Core>, every: Duration, settle: Duration, stop: CancellationToken) {
     let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
-    let mut wait = SETTLE;
+    let mut wait = settle;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

@@ -1,0 +1,32 @@
+//! What the fuzz targets do with a byte string: each reads it as a peer's or a user's bytes are read, and checks what must
+//! hold of all that is accepted. `testnet/tests/fuzz.rs` compiles this file too, and runs every target on stable.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`files`] | headers of model files, manifests, differences |
+//! | [`wire`] | frames, transactions, records, proofs, invites, gossip |
+
+pub mod files;
+pub mod wire;
+
+/// One target: reads any bytes, panics if something holds that must not.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also its folder in `corpus/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("gguf", files::gguf),
+    ("safetensors", files::safetensors),
+    ("onnx", files::onnx),
+    ("manifest", files::manifest),
+    ("sealed_manifest", files::sealed_manifest),
+    ("delta", files::delta),
+    ("codec", wire::codec),
+    ("transaction", wire::transaction),
+    ("frame", wire::frame),
+    ("gossip", wire::gossip),
+    ("record", wire::record),
+    ("proof", wire::proof),
+    ("audit", wire::audit),
+    ("invite", wire::invite),
+    ("name", wire::name),
+];

@@ -1,0 +1,151 @@
+//! Every fuzz target over its corpus and over some thousand mutations of it, the same in every run: a reader that panics on
+//! bytes which others choose, or accepts what it must not, fails here without a nightly compiler.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use targets::{TARGETS, Target};
+
+/// Mutations tried of each target.
+const MUTATIONS: usize = 3_000;
+/// Bytes of a mutated input; one that grew beyond is cut.
+const LENGTH: usize = 16 * 1024;
+/// Bytes of all committed inputs.
+const CORPUS: u64 = 1 << 20;
+
+/// Random numbers that are the same in every run (SplitMix64).
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Below `n`; 0 if `n` is.
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % (n.max(1) as u64)).unwrap()
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+/// The inputs of one target, in the order of their names.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(folder().join(target)).unwrap_or_else(|e| panic!("{target} has no corpus: {e}"));
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Numbers at which readers go wrong, as they stand in files and frames.
+const EDGES: [u64; 10] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX - 7, u64::MAX];
+
+fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], rng: &mut Rng) {
+    for _ in 0..=rng.below(4) {
+        let at = rng.below(bytes.len());
+        match rng.below(7) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << rng.below(8),
+            1 if !bytes.is_empty() => bytes[at] = rng.next() as u8,
+            2 => bytes.truncate(at),
+            3 => bytes.insert(at, rng.next() as u8),
+            4 => {
+                let end = (at + 1 + rng.below(16)).min(bytes.len());
+                bytes.drain(at.min(end)..end);
+            }
+            5 => {
+                let width = [1, 2, 4, 8][rng.below(4)];
+                let edge = EDGES[rng.below(EDGES.len())].wrapping_add(rng.next() % 3);
+                let little = rng.below(2) == 0;
+                let number = if little { edge.to_le_bytes() } else { edge.to_be_bytes() };
+                let number = if little { &number[..width] } else { &number[8 - width..] };
+                bytes.iter_mut().skip(at).zip(number).for_each(|(b, n)| *b = *n);
+            }
+            _ => {
+                let other = &others[rng.below(others.len())];
+                let from = rng.below(other.len());
+                let piece: Vec<u8> = other.iter().skip(from).take(1 + rng.below(64)).copied().collect();
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+    bytes.truncate(LENGTH);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn try_out(name: &str, target: Target, bytes: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| target(bytes))).is_err() {
+        panic!("{name} fails on {} bytes: {}", bytes.len(), hex(bytes));
+    }
+}
+
+#[test]
+fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
+    std::thread::scope(|scope| {
+        for (seed, (name, target)) in TARGETS.iter().enumerate() {
+            scope.spawn(move || {
+                let inputs = corpus(name);
+                assert!(!inputs.is_empty(), "{name} has no corpus");
+                for bytes in &inputs {
+                    try_out(name, *target, bytes);
+                }
+                let mut rng = Rng(seed as u64);
+                for _ in 0..MUTATIONS {
+                    let mut bytes = inputs[rng.below(inputs.len())].clone();
+                    mutate(&mut bytes, &inputs, &mut rng);
+                    try_out(name, *target, &bytes);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_target_has_a_way_in_and_a_small_corpus() {
+    let mut bytes = 0;
+    for (name, _) in TARGETS {
+        let way_in = folder().join(format!("../fuzz_targets/{name}.rs"));
+        let text = fs::read_to_string(&way_in).unwrap_or_else(|e| panic!("{}: {e}", way_in.display()));
+        assert!(text.contains(&format!("::{name}(bytes)")), "{name}.rs runs another target");
+        bytes += corpus(name).iter().map(|b| b.len() as u64).sum::<u64>();
+    }
+    let known: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    for entry in fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(known.contains(&name.as_str()), "corpus/{name} is of no target");
+    }
+    assert!(bytes <= CORPUS, "the corpus has {bytes} bytes; {CORPUS} are allowed");
+}
+
+/// What is accepted at all: a target that refuses its whole corpus tests nothing but the first check.
+#[test]
+fn the_corpus_holds_inputs_that_are_accepted() {
+    use zero2ai_proto::{decode, limits::*, manifest::*, record::DhtValue};
+    let some = |target: &str, accepts: &dyn Fn(&[u8]) -> bool| {
+        assert!(corpus(target).iter().any(|bytes| accepts(bytes)), "no input of {target} is accepted");
+    };
+    let cut = |bytes: &[u8], format| {
+        zero2ai_chunk::cut::cuts(&mut std::io::Cursor::new(bytes), format).is_ok_and(|c| c.is_some_and(|c| c.len() > 2))
+    };
+    some("gguf", &|bytes| cut(bytes, Format::Gguf));
+    some("safetensors", &|bytes| cut(bytes, Format::Safetensors));
+    some("manifest", &|bytes| decode::<Manifest>(bytes, MANIFEST_BYTES).is_ok_and(|m| m.check().is_ok()));
+    some("record", &|bytes| matches!(decode(bytes, RECORD_BYTES), Ok(DhtValue::Name(_))));
+    some("transaction", &|bytes| {
+        decode::<zero2ai_proto::Signed<zero2ai_proto::tx::Tx>>(bytes, SIGNED_BYTES).is_ok_and(|tx| tx.tx_id().is_ok())
+    });
+}
