@@ -63,6 +63,15 @@ class Node:
             raise RuntimeError(f"{command} gave {done.returncode}: {done.stderr.decode()}\n{self.tail()}")
         return json.loads(done.stdout)
 
+    def try_json(self, *arguments: str):
+        """As `json`; None where something is not found: this node may be a block behind the one that made it."""
+        try:
+            return self.json(*arguments)
+        except RuntimeError as error:
+            if '"code":"not_found"' not in str(error):
+                raise
+            return None
+
     def tail(self) -> str:
         return Path(self.log.name).read_bytes()[-4000:].decode("utf-8", "replace")
 
@@ -104,7 +113,7 @@ class Network(list):
         """Publishes from node 0; every other node fetches and serves it."""
         self[0].json("publish", path, "--name", name, "--replicas", "0")
         for node in self[1:]:
-            node.json("fetch", name, "--serve")
+            until(lambda: node.try_json("fetch", name, "--serve"), f"{name} at another node")
 
     def stop(self):
         for node in self:
