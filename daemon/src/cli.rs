@@ -2,11 +2,17 @@
 
 mod doctor;
 mod grant;
+mod service;
 mod store;
+mod token;
 
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
+#[cfg(test)]
+pub(crate) use service::UnitArgs;
+pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
 pub(crate) use store::{StoreCommand, VersionName};
+pub(crate) use token::TokenCommand;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -132,6 +138,16 @@ pub(crate) enum Command {
     /// Stop the node of --home in order
     #[command(after_help = "Example:\n  zero2ai stop --home ~/b")]
     Stop,
+    /// Who may ask the HTTP gateway: tokens with scopes, expiry and rates
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Run the node of --home as a systemd service
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Print what a shell must know to complete command lines of this program
+    #[command(after_help = "Examples:\n  zero2ai completions bash > /etc/bash_completion.d/zero2ai\n  \
+        zero2ai completions zsh > ~/.zfunc/_zero2ai\n  zero2ai completions fish > ~/.config/fish/completions/zero2ai.fish")]
+    Completions(CompletionsArgs),
     /// What this machine offers to run models on
     #[command(after_help = "Example:\n  zero2ai hardware --json")]
     Hardware,

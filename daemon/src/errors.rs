@@ -49,7 +49,10 @@ fn client(error: &ClientError) -> Exit {
         ClientError::Call(error) => call(error),
         ClientError::Proof(LightError::Missing { .. }) => Exit::NotFound,
         ClientError::Proof(_) | ClientError::Untrue { .. } => Exit::Unverified,
-        ClientError::NoBootstrap(_) | ClientError::NoGenesis(_) | ClientError::OtherPool { .. } => Exit::Config,
+        ClientError::NoBootstrap(_)
+        | ClientError::NoGenesis(_)
+        | ClientError::OtherPool { .. }
+        | ClientError::Membership { .. } => Exit::Config,
         ClientError::Withdrawn { .. } | ClientError::NoEndpoint { .. } => Exit::NotFound,
         ClientError::Exhausted { last, .. } => client(last),
         ClientError::TimeOver { .. } => Exit::Timeout,

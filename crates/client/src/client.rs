@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use zero2ai_proto::{NodeId, PoolId, SecretKey, limits::ADDRESSES, pool::PoolKey, record::Address, rpc::Method};
 use zero2ai_rpc::{CallError, ConnectError, Endpoint, EndpointConfig, Peer, Peers, Replies};
 
-use crate::{error::ClientError, health::Health, trust::Trust};
+use crate::{error::ClientError, health::Health, recent::Recent, trust::Trust};
 
 /// How long a call bears a silent machine: such calls (a transaction, a command to one's own node) are dear to repeat.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -46,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) peers: Peers,
     pub(crate) trust: Trust,
     pub(crate) health: Health,
+    pub(crate) recent: Recent,
     /// One above the last nonce this client used, since proofs lag behind its own transactions.
     pub(crate) next_nonce: AtomicU64,
     pub(crate) bootstrap: Vec<(NodeId, Vec<Address>)>,
@@ -83,6 +84,7 @@ impl Client {
                 peers: Peers::new(endpoint),
                 trust,
                 health: Health::default(),
+                recent: Recent::default(),
                 next_nonce: AtomicU64::new(0),
                 bootstrap: config.bootstrap,
                 preferred: AtomicUsize::new(0),

@@ -54,6 +54,14 @@ pub enum ClientError {
         /// What does not hold.
         why: String,
     },
+    /// A membership's file.
+    #[error("the membership {}: {why}", path.display())]
+    Membership {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The version was withdrawn by its owner.
     #[error("{name}@{version} was withdrawn by its owner: choose another version")]
     Withdrawn {

@@ -113,6 +113,12 @@ impl TextStream {
         Some(event)
     }
 
+    /// Who gives it at the moment: after an event, who gave that; `None` at the end and between two providers.
+    #[must_use]
+    pub fn provider(&self) -> Option<NodeId> {
+        self.attempt.as_ref().map(|attempt| attempt.endpoint.node)
+    }
+
     async fn advance(&mut self) -> Result<TextEvent, ClientError> {
         loop {
             let Some(attempt) = self.attempt.as_mut() else {

@@ -16,8 +16,10 @@
 //! |---|---|
 //! | `client` | [`Client`]: connecting, and calls of any method |
 //! | `account` | the client's own identity on the ledger: admission, transactions |
+//! | `membership` | joining with an invite; the account's key and pool in a file |
 //! | `trust` | the chain of signer sets from the genesis, kept and extended |
 //! | `resolve` | names to endpoints: every proof checked, endpoints measured and ranked |
+//! | `recent` | names looked up a moment ago |
 //! | `order` | signing a request, and checking a response against it |
 //! | `predict`, `generate` | predictions and text, going on to the next endpoint when one is gone |
 //! | `describe` | what a model takes and gives |
@@ -30,9 +32,11 @@ mod describe;
 mod error;
 mod generate;
 mod health;
+mod membership;
 mod order;
 mod predict;
 mod receipts;
+mod recent;
 mod resolve;
 mod trust;
 
@@ -40,6 +44,7 @@ pub use account::Admission;
 pub use client::{Client, ClientConfig};
 pub use error::ClientError;
 pub use generate::{TextEnd, TextEvent, TextStream};
+pub use membership::Membership;
 pub use predict::Prediction;
 pub use resolve::{Resolution, ResolvedEndpoint};
 pub use zero2ai_ledger::TrustedChain;

@@ -10,7 +10,10 @@ use axum::http::{
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::fault::Fault;
+use crate::{
+    fault::Fault,
+    tokens::{Refusal, Scope, Tokens},
+};
 
 /// Characters of a token at least: 128 bits in hexadecimal. Shorter ones could be guessed.
 const TOKEN_MIN: usize = 32;
@@ -47,8 +50,42 @@ impl Token {
     }
 }
 
-/// Checks a request's headers: host, then origin, then token.
-pub(crate) fn check(token: &Token, headers: &HeaderMap) -> Result<(), Fault> {
+/// The node's own token, which may do everything, and those that were made beside it.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) own: Token,
+    pub(crate) others: Tokens,
+}
+
+impl Access {
+    fn check(&self, given: &str, scope: Scope) -> Result<(), Fault> {
+        if self.own.is(given) {
+            return Ok(());
+        }
+        if given.len() > TOKEN_MAX {
+            return Err(wrong());
+        }
+        self.others.check(given, scope).map_err(|refusal| match refusal {
+            Refusal::Unknown => wrong(),
+            Refusal::Scope(word) => Fault::denied(format!(
+                "this token has not the scope '{word}': make one that has, with 'zero2ai token new --scopes {word}'"
+            )),
+            Refusal::Rate(most) => {
+                Fault::busy(format!("this token may ask {most} times a minute: try again in a while"))
+            }
+        })
+    }
+}
+
+fn wrong() -> Fault {
+    Fault::unauthorized(
+        "the bearer token is wrong, expired or revoked: one stands in the file http.token of the node's home, and 'zero2ai \
+         token new' makes others",
+    )
+}
+
+/// Checks a request's headers: host, then origin, then token and what that may do.
+pub(crate) fn check(access: &Access, scope: Scope, headers: &HeaderMap) -> Result<(), Fault> {
     let host = text(headers, HOST.as_str());
     if !host.is_some_and(is_local) {
         return Err(Fault::denied(
@@ -63,10 +100,8 @@ pub(crate) fn check(token: &Token, headers: &HeaderMap) -> Result<(), Fault> {
     }
     let bearer = text(headers, AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
     match bearer {
-        Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") && token.is(given.trim()) => Ok(()),
-        Some(_) => {
-            Err(Fault::unauthorized("the bearer token is wrong: it stands in the file http.token of the node's home"))
-        }
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") => access.check(given.trim(), scope),
+        Some(_) => Err(wrong()),
         None => Err(Fault::unauthorized(
             "a bearer token is needed: send 'Authorization: Bearer TOKEN'; it stands in the file http.token of the node's home",
         )),
@@ -103,7 +138,8 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        check(&TOKEN.parse().unwrap(), &headers).err().map(|fault| fault.status)
+        let access = Access { own: TOKEN.parse().unwrap(), others: Tokens::new("/nonexistent".into()) };
+        check(&access, Scope::Infer, &headers).err().map(|fault| fault.status)
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! | [`server`] | [`Gateway`]: the listener, connections and their limits, stopping |
 //! | [`routes`] | which path is answered by whom; what every request passes first |
 //! | [`guard`] | who may ask: host, origin, token |
-//! | [`state`] | what requests share: the client, names resolved lately, the limit on work in hand |
+//! | [`tokens`] | tokens beside the first: scopes, expiry, rates; their file |
+//! | [`state`] | what requests share: the client, the limit on work in hand |
 //! | [`openai`] | `/v1`: models, chat completions, completions, streamed or whole |
 //! | [`oip`] | `/v2`: health, metadata, inference, with binary tensors |
 //! | [`body`] | reading a request's body within its bounds |
@@ -26,6 +27,7 @@ mod openai;
 mod routes;
 mod server;
 mod state;
+pub mod tokens;
 
 pub use error::GatewayError;
 pub use guard::{Token, TokenError};

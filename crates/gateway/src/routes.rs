@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{
         HeaderValue, StatusCode,
@@ -16,9 +17,11 @@ use axum::{
 };
 
 use crate::{
+    body,
     fault::{Face, Fault},
     guard, oip, openai,
     state::Shared,
+    tokens::Scope,
 };
 
 /// Counted for a caller that left before its answer, as other servers do.
@@ -64,6 +67,15 @@ impl Route {
         }
     }
 
+    /// What a token must be for.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Chat | Self::Completions | Self::Infer => Scope::Infer,
+            Self::Models | Self::Server | Self::Model | Self::Other => Scope::Models,
+            Self::Metrics => Scope::Metrics,
+        }
+    }
+
     fn face(self) -> Face {
         match self {
             Self::Server | Self::Model | Self::Infer => Face::Oip,
@@ -79,6 +91,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models/{*name}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
+        .route("/v1/embeddings", post(no_embeddings))
         .route("/v2", get(oip::server))
         .route("/v2/", get(oip::server))
         .route("/v2/health/live", get(oip::live))
@@ -104,6 +117,15 @@ async fn nothing_here(request: Request) -> Fault {
     )
 }
 
+/// Said by name, so that a client's user does not look for a wrong URL.
+async fn no_embeddings(body: Body) -> Fault {
+    body::discard(body).await;
+    Fault::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "no engine of this network gives embeddings yet: a model that is published as ONNX gives its tensors through /v2",
+    )
+}
+
 async fn wrong_method(request: Request) -> Fault {
     let message = format!("{} does not take {} here", request.uri().path(), request.method());
     Fault::new(StatusCode::METHOD_NOT_ALLOWED, message)
@@ -126,7 +148,7 @@ impl Drop for Watch {
 async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
     let mut watch = Watch { shared, route, start: Instant::now(), code: LEFT };
-    let mut response = match guard::check(&watch.shared.token, request.headers()) {
+    let mut response = match guard::check(&watch.shared.access, route.scope(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(fault) => fault.into_response(),
     };

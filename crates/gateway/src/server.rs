@@ -1,6 +1,6 @@
 //! The listener, its connections and their limits, and stopping in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -18,7 +18,13 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_client::Client;
 use zero2ai_proto::{NodeId, record::Address};
 
-use crate::{error::GatewayError, guard::Token, routes, state::Shared};
+use crate::{
+    error::GatewayError,
+    guard::{Access, Token},
+    routes,
+    state::Shared,
+    tokens::Tokens,
+};
 
 /// Connections open at a time. Beyond that, new ones wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 256;
@@ -47,22 +53,24 @@ pub struct Upstream {
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
-    token: Token,
+    access: Access,
 }
 
 impl Gateway {
-    /// Takes the port; callers wait until [`Gateway::serve`]. Port 0 is any free one.
+    /// Takes the port; callers wait until [`Gateway::serve`]. Port 0 is any free one. `token` may do everything; the file
+    /// `tokens` may have others, see [`crate::tokens`].
     ///
     /// # Errors
     /// The address is not a loopback address, or cannot be listened on.
-    pub async fn bind(address: SocketAddr, token: Token) -> Result<Self, GatewayError> {
+    pub async fn bind(address: SocketAddr, token: Token, tokens: PathBuf) -> Result<Self, GatewayError> {
         if !address.ip().is_loopback() {
             return Err(GatewayError::NotLoopback(address));
         }
         let fail = |source| GatewayError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        Ok(Self { listener, address, token })
+        let access = Access { own: token, others: Tokens::new(tokens) };
+        Ok(Self { listener, address, access })
     }
 
     /// Where it listens.
@@ -76,7 +84,7 @@ impl Gateway {
     /// # Errors
     /// The listener broke.
     pub async fn serve(self, client: Client, upstream: Upstream, stop: CancellationToken) -> Result<(), GatewayError> {
-        let router = routes::router(Arc::new(Shared::new(client, upstream, self.token)));
+        let router = routes::router(Arc::new(Shared::new(client, upstream, self.access)));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {

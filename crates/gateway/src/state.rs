@@ -1,10 +1,6 @@
-//! What requests share: the client, the names resolved lately, and the limit on work in hand.
+//! What requests share: the client, and the limit on work in hand.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,15 +11,11 @@ use zero2ai_proto::{
     local::{NodeStatus, NodeStatusReply},
 };
 
-use crate::{body, fault::Fault, guard::Token, metrics::Metrics, server::Upstream};
+use crate::{body, fault::Fault, guard::Access, metrics::Metrics, server::Upstream};
 
 /// Predictions and texts in hand; beyond that the caller hears 429 at once. Each may hold a body of 4 MiB and what it is
 /// read into, so this bounds memory at about a gigabyte.
 const WORK: usize = 32;
-/// How long a resolved name is used again without asking. Longer, and a withdrawn version is served for as long.
-const FRESH: Duration = Duration::from_secs(2);
-/// Names remembered. When full, all are forgotten: the worst is a lookup each.
-const NAMES: usize = 256;
 /// Patience for what the node answers from memory.
 const QUICK: Duration = Duration::from_secs(5);
 
@@ -32,16 +24,15 @@ const QUICK: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     pub(crate) client: Client,
     upstream: Upstream,
-    pub(crate) token: Token,
+    pub(crate) access: Access,
     pub(crate) metrics: Metrics,
     work: Arc<Semaphore>,
-    names: Mutex<HashMap<String, (Instant, Arc<Resolution>)>>,
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, upstream: Upstream, token: Token) -> Self {
+    pub(crate) fn new(client: Client, upstream: Upstream, access: Access) -> Self {
         let work = Arc::new(Semaphore::new(WORK));
-        Self { client, upstream, token, metrics: Metrics::default(), work, names: Mutex::default() }
+        Self { client, upstream, access, metrics: Metrics::default(), work }
     }
 
     /// A place among the work in hand, given back when dropped, and the body that may now be read. Where there is no place,
@@ -65,28 +56,11 @@ impl Shared {
 
     /// Looks a name up, or takes the answer of a moment ago.
     pub(crate) async fn resolve(&self, name: &ModelRef) -> Result<Arc<Resolution>, Fault> {
-        let key = name.to_string();
-        {
-            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((at, found)) = names.get(&key)
-                && at.elapsed() < FRESH
-            {
-                return Ok(Arc::clone(found));
-            }
-        }
-        let found = Arc::new(self.client.resolve(name, false).await?);
-        if !found.endpoints.is_empty() {
-            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            if names.len() >= NAMES {
-                names.clear();
-            }
-            names.insert(key, (Instant::now(), Arc::clone(&found)));
-        }
-        Ok(found)
+        Ok(self.client.find(name).await?)
     }
 
     /// Forgets a name whose endpoints did not do, so that the next request asks afresh.
     pub(crate) fn forget(&self, name: &ModelRef) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&name.to_string());
+        self.client.forget(name);
     }
 }

@@ -2,6 +2,7 @@
 //! has a function that does the job and returns typed results (the demo calls these too) and one that prints them.
 
 pub(crate) mod audit;
+pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod grant;
@@ -11,8 +12,10 @@ pub(crate) mod predict;
 pub(crate) mod publish;
 pub(crate) mod resolve;
 pub(crate) mod run;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod validate;
 
@@ -55,6 +58,12 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
             (None, None) => Err(Failure::new(Exit::Usage, "Say which model: zero2ai audit publisher/model.")),
         },
         Command::Stop => stop(&home()?, out).await,
+        Command::Token(command) => token::token(&home()?, command, out),
+        Command::Service(command) => service::service(&home()?, &command, out),
+        Command::Completions(args) => {
+            completions::completions(&args);
+            Ok(())
+        }
         Command::Hardware => hardware::hardware(out),
         Command::Demo(args) => demo::demo(args, out).await,
         Command::Worker => Err(Failure::new(Exit::Usage, "'worker' is started by a node, not by hand.")),

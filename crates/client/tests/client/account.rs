@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use zero2ai_client::{Client, ClientError};
+use zero2ai_client::{Client, ClientError, Membership};
 use zero2ai_proto::{
     SealingKey,
     pool::PoolKey,
@@ -74,4 +74,28 @@ async fn the_next_node_is_asked_when_the_first_is_gone_and_a_wrong_key_is_named(
     let mut nowhere = both;
     nowhere.bootstrap.clear();
     assert!(matches!(Client::connect(nowhere).await, Err(ClientError::NoBootstrap(_))));
+}
+
+#[tokio::test]
+async fn a_membership_in_a_file_uses_its_invite_once() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let node = start(&chain, None, Manners::Honest);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("me");
+    let mut invite = chain.lock().unwrap().invite(Rights::MEMBER);
+    invite.bootstrap = vec![zero2ai_proto::pool::Bootstrap { node: node.id, addresses: vec![node.address.clone()] }];
+    assert!(matches!(Client::open(&path, None).await.unwrap_err(), ClientError::Membership { .. }));
+    let first = Client::open(&path, Some(&invite)).await.unwrap();
+    let member: Member = first.entry(&key::member(&first.id())).await.unwrap().unwrap();
+    assert_eq!(member.rights, Rights::MEMBER);
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    for invite in [None, Some(&invite)] {
+        assert_eq!(Client::open(&path, invite).await.unwrap().id(), first.id(), "the same account, no ticket used");
+    }
+    let foreign = Chain::new().invite(Rights::MEMBER);
+    let error = Client::open(&path, Some(&foreign)).await.unwrap_err();
+    assert!(matches!(error, ClientError::OtherPool { what: "invite", .. }), "{error}");
+    std::fs::write(&path, b"something else").unwrap();
+    assert!(matches!(Membership::load(&path).unwrap_err(), ClientError::Membership { .. }));
 }

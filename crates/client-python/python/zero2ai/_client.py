@@ -1,0 +1,237 @@
+"""The two faces of the client: `Client` blocks, `AsyncClient` is awaited. Both start the same tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Union
+
+from . import _core
+from ._errors import Invalid
+from ._values import Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors
+
+Prompt = Union[str, Sequence[Mapping[str, str]]]
+
+
+def _prompt(prompt: Prompt) -> Any:
+    if isinstance(prompt, str):
+        return prompt
+    return [(message["role"], message["content"]) for message in prompt]
+
+
+def _sampling(temperature: float, top_k: int, top_p: float, seed: int | None) -> tuple[float, int, float, int]:
+    return float(temperature), top_k, float(top_p), secrets.randbits(63) if seed is None else seed
+
+
+async def _awaited(task: _core.Task) -> Any:
+    """A task's result, without holding up the event loop. Cancelling the wait cancels the work."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(finish)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile: nobody waits
+
+    task.then(tell)
+    try:
+        await done
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    return task.result()
+
+
+class _Base:
+    def __init__(self, core: _core.Core):
+        self._core = core
+
+    @property
+    def account(self) -> str:
+        """This account's key in hexadecimal."""
+        return self._core.account
+
+    @property
+    def pool(self) -> str:
+        """The pool's id in hexadecimal."""
+        return self._core.pool
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.account[:8]} in pool {self.pool[:8]})"
+
+    def _generate(self, name, prompt, max_tokens, temperature, top_k, top_p, seed, stop, timeout) -> _core.Task:
+        stop = [stop] if isinstance(stop, str) else list(stop)
+        sampling = _sampling(temperature, top_k, top_p, seed)
+        try:
+            return self._core.generate(name, _prompt(prompt), max_tokens, sampling, stop, timeout)
+        except OverflowError as error:
+            raise Invalid(f"max_tokens, top_k or seed is out of range: {error}") from error
+
+
+class Text:
+    """A text under way: iterate over its tokens; `end` is set after the last. Dropping it stops the provider's work."""
+
+    #: How the text ended; None until it has.
+    end: TextEnd | None = None
+
+    def __init__(self, text: _core.Text):
+        self._text = text
+
+    def __iter__(self) -> Text:
+        return self
+
+    def __next__(self) -> Token:
+        event = None if self.end else self._text.next().wait()
+        if isinstance(event, tuple):
+            return Token(*event)
+        if event is not None:
+            self.end = TextEnd._of(event)
+        raise StopIteration
+
+    def read(self) -> str:
+        """All the text that is still to come."""
+        return "".join(token.text for token in self)
+
+
+class AsyncText:
+    """As `Text`, for `async for`."""
+
+    #: How the text ended; None until it has.
+    end: TextEnd | None = None
+
+    def __init__(self, text: _core.Text):
+        self._text = text
+
+    def __aiter__(self) -> AsyncText:
+        return self
+
+    async def __anext__(self) -> Token:
+        event = None if self.end else await _awaited(self._text.next())
+        if isinstance(event, tuple):
+            return Token(*event)
+        if event is not None:
+            self.end = TextEnd._of(event)
+        raise StopAsyncIteration
+
+    async def read(self) -> str:
+        """All the text that is still to come."""
+        return "".join([token.text async for token in self])
+
+
+class Client(_Base):
+    """A member of one pool. Calls block, but not other threads; it may be used from several. Timeouts are in seconds."""
+
+    @classmethod
+    def connect(
+        cls, invite: str | None = None, *, account: str | PathLike[str] | None = None, timeout: float = 60.0
+    ) -> Client:
+        """Joins the pool of `invite` (one line of text), or connects again with the account in the file `account`, which is
+        made, mode 0600, when it is not there. Without a file each call is a new account and uses the invite up by one."""
+        return cls(_core.connect(invite, account, timeout).wait())
+
+    def resolve(self, name: str, *, fresh: bool = False, timeout: float = 30.0) -> Resolution:
+        """Looks `publisher/model[@version|:channel]` up and measures who serves it; `fresh` asks past every cache."""
+        return Resolution._of(self._core.resolve(name, fresh, timeout).wait())
+
+    def describe(self, name: str, *, timeout: float = 30.0) -> Model:
+        """What a model takes and gives."""
+        return Model._of(self._core.describe(name, timeout).wait())
+
+    def predict(self, name: str, inputs: Inputs, *, timeout: float = 60.0) -> Prediction:
+        """Predicts at the nearest endpoint, or the next one if that is gone, full or lies. `inputs` is a mapping from input
+        names to arrays, or the only input: an array, bytes, or text."""
+        return Prediction._of(self._core.predict(name, tensors(inputs), timeout).wait())
+
+    def generate(
+        self,
+        name: str,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        timeout: float = 600.0,
+    ) -> Text:
+        """Text, token by token, from a prompt or a conversation of `{"role": …, "content": …}`. When a provider dies, the
+        next goes on from what was shown."""
+        args = name, prompt, max_tokens, temperature, top_k, top_p, seed, stop, timeout
+        return Text(self._generate(*args).wait())
+
+    def receipts(self, name: str, provider: str, *, start: int = 0, timeout: float = 30.0) -> list[Receipt]:
+        """Receipts of a model that one provider has anchored on the ledger and shows to this account, each proved, from log
+        index `start` on; at most 512 come at once."""
+        return [Receipt(**r) for r in self._core.receipts(name, provider, start, timeout).wait()]
+
+    def close(self) -> None:
+        """Closes the connections. A text under way goes on."""
+        self._core.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncClient(_Base):
+    """As `Client`, to be awaited. Cancelling a call stops its work."""
+
+    @classmethod
+    async def connect(
+        cls, invite: str | None = None, *, account: str | PathLike[str] | None = None, timeout: float = 60.0
+    ) -> AsyncClient:
+        """See `Client.connect`."""
+        return cls(await _awaited(_core.connect(invite, account, timeout)))
+
+    async def resolve(self, name: str, *, fresh: bool = False, timeout: float = 30.0) -> Resolution:
+        """See `Client.resolve`."""
+        return Resolution._of(await _awaited(self._core.resolve(name, fresh, timeout)))
+
+    async def describe(self, name: str, *, timeout: float = 30.0) -> Model:
+        """See `Client.describe`."""
+        return Model._of(await _awaited(self._core.describe(name, timeout)))
+
+    async def predict(self, name: str, inputs: Inputs, *, timeout: float = 60.0) -> Prediction:
+        """See `Client.predict`."""
+        return Prediction._of(await _awaited(self._core.predict(name, tensors(inputs), timeout)))
+
+    async def generate(
+        self,
+        name: str,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        timeout: float = 600.0,
+    ) -> AsyncText:
+        """See `Client.generate`."""
+        args = name, prompt, max_tokens, temperature, top_k, top_p, seed, stop, timeout
+        return AsyncText(await _awaited(self._generate(*args)))
+
+    async def receipts(self, name: str, provider: str, *, start: int = 0, timeout: float = 30.0) -> list[Receipt]:
+        """See `Client.receipts`."""
+        return [Receipt(**r) for r in await _awaited(self._core.receipts(name, provider, start, timeout))]
+
+    async def close(self) -> None:
+        """Closes the connections. A text under way goes on."""
+        self._core.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._core.close()
