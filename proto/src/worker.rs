@@ -2,6 +2,7 @@
 //! A worker holds no keys; model files come as sealed memory file descriptors beside the `Load` frame.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::{
     calls::{GenerateInput, StopReason, TokenPiece},
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// Version of these frames; a worker of another version is refused at its `Ready`.
-pub const WORKER_PROTOCOL: u16 = 1;
+pub const WORKER_PROTOCOL: u16 = 2;
 
 /// Node to worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct GenerateJob {
     pub job: u64,
     /// The input.
     pub input: GenerateInput,
+    /// Whose it is, 64 bytes at most; empty for nobody. Callers are served alike, and none profits from what was computed for
+    /// another; answers do not depend on it.
+    pub caller: ByteBuf,
 }
 
 /// Worker to node.

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let prompt = Prompt::Chat(vec![ChatMessage { role: ChatRole::User, content: prompt }]);
     let sampling = Sampling { max_tokens, ..Sampling::default() };
     let start = Instant::now();
-    let mut stream = worker.generate(GenerateInput { prompt, sampling, resume: vec![] }).await?;
+    let mut stream = worker.generate(b"", GenerateInput { prompt, sampling, resume: vec![] }).await?;
     let (mut first, mut tokens) = (None, 0_u32);
     while let Some(event) = stream.next().await {
         match event? {

@@ -82,7 +82,7 @@ async fn wrong_inputs_are_the_callers_fault_and_say_what_was_expected() {
         assert!(error.to_string().contains(expected), "'{error}' lacks '{expected}'");
     }
     let text = GenerateInput { prompt: Prompt::Text("hi".into()), sampling: Sampling::default(), resume: vec![] };
-    let error = worker.generate(text).await.unwrap().next().await.unwrap().unwrap_err();
+    let error = worker.generate(b"", text).await.unwrap().next().await.unwrap().unwrap_err();
     assert_eq!(error.fault(), Fault::Input);
     // And it still works, the only input unnamed.
     let rows = rows("predict.csv");

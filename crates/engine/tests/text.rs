@@ -42,7 +42,7 @@ struct Answer {
 }
 
 async fn generate(worker: &Worker, input: GenerateInput) -> Result<Answer, EngineError> {
-    let mut stream = worker.generate(input).await?;
+    let mut stream = worker.generate(b"", input).await?;
     let (mut ids, mut text) = (Vec::new(), String::new());
     loop {
         match stream.next().await.unwrap()? {
@@ -97,7 +97,7 @@ async fn a_text_taken_over_anywhere_goes_on_as_it_would_have() {
     assert_eq!((whole.ids.len(), whole.reason, whole.prompt_tokens), (24, StopReason::Length, 12));
     whole_input.sampling.stop = vec![String::from_utf8_lossy(b"\x00nowhere").into_owned()];
     let mut said = String::new();
-    let mut stream = worker.generate(whole_input.clone()).await.unwrap();
+    let mut stream = worker.generate(b"", whole_input.clone()).await.unwrap();
     let mut taken = Vec::new();
     while let Some(Ok(GenEvent::Token(piece))) = stream.next().await {
         taken.push(piece.id);
@@ -156,7 +156,7 @@ async fn a_dropped_stream_stops_the_work() {
     let worker = llama().await;
     let mut streams = Vec::new();
     for _ in 0..40 {
-        let mut stream = worker.generate(input("on and on", 80)).await.unwrap();
+        let mut stream = worker.generate(b"", input("on and on", 80)).await.unwrap();
         if streams.len() < 4 {
             stream.next().await.unwrap().unwrap();
         }
@@ -219,7 +219,7 @@ async fn damaged_and_foreign_files_are_the_models_fault() {
 #[tokio::test]
 async fn a_killed_worker_is_told_to_every_caller() {
     let worker = llama().await;
-    let mut stream = worker.generate(input("on and on", 80)).await.unwrap();
+    let mut stream = worker.generate(b"", input("on and on", 80)).await.unwrap();
     let pid = rustix::process::Pid::from_raw(worker.pid().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let error = loop {

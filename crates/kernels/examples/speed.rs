@@ -54,13 +54,18 @@ fn main() {
     }
     for path in Path::available().filter(|p| p.name() != "portable") {
         for (first, rows) in [(384, 128), (512, 1)] {
-            let mut cache = KeyValues::new(3, 64, 520).unwrap();
-            let numbers = vec![0.5; 512 * 3 * 64];
-            cache.store(0, &numbers, &numbers).unwrap();
+            let numbers = vec![0.5; 16 * 3 * 64];
+            let page = || {
+                let mut page = KeyValues::new(3, 64, 16).unwrap();
+                page.store(0, &numbers, &numbers).unwrap();
+                page
+            };
+            let pages: Vec<KeyValues> = std::iter::repeat_with(page).take(33).collect();
+            let pages: Vec<&KeyValues> = pages.iter().collect();
             let (query, mut out) = (vec![0.5; rows * 576], vec![0.0; rows * 576]);
             let time = timed(|| {
                 for _ in 0..LAYERS {
-                    attend(&pool, path, &Attend { cache: &cache, query: &query, heads: 9, first }, &mut out).unwrap();
+                    attend(&pool, path, &query, 9, &[Attend { pages: &pages, rows, first }], &mut out).unwrap();
                 }
             });
             println!("attention {:>10} {rows:>4} rows at {first}: {time:.2?}", path.name());

@@ -1,5 +1,6 @@
-//! One layer's keys and values of one sequence, and attention over them.
+//! One layer's keys and values in pages, and attention of many sequences over theirs.
 //!
+//! A sequence's pages are of equal room and may lie anywhere; several sequences may read the same page.
 //! Keys are kept in groups of [`LANES`] positions, transposed, so that one vector holds a dimension of all of them and no
 //! sum runs across a vector. Heads that share keys, and neighbouring rows, are taken together, so that a key is loaded once
 //! for several queries. Neither changes a query's result: its sums go over dimensions, then positions, in order.
@@ -30,6 +31,12 @@ pub struct KeyValues {
 }
 
 impl KeyValues {
+    /// Positions there is room for.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.room
+    }
+
     /// Bytes of memory for so many positions; saturated.
     #[must_use]
     pub const fn bytes(heads: usize, head_dim: usize, room: usize) -> u64 {
@@ -76,46 +83,114 @@ impl KeyValues {
     }
 }
 
-/// What attends to what.
+/// One sequence's rows of queries, and what they attend to.
 pub struct Attend<'a> {
-    /// Keys and values; those of the rows themselves are stored already.
-    pub cache: &'a KeyValues,
-    /// Rows of queries, `[row][head][dimension]`.
-    pub query: &'a [f32],
-    /// Heads of a row of queries: a multiple of the cache's.
-    pub heads: usize,
+    /// Its keys and values in order, pages of equal room; those of the rows themselves are stored already.
+    pub pages: &'a [&'a KeyValues],
+    /// Rows of queries.
+    pub rows: usize,
     /// The position of the first row. Each row sees itself and all positions before it.
     pub first: usize,
 }
 
-/// Softmax attention, scaled by one over the root of the head's size. `out` is laid out as the queries are.
+/// Softmax attention, scaled by one over the root of the head's size. `query` holds the rows of all sequences one after the
+/// other, `[row][head][dimension]`; `heads` of a row are a multiple of the pages'. `out` is laid out as the queries are.
 ///
 /// # Errors
-/// If the sizes do not fit each other, or positions lie beyond the cache's room.
-pub fn attend(pool: &Pool, path: Path, work: &Attend<'_>, out: &mut [f32]) -> Result<(), KernelError> {
-    let Attend { cache, query, heads, first } = *work;
-    let (dim, width) = (cache.head_dim, heads.saturating_mul(cache.head_dim));
+/// If the sizes do not fit each other, or positions lie beyond the pages' room.
+pub fn attend(
+    pool: &Pool,
+    path: Path,
+    query: &[f32],
+    heads: usize,
+    sequences: &[Attend<'_>],
+    out: &mut [f32],
+) -> Result<(), KernelError> {
     same("outputs of attention", out.len(), query.len())?;
-    let rows = query.len().checked_div(width).unwrap_or(0);
-    same("numbers in rows of queries", query.len(), rows * width)?;
-    if cache.heads == 0 || !heads.is_multiple_of(cache.heads) {
-        return Err(KernelError::shape("heads of queries", heads, format!("a multiple of {}", cache.heads)));
+    let Some(page) = sequences.iter().find_map(|s| s.pages.first()) else {
+        return same("numbers in rows of queries", query.len(), 0);
+    };
+    let shape = Shape { dim: page.head_dim, heads, group: heads.checked_div(page.heads).unwrap_or(0) };
+    if shape.group.saturating_mul(page.heads) != heads {
+        return Err(KernelError::shape("heads of queries", heads, format!("a multiple of {}", page.heads)));
     }
-    if first.checked_add(rows).is_none_or(|end| end > cache.room) {
-        return Err(KernelError::shape("positions of queries", first, format!("at most {} with theirs", cache.room)));
+    // The units of all sequences are handed out as one job: `starts` tells whose a unit is, and which row is its first.
+    let (mut starts, mut units, mut rows) = (Vec::with_capacity(sequences.len()), 0_usize, 0_usize);
+    for sequence in sequences {
+        sequence.check(page)?;
+        starts.push((units, rows));
+        units += shape.tiles(sequence.rows) * page.heads;
+        rows = rows.saturating_add(sequence.rows);
     }
-    let group = heads / cache.heads;
-    let tiles = (rows * group).div_ceil(TOGETHER);
+    let numbers = rows.checked_mul(heads.saturating_mul(shape.dim));
+    same("numbers in rows of queries", query.len(), numbers.unwrap_or(usize::MAX))?;
     let parts = Parts::new(out);
-    let one = |unit: usize, scratch: &mut Scratch| {
+    pool.for_each(units, 1, &|claimed| {
+        let mut scratch = Scratch::default();
+        for unit in claimed {
+            let index = starts.partition_point(|(start, _)| *start <= unit) - 1;
+            let (start, row) = starts[index];
+            shape.unit(path, &sequences[index], unit - start, row, query, &parts, &mut scratch);
+        }
+    })
+}
+
+impl Attend<'_> {
+    fn check(&self, like: &KeyValues) -> Result<(), KernelError> {
+        let shape = |page: &KeyValues| (page.heads, page.head_dim, page.room);
+        if let Some(page) = self.pages.iter().find(|page| shape(page) != shape(like)) {
+            return Err(KernelError::shape(
+                "positions of a page",
+                page.room,
+                format!("{} as in the others", like.room),
+            ));
+        }
+        let room = self.pages.len().saturating_mul(like.room);
+        if self.first.checked_add(self.rows).is_none_or(|end| end > room) {
+            return Err(KernelError::shape("positions of queries", self.first, format!("at most {room} with theirs")));
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of the heads.
+struct Shape {
+    /// Numbers of a head.
+    dim: usize,
+    /// Heads of a row of queries.
+    heads: usize,
+    /// Of them, heads that share one head of keys.
+    group: usize,
+}
+
+impl Shape {
+    /// Tiles of queries that look at one head of keys.
+    const fn tiles(&self, rows: usize) -> usize {
+        (rows * self.group).div_ceil(TOGETHER)
+    }
+
+    /// One tile of one head. `row` is the sequence's first row among all queries.
+    #[allow(clippy::too_many_arguments, reason = "the inside of one loop")]
+    fn unit(
+        &self,
+        path: Path,
+        sequence: &Attend<'_>,
+        unit: usize,
+        row: usize,
+        query: &[f32],
+        parts: &Parts<'_, f32>,
+        scratch: &mut Scratch,
+    ) {
+        let Self { dim, heads, group } = *self;
+        let tiles = self.tiles(sequence.rows);
         let (head, tile) = (unit / tiles, unit % tiles);
-        let queries = tile * TOGETHER..(tile * TOGETHER + TOGETHER).min(rows * group);
+        let queries = tile * TOGETHER..(tile * TOGETHER + TOGETHER).min(sequence.rows * group);
         // Where each query lies, and how many positions it sees.
-        let place =
-            |index: usize| (index / group * width + (head * group + index % group) * dim, first + index / group + 1);
-        let length = cache.room * dim;
-        let keys = &cache.keys[head * length..][..length];
-        let values = &cache.values[head * length..][..length];
+        let place = |index: usize| {
+            let start = ((row + index / group) * heads + head * group + index % group) * dim;
+            (start, sequence.first + index / group + 1)
+        };
+        let pages = sequence.pages;
         macro_rules! by_number {
             ($($number:literal)*) => {
                 match queries.len() {
@@ -123,7 +198,7 @@ pub fn attend(pool: &Pool, path: Path, work: &Attend<'_>, out: &mut [f32]) -> Re
                         let places: [_; $number] = std::array::from_fn(|index| place(queries.start + index));
                         let seen = places.map(|(_, seen)| seen);
                         let query = places.map(|(start, _)| &query[start..start + dim]);
-                        mix_on::<$number>(path, &Tile { query, seen, keys, values }, scratch);
+                        mix_on::<$number>(path, &Tile { query, seen, pages, head }, scratch);
                     })*
                     _ => {}
                 }
@@ -135,11 +210,7 @@ pub fn attend(pool: &Pool, path: Path, work: &Attend<'_>, out: &mut [f32]) -> Re
             // SAFETY: every unit is handed out once, and a query belongs to one unit; places of queries do not overlap.
             unsafe { parts.part(start..start + dim) }.copy_from_slice(mixed);
         }
-    };
-    pool.for_each(tiles * cache.heads, 1, &|units| {
-        let mut scratch = Scratch::default();
-        units.for_each(|unit| one(unit, &mut scratch));
-    })
+    }
 }
 
 /// Queries of one tile, and the head they look at.
@@ -148,10 +219,20 @@ struct Tile<'a, const N: usize> {
     query: [&'a [f32]; N],
     /// Positions that each sees: at least one, at most seven more than another.
     seen: [usize; N],
-    /// Of the head, as [`KeyValues`] keeps them.
-    keys: &'a [f32],
-    /// Of the head.
-    values: &'a [f32],
+    /// The sequence's pages.
+    pages: &'a [&'a KeyValues],
+    /// The head of them.
+    head: usize,
+}
+
+impl KeyValues {
+    /// One head's keys and values.
+    #[inline(always)]
+    fn head(&self, head: usize) -> (&[f32], &[f32]) {
+        let length = self.room * self.head_dim;
+        let place = head * length..head * length + length;
+        (&self.keys[place.clone()], &self.values[place])
+    }
 }
 
 /// Memory that a thread uses from tile to tile.
@@ -199,8 +280,8 @@ fn mix_on<const N: usize>(path: Path, tile: &Tile<'_, N>, scratch: &mut Scratch)
 /// The caller has what `V` needs.
 #[inline(always)]
 unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scratch) {
-    let Tile { query, seen, keys, values } = tile;
-    let dim = query[0].len();
+    let Tile { query, seen, pages, head } = tile;
+    let (dim, room) = (query[0].len(), pages[0].room);
     let (mut least, mut most) = (usize::MAX, 0);
     for seen in seen {
         (least, most) = (least.min(*seen), most.max(*seen));
@@ -213,9 +294,11 @@ unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scrat
     scores.resize(N * groups, [0.0; LANES]);
     side_by_side::<N>(across, dim, |index, dimension| query[index][dimension]);
     let scale = 1.0 / (dim as f32).sqrt();
-    for (group, keys) in keys.chunks_exact(dim * LANES).take(groups).enumerate() {
+    let keys = pages.iter().flat_map(|page| page.head(*head).0.chunks_exact(dim * LANES));
+    for (group, keys) in keys.take(groups).enumerate() {
+        let all = std::iter::once((keys.as_chunks::<LANES>().0.iter(), across.as_chunks::<N>().0));
         // SAFETY: the caller has what the vector needs.
-        let sums = unsafe { weighted::<V, N>(keys.as_chunks::<LANES>().0.iter(), across) };
+        let sums = unsafe { weighted::<V, N, _>(all) };
         for (index, sums) in sums.into_iter().enumerate() {
             scores[index * groups + group] = sums.map(|sum| sum * scale);
         }
@@ -227,6 +310,7 @@ unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scrat
     }
 
     // Values, some dimensions of all queries at a time: first the positions that all see, then what is left of each.
+    let value = |position: usize| &pages[position / room].head(*head).1[position % room * dim..][..dim];
     let weights = scores.as_flattened();
     let weight = |index: usize, position: usize| weights[index * groups * LANES + position];
     side_by_side::<N>(across, least, weight);
@@ -234,12 +318,15 @@ unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scrat
     mixed.resize(N * dim, 0.0);
     let wide = dim / LANES * LANES;
     for start in (0..wide).step_by(LANES) {
-        let part = values.chunks_exact(dim).filter_map(|value| value[start..].first_chunk());
+        let parts = pages.iter().zip(across.as_chunks::<N>().0.chunks(room)).map(|(page, weights)| {
+            let values = page.head(*head).1.chunks_exact(dim);
+            (values.filter_map(|value| value[start..].first_chunk()), weights)
+        });
         // SAFETY: the caller has what the vector needs.
-        let sums = unsafe { weighted::<V, N>(part, across) };
+        let sums = unsafe { weighted::<V, N, _>(parts) };
         for (index, mut sums) in sums.into_iter().enumerate() {
             for position in least..seen[index] {
-                let (weight, value) = (weight(index, position), &values[position * dim + start..][..LANES]);
+                let (weight, value) = (weight(index, position), &value(position)[start..][..LANES]);
                 for lane in 0..LANES {
                     sums[lane] = weight.mul_add(value[lane], sums[lane]);
                 }
@@ -251,7 +338,7 @@ unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scrat
         for (offset, out) in mixed[wide..].iter_mut().enumerate() {
             let mut sum = 0.0_f32;
             for position in 0..seen[index] {
-                sum = weight(index, position).mul_add(values[position * dim + wide + offset], sum);
+                sum = weight(index, position).mul_add(value(position)[wide + offset], sum);
             }
             *out = sum * totals[index];
         }
@@ -270,22 +357,24 @@ fn side_by_side<const N: usize>(across: &mut Vec<f32>, count: usize, number: imp
     }
 }
 
-/// For every query the sum of all vectors, each times the query's number for it; as many as there are numbers, in order.
+/// For every query the sum of all vectors, each times the query's number for it, in order. A part's vectors are taken as far
+/// as it has numbers.
 ///
 /// # Safety
 /// The caller has what `V` needs.
 #[inline(always)]
-unsafe fn weighted<'a, V: Vector, const N: usize>(
-    vectors: impl Iterator<Item = &'a [f32; LANES]>,
-    numbers: &[f32],
+unsafe fn weighted<'a, V: Vector, const N: usize, Vectors: Iterator<Item = &'a [f32; LANES]>>(
+    parts: impl Iterator<Item = (Vectors, &'a [[f32; N]])>,
 ) -> [[f32; LANES]; N] {
     // SAFETY: the caller has what the vector needs.
     unsafe {
         let mut sums = [V::splat(0.0); N];
-        for (numbers, vector) in numbers.as_chunks::<N>().0.iter().zip(vectors) {
-            let vector = V::load(vector);
-            for index in 0..N {
-                sums[index] = V::splat(numbers[index]).fma(vector, sums[index]);
+        for (vectors, numbers) in parts {
+            for (numbers, vector) in numbers.iter().zip(vectors) {
+                let vector = V::load(vector);
+                for index in 0..N {
+                    sums[index] = V::splat(numbers[index]).fma(vector, sums[index]);
+                }
             }
         }
         let mut plain = [[0.0; LANES]; N];

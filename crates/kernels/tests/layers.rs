@@ -127,27 +127,75 @@ proptest! {
         let (heads, positions) = (kv_heads * group, held + rows);
         let (keys, values) = (random.numbers(positions * kv_heads * dim), random.numbers(positions * kv_heads * dim));
         let query: Vec<f32> = random.numbers(rows * heads * dim).iter().map(|q| q * 8.0).collect();
-        let in_parts = |pool: &Pool, path, parts: &[usize]| {
-            let mut cache = KeyValues::new(kv_heads, dim, positions).unwrap();
-            let width = kv_heads * dim;
-            cache.store(0, &keys[..held * width], &values[..held * width]).unwrap();
-            let (mut first, mut out) = (held, vec![0.0; query.len()]);
+        let width = kv_heads * dim;
+        // Pages of so much room each, filled part after part, with attention after each.
+        let in_parts = |pool: &Pool, path, parts: &[usize], room: usize| {
+            let page = || KeyValues::new(kv_heads, dim, room).unwrap();
+            let mut pages: Vec<_> = std::iter::repeat_with(page).take(positions.div_ceil(room)).collect();
+            let mut store = |from: usize, to: usize| {
+                for position in from..to {
+                    let place = position * width..(position + 1) * width;
+                    pages[position / room].store(position % room, &keys[place.clone()], &values[place]).unwrap();
+                }
+                let pages: Vec<&KeyValues> = pages.iter().collect();
+                let place = (from.max(held) - held) * heads * dim..(to - held.min(to)) * heads * dim;
+                let query = &query[place];
+                let mut out = vec![0.0; query.len()];
+                let work = Attend { pages: &pages, rows: query.len() / (heads * dim), first: from };
+                attend(pool, path, query, heads, &[work], &mut out).unwrap();
+                out
+            };
+            store(0, held);
+            let (mut first, mut out) = (held, Vec::new());
             for rows in parts {
-                let (start, end) = (first * width, (first + rows) * width);
-                cache.store(first, &keys[start..end], &values[start..end]).unwrap();
-                let place = (first - held) * heads * dim..(first - held + rows) * heads * dim;
-                let work = Attend { cache: &cache, query: &query[place.clone()], heads, first };
-                attend(pool, path, &work, &mut out[place]).unwrap();
+                out.extend(store(first, first + rows));
                 first += rows;
             }
             out
         };
-        let whole = by_all(|pool, path| in_parts(pool, path, &[rows]));
+        let whole = by_all(|pool, path| in_parts(pool, path, &[rows], positions.next_multiple_of(16)));
         near(&whole, &reference(&query, &keys, &values, heads, kv_heads, dim), 1e-5);
         let pool = Pool::new(2).unwrap();
         let cut = cut.min(rows);
-        prop_assert_eq!(bits(&in_parts(&pool, Path::best(), &[cut, rows - cut])), bits(&whole));
-        prop_assert_eq!(bits(&in_parts(&pool, Path::best(), &vec![1; rows])), bits(&whole));
+        prop_assert_eq!(bits(&in_parts(&pool, Path::best(), &[cut, rows - cut], 16)), bits(&whole));
+        prop_assert_eq!(bits(&in_parts(&pool, Path::best(), &vec![1; rows], 32)), bits(&whole));
+    }
+}
+
+#[test]
+fn sequences_attended_to_together_do_not_see_each_other() {
+    let mut random = Random(9);
+    let (dim, kv_heads, heads) = (32, 2, 6);
+    // Rows and positions before them, one of each sequence; the first two read the same page.
+    let sequences = [(1_usize, 15_usize), (1, 15), (5, 11), (1, 40), (0, 3)];
+    let shared = random.numbers(16 * kv_heads * dim);
+    let pages: Vec<Vec<KeyValues>> = sequences
+        .map(|(rows, first)| {
+            let page = |index: usize| {
+                let mut page = KeyValues::new(kv_heads, dim, 16).unwrap();
+                let numbers = if index == 0 { shared.clone() } else { random.numbers(16 * kv_heads * dim) };
+                page.store(0, &numbers, &numbers).unwrap();
+                page
+            };
+            (0..(rows + first).div_ceil(16)).map(page).collect()
+        })
+        .into();
+    let pages: Vec<Vec<&KeyValues>> = pages.iter().map(|pages| pages.iter().collect()).collect();
+    let rows: usize = sequences.iter().map(|(rows, _)| rows).sum();
+    let query = random.numbers(rows * heads * dim);
+    let work = |index: usize| Attend { pages: &pages[index], rows: sequences[index].0, first: sequences[index].1 };
+    let together = by_all(|pool, path| {
+        let mut out = vec![0.0; query.len()];
+        attend(pool, path, &query, heads, &[0, 1, 2, 3, 4].map(work), &mut out).unwrap();
+        out
+    });
+    let (pool, mut start) = (Pool::new(1).unwrap(), 0);
+    for (index, (rows, _)) in sequences.into_iter().enumerate() {
+        let place = start..start + rows * heads * dim;
+        let mut out = vec![0.0; place.len()];
+        attend(&pool, Path::best(), &query[place.clone()], heads, &[work(index)], &mut out).unwrap();
+        assert_eq!(bits(&out), bits(&together[place.clone()]), "sequence {index}");
+        start = place.end;
     }
 }
 
@@ -163,7 +211,7 @@ fn what_comes_later_is_not_seen_even_if_it_is_no_number() {
             let mut cache = KeyValues::new(1, dim, 20).unwrap();
             cache.store(0, &later, &later).unwrap();
             let mut out = vec![0.0; rows * dim];
-            attend(pool, path, &Attend { cache: &cache, query: &numbers, heads: 1, first: 0 }, &mut out).unwrap();
+            attend(pool, path, &numbers, 1, &[Attend { pages: &[&cache], rows, first: 0 }], &mut out).unwrap();
             out
         })
     };
@@ -190,12 +238,20 @@ fn sizes_that_do_not_fit_are_refused() {
     refused(cache.store(0, &[0.0; 16], &[0.0; 8]));
     refused(cache.store(15, &[0.0; 16], &[0.0; 16]));
     refused(cache.store(usize::MAX, &[0.0; 8], &[0.0; 8]));
-    let with = |query, heads, first| Attend { cache: &cache, query, heads, first };
-    refused(attend(&pool, path, &with(&[0.0; 12], 3, 0), &mut [0.0; 12]));
-    refused(attend(&pool, path, &with(&[0.0; 8], 2, 16), &mut [0.0; 8]));
-    refused(attend(&pool, path, &with(&[0.0; 8], 2, 0), &mut [0.0; 7]));
-    refused(attend(&pool, path, &with(&[0.0; 9], 2, 0), &mut [0.0; 9]));
+    let other = KeyValues::new(2, 4, 32).unwrap();
+    let attend = |query: &[f32], heads, pages: &[&KeyValues], rows, first, out: &mut [f32]| {
+        attend(&pool, path, query, heads, &[Attend { pages, rows, first }], out)
+    };
+    refused(attend(&[0.0; 12], 3, &[&cache], 1, 0, &mut [0.0; 12]));
+    refused(attend(&[0.0; 8], 2, &[&cache], 1, 16, &mut [0.0; 8]));
+    refused(attend(&[0.0; 8], 2, &[&cache], 1, usize::MAX, &mut [0.0; 8]));
+    refused(attend(&[0.0; 8], 2, &[&cache], 1, 0, &mut [0.0; 7]));
+    refused(attend(&[0.0; 8], 2, &[&cache], 2, 0, &mut [0.0; 8]));
+    refused(attend(&[0.0; 9], 2, &[&cache], 1, 0, &mut [0.0; 9]));
+    refused(attend(&[0.0; 8], 2, &[&cache, &other], 1, 0, &mut [0.0; 8]));
+    refused(attend(&[0.0; 8], 2, &[], 1, 0, &mut [0.0; 8]));
+    attend(&[0.0; 8], 2, &[&cache, &cache], 1, 31, &mut [0.0; 8]).unwrap();
     assert!(matches!(KeyValues::new(1 << 30, 1 << 30, 1 << 30), Err(KernelError::Memory { .. })));
     assert!(matches!(KeyValues::new(1, 1, usize::MAX), Err(KernelError::Memory { .. })));
-    attend(&pool, path, &with(&[], 2, 3), &mut []).unwrap();
+    attend(&[], 2, &[&cache], 0, 3, &mut []).unwrap();
 }

@@ -143,7 +143,8 @@ fn add_worker(v: &mut Vectors) {
     let load = LoadModel { job: 1, format: Format::Onnx, files: vec!["digits.onnx".into()], conformance };
     v.add("worker/load", &ToWorker::Load(load));
     v.add("worker/predict", &ToWorker::Predict(PredictJob { job: 2, inputs: vec![tensor()] }));
-    v.add("worker/generate", &ToWorker::Generate(GenerateJob { job: 3, input: generate_input() }));
+    let caller = ByteBuf::from([7; 32]);
+    v.add("worker/generate", &ToWorker::Generate(GenerateJob { job: 3, input: generate_input(), caller }));
     v.add("worker/cancel", &ToWorker::Cancel(3));
     let ready = WorkerReady { protocol: WORKER_PROTOCOL, sandbox: vec!["landlock".into()] };
     v.add("worker/ready", &FromWorker::Ready(ready));

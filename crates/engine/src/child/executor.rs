@@ -1,7 +1,7 @@
-//! The one thread that owns the model: takes jobs in order, steps running generations in turn, answers through the socket.
+//! The one thread that owns the model: takes jobs as they come, lets running generations step together between them, answers
+//! through the socket.
 
 use std::{
-    collections::VecDeque,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -10,22 +10,19 @@ use std::{
     },
 };
 
-use zero2ai_proto::worker::{
-    FailedJob, Fault, FromWorker, GenerateJob, GeneratedJob, LoadModel, LoadedModel, PredictJob, PredictedJob, TokenJob,
+use zero2ai_proto::{
+    manifest::Task,
+    worker::{
+        FailedJob, Fault, FromWorker, GenerateJob, GeneratedJob, LoadModel, LoadedModel, PredictJob, PredictedJob,
+        TokenJob,
+    },
 };
-use zero2ai_proto::{calls::StopReason, manifest::Task};
 
 use super::link::Writer;
 use crate::{
     error::{EngineError, chain},
-    runtime::{self, Generation, LoadRequest, Runtime, Step},
+    runtime::{self, Event, Given, LoadRequest, Runtime},
 };
-
-/// Generations that run side by side, one step each in turn. More would each be slower without being more in sum, until
-/// steps are batched.
-const SIDE_BY_SIDE: usize = 4;
-/// Generations that wait for a place. One more is refused: the node should have sent it elsewhere.
-const WAITING: usize = 256;
 
 pub(super) enum Job {
     Load(LoadModel, Vec<OwnedFd>),
@@ -39,23 +36,13 @@ pub(super) struct Executor {
     writer: Arc<Writer>,
     memory: Option<u64>,
     runtime: Option<Box<dyn Runtime>>,
-    running: VecDeque<(u64, Box<dyn Generation>)>,
-    waiting: VecDeque<GenerateJob>,
     /// Whether the runtime panicked while it ran.
     panicked: bool,
 }
 
 impl Executor {
     pub(super) fn new(queue: Receiver<Job>, writer: Arc<Writer>, memory: Option<u64>) -> Self {
-        Self {
-            queue,
-            writer,
-            memory,
-            runtime: None,
-            running: VecDeque::new(),
-            waiting: VecDeque::new(),
-            panicked: false,
-        }
+        Self { queue, writer, memory, runtime: None, panicked: false }
     }
 
     /// Until the queue's other end is dropped, the socket fails, or a runtime can no longer be trusted.
@@ -65,7 +52,7 @@ impl Executor {
             if self.panicked && self.runtime.as_ref().is_some_and(|r| matches!(r.info().task, Task::Generate { .. })) {
                 return Err(EngineError::worker("the runtime broke and cannot be trusted with further jobs"));
             }
-            let idle = self.running.is_empty();
+            let idle = !self.runtime.as_ref().is_some_and(|r| r.has_work());
             let next = if idle {
                 self.queue.recv().map_err(|RecvError| TryRecvError::Disconnected)
             } else {
@@ -83,17 +70,12 @@ impl Executor {
         match job {
             Job::Load(load, fds) => self.load(load, fds),
             Job::Predict(job) => self.predict(&job),
-            Job::Generate(job) => {
-                if self.waiting.len() >= WAITING {
-                    return self.fail(job.job, &EngineError::Busy(WAITING));
-                }
-                self.waiting.push_back(job);
-                self.admit()
-            }
+            Job::Generate(job) => self.generate(&job),
             Job::Cancel(id) => {
-                self.running.retain(|(job, _)| *job != id);
-                self.waiting.retain(|job| job.job != id);
-                self.admit()
+                if let Some(runtime) = self.runtime.as_mut() {
+                    runtime.leave(id);
+                }
+                Ok(())
             }
         }
     }
@@ -130,62 +112,41 @@ impl Executor {
         }
     }
 
-    /// Starts waiting generations while there is room.
-    fn admit(&mut self) -> Result<(), EngineError> {
-        while self.running.len() < SIDE_BY_SIDE {
-            let Some(request) = self.waiting.front() else { return Ok(()) };
-            let job = request.job;
-            let Some(runtime) = self.runtime.as_mut() else {
-                self.waiting.clear();
-                return self.fail(job, &no_model());
-            };
-            let busy = !self.running.is_empty();
-            let started = guarded(|| runtime.start(&request.input, busy), Fault::Worker, &mut self.panicked);
-            match started {
-                Ok(Some(generation)) => self.running.push_back((job, generation)),
-                Ok(None) => return Ok(()), // No memory for it until another ends.
-                Err(error) => self.fail(job, &error)?,
-            }
-            self.waiting.pop_front();
+    fn generate(&mut self, request: &GenerateJob) -> Result<(), EngineError> {
+        let job = request.job;
+        let Some(runtime) = self.runtime.as_mut() else { return self.fail(job, &no_model()) };
+        match guarded(|| runtime.enter(request), Fault::Worker, &mut self.panicked) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(job, &error),
         }
-        Ok(())
     }
 
-    /// One step of the generation whose turn it is.
+    /// One step of all generations that run.
     fn step(&mut self) -> Result<(), EngineError> {
-        let (Some((job, mut generation)), Some(runtime)) = (self.running.pop_front(), self.runtime.as_mut()) else {
-            return Ok(());
-        };
-        match guarded(|| runtime.step(generation.as_mut()), Fault::Worker, &mut self.panicked) {
-            Ok(Step::Prefilled) => self.running.push_back((job, generation)),
-            Ok(Step::Token { piece, end }) => {
-                self.writer.send(&FromWorker::Token(TokenJob { job, piece }))?;
-                match end {
-                    None => self.running.push_back((job, generation)),
-                    Some(reason) => self.end(job, reason, generation)?,
+        let Some(runtime) = self.runtime.as_mut() else { return Ok(()) };
+        // A panic leaves nothing to go on with: `run` ends the process, and with it every job.
+        let events = guarded(|| Ok(runtime.step()), Fault::Worker, &mut self.panicked).unwrap_or_default();
+        let mut frames = Vec::with_capacity(events.len());
+        for event in events {
+            match event {
+                Event::Given(Given { job, piece, end }) => {
+                    frames.extend(piece.map(|piece| FromWorker::Token(TokenJob { job, piece })));
+                    let end = end.map(|(reason, prompt_tokens)| GeneratedJob { job, reason, prompt_tokens });
+                    frames.extend(end.map(FromWorker::Generated));
                 }
-            }
-            Ok(Step::End(reason)) => self.end(job, reason, generation)?,
-            Err(error) => {
-                self.fail(job, &error)?;
-                drop(generation);
-                self.admit()?;
+                Event::Failed { job, error } => frames.push(failed(job, &error)),
             }
         }
-        Ok(())
-    }
-
-    fn end(&mut self, job: u64, reason: StopReason, generation: Box<dyn Generation>) -> Result<(), EngineError> {
-        let prompt_tokens = generation.prompt_tokens();
-        drop(generation);
-        self.writer.send(&FromWorker::Generated(GeneratedJob { job, reason, prompt_tokens }))?;
-        self.admit()
+        self.writer.send_all(&frames)
     }
 
     fn fail(&self, job: u64, error: &EngineError) -> Result<(), EngineError> {
-        let failed = FailedJob { job, fault: error.fault(), message: chain(error) };
-        self.writer.send(&FromWorker::Failed(failed))
+        self.writer.send(&failed(job, error))
     }
+}
+
+fn failed(job: u64, error: &EngineError) -> FromWorker {
+    FromWorker::Failed(FailedJob { job, fault: error.fault(), message: chain(error) })
 }
 
 fn no_model() -> EngineError {

@@ -90,7 +90,15 @@ impl Writer {
     }
 
     pub(super) fn send(&self, frame: &FromWorker) -> Result<(), EngineError> {
-        let bytes = to_bytes(frame)?;
+        self.send_all(std::slice::from_ref(frame))
+    }
+
+    /// Several frames by one system call; none if one is too large.
+    pub(super) fn send_all(&self, frames: &[FromWorker]) -> Result<(), EngineError> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            bytes.append(&mut to_bytes(frame)?);
+        }
         let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         socket.write_all(&bytes).map_err(EngineError::Socket)
     }

@@ -8,10 +8,10 @@ mod text;
 use std::os::fd::OwnedFd;
 
 use zero2ai_proto::{
-    calls::{GenerateInput, StopReason, TokenPiece},
+    calls::{StopReason, TokenPiece},
     manifest::{ConformanceSample, Format},
     tensor::Tensor,
-    worker::ModelInfo,
+    worker::{GenerateJob, ModelInfo},
 };
 
 use self::source::Source;
@@ -25,36 +25,42 @@ pub(crate) trait Runtime: Send {
     /// One prediction. Inputs are checked here.
     fn predict(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError>;
 
-    /// Takes up a generation. `None`: there is no memory for it while others run (`busy`); ask again when one ended.
-    fn start(&mut self, input: &GenerateInput, busy: bool) -> Result<Option<Box<dyn Generation>>, EngineError>;
+    /// Takes up a generation: what it gives comes out of [`Self::step`]. An error is the end of that job alone.
+    fn enter(&mut self, job: &GenerateJob) -> Result<(), EngineError>;
 
-    /// Takes a generation of this runtime one step further: a part of its prompt, or one token.
-    fn step(&mut self, generation: &mut dyn Generation) -> Result<Step, EngineError>;
+    /// Gives a generation up; nothing comes of it any more.
+    fn leave(&mut self, job: u64);
+
+    /// Whether [`Self::step`] has something to do.
+    fn has_work(&self) -> bool;
+
+    /// Takes all generations that run one step further: parts of prompts, one token each of the others.
+    fn step(&mut self) -> Vec<Event>;
 }
 
-/// A text being generated; only the runtime that started it can look inside.
-pub(crate) trait Generation: Send {
-    /// Tokens of the prompt, without those resumed from.
-    fn prompt_tokens(&self) -> u32;
-
-    /// For the runtime to find its own type.
-    fn as_any(&mut self) -> &mut dyn std::any::Any;
-}
-
-/// What one step of a generation gave.
+/// What a step gave to one job.
 #[derive(Debug)]
-pub(crate) enum Step {
-    /// A part of the prompt was read.
-    Prefilled,
-    /// A token, perhaps the last.
-    Token {
-        /// The token.
-        piece: TokenPiece,
-        /// Why it was the last.
-        end: Option<StopReason>,
+pub(crate) enum Event {
+    /// A token or the end, or both.
+    Given(Given),
+    /// The end by an error.
+    Failed {
+        /// The job.
+        job: u64,
+        /// Why.
+        error: EngineError,
     },
-    /// The end, without another token.
-    End(StopReason),
+}
+
+/// See [`Event::Given`].
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// The job.
+    pub(crate) job: u64,
+    /// The token, if there is one.
+    pub(crate) piece: Option<TokenPiece>,
+    /// Why nothing follows, and the prompt's number of tokens.
+    pub(crate) end: Option<(StopReason, u32)>,
 }
 
 /// What to load.

@@ -34,6 +34,9 @@ use crate::{
 /// heavy load starts a process in seconds.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// Bytes that name a caller, at most: a key or a hash.
+const CALLER_BYTES: usize = 64;
+
 /// How to start a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -156,14 +159,21 @@ impl Worker {
     }
 
     /// Starts generating text. The stream gives every token, the end-of-text one included, then the end. Dropping it
-    /// stops the work within one step.
+    /// stops the work within one step; so a caller's deadline is kept by dropping it.
+    ///
+    /// Texts run together, and `caller` (64 bytes at most; empty is nobody) says whose this one is: callers are served alike
+    /// however many texts they send, and what was computed for a text's beginning is used again for the same caller's later
+    /// texts only. Neither changes any answer.
     ///
     /// `sampling.max_tokens` bounds the whole answer, `resume` included: to go on after a fail-over the same request is
     /// sent with the tokens got so far, and only tokens after those come back.
     ///
     /// # Errors
     /// As [`Self::predict`]; what is wrong with the input itself comes as the stream's first item.
-    pub async fn generate(&self, input: GenerateInput) -> Result<GenerateStream, EngineError> {
+    pub async fn generate(&self, caller: &[u8], input: GenerateInput) -> Result<GenerateStream, EngineError> {
+        if caller.len() > CALLER_BYTES {
+            return Err(EngineError::input(format!("a caller is named by at most {CALLER_BYTES} bytes")));
+        }
         let bytes = match &input.prompt {
             zero2ai_proto::calls::Prompt::Text(text) => text.len(),
             zero2ai_proto::calls::Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
@@ -172,7 +182,9 @@ impl Worker {
             return Err(EngineError::input(format!("the prompt has {bytes} bytes; at most {PROMPT_BYTES} are taken")));
         }
         let (job, events) = self.jobs.follow()?;
-        self.jobs.send(&ToWorker::Generate(GenerateJob { job: job.id(), input }), Vec::new()).await?;
+        self.jobs
+            .send(&ToWorker::Generate(GenerateJob { job: job.id(), input, caller: caller.to_vec().into() }), Vec::new())
+            .await?;
         Ok(GenerateStream::new(job, events, self.end.clone()))
     }
 

@@ -48,7 +48,9 @@ pub(super) async fn generate(
     check(&request.input)?;
     let input = encode(&request.input).map_err(internal)?;
     let admitted = admit(core, spent, request.request, &request.salt, &input, true)?;
-    let mut stream = admitted.serving.worker.generate(request.input).await.map_err(|e| admitted.failed(core, e))?;
+    let caller = admitted.signed.signer();
+    let stream = admitted.serving.worker.generate(caller.as_bytes(), request.input).await;
+    let mut stream = stream.map_err(|e| admitted.failed(core, e))?;
     let mut tokens: Vec<u32> = Vec::new();
     let stopped = loop {
         let event = tokio::select! {

@@ -11,14 +11,13 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_hir::internal::{DimFact, Factoid, GenericFactoid, InferenceFact, TDim};
 use zero2ai_proto::{
-    calls::GenerateInput,
     limits::{CLASSES, TENSORS},
     manifest::Task,
     tensor::{DType, Tensor, TensorSpec},
-    worker::ModelInfo,
+    worker::{GenerateJob, ModelInfo},
 };
 
-use super::{Generation, Runtime, Step, source::Source};
+use super::{Event, Runtime, source::Source};
 use crate::error::EngineError;
 
 /// Version of the runtime as it is told to others: answers may differ in their last bits between versions.
@@ -87,12 +86,18 @@ impl Runtime for Onnx {
         self.info.outputs.iter().zip(outputs).map(|(spec, value)| convert::from_tract(&spec.name, &value)).collect()
     }
 
-    fn start(&mut self, _: &GenerateInput, _: bool) -> Result<Option<Box<dyn Generation>>, EngineError> {
+    fn enter(&mut self, _: &GenerateJob) -> Result<(), EngineError> {
         Err(EngineError::input("this model takes tensors and does not generate text; use predict"))
     }
 
-    fn step(&mut self, _: &mut dyn Generation) -> Result<Step, EngineError> {
-        Err(EngineError::worker("this model generates nothing"))
+    fn leave(&mut self, _: u64) {}
+
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    fn step(&mut self) -> Vec<Event> {
+        Vec::new()
     }
 }
 

@@ -2,14 +2,20 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../tests/common/gguf.rs"]
-mod fixture;
+pub(super) mod fixture;
 
 use candle_core::quantized::GgmlDType;
 use fixture::{VOCABULARY, tiny};
 use rustix::fs::{MemfdFlags, memfd_create};
 use zero2ai_kernels::{Path, Pool};
 
-use super::{super::source::Source, cache::Cache, gguf::Gguf, linear::Machine, model::Model};
+use super::{
+    super::source::Source,
+    cache::{Cache, Pages},
+    gguf::Gguf,
+    linear::Machine,
+    model::{Model, Part},
+};
 
 /// The bits of the scores after 40 tokens, read in parts of so many.
 fn scores(source: &Source, path: Path, threads: usize, part: usize) -> Vec<u32> {
@@ -18,8 +24,11 @@ fn scores(source: &Source, path: Path, threads: usize, part: usize) -> Vec<u32> 
     let model = Model::load(&gguf, VOCABULARY, machine).unwrap();
     assert_eq!(model.computed_by(), (path.name(), true));
     let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 256).collect();
-    let mut cache = Cache::new(&model.config, ids.len()).unwrap();
-    let parts = ids.chunks(part).map(|part| model.forward(part, &mut cache).unwrap());
+    let mut cache = Cache::default();
+    let parts = ids.chunks(part).map(|tokens| {
+        cache.grow(tokens.len(), &model.config, &Pages::default()).unwrap();
+        model.forward(&mut [Part { tokens, cache: &mut cache, scored: true }]).unwrap()
+    });
     parts.last().unwrap().iter().map(|score| score.to_bits()).collect()
 }
 

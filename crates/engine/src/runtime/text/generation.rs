@@ -1,31 +1,21 @@
-//! One text being generated: its prompt in parts, then a token a step.
+//! One text being generated: tokens to read, tokens given. Knows nothing of memory or of other texts.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::collections::VecDeque;
 
 use zero2ai_proto::{
     calls::{GenerateInput, Prompt, Sampling, StopReason, TokenPiece},
     limits::{NEW_TOKENS, PROMPT_BYTES},
 };
 
-use super::{
-    super::Step, cache::Cache, emitter::Emitter, gguf::Config, model::Model, sampler, template::Template,
-    tokenizer::Tokenizer,
-};
+use super::{emitter::Emitter, gguf::Config, sampler, template::Template, tokenizer::Tokenizer};
 use crate::error::EngineError;
-
-/// Tokens of a prompt read in one step: enough for fast products, few enough that other texts and a cancel do not wait
-/// longer than some tenths of a second.
-pub(super) const PART: usize = 128;
 
 /// A text in the making.
 pub(super) struct TextGeneration {
     pub(super) prompt_tokens: u32,
     sampling: Sampling,
-    /// Tokens that are known and not yet in the cache, the next one first.
-    pending: Vec<u32>,
+    /// Tokens that are known and not yet read, the next one first.
+    pending: VecDeque<u32>,
     /// Tokens of the answer so far, those resumed from included.
     given: u32,
     emitter: Emitter,
@@ -33,20 +23,6 @@ pub(super) struct TextGeneration {
     room: usize,
     /// Set when the tokens resumed from end the text already.
     over: Option<StopReason>,
-    cache: Option<Held>,
-}
-
-/// A cache, counted while it lives.
-struct Held {
-    cache: Cache,
-    bytes: u64,
-    used: Arc<AtomicU64>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// A prompt must leave room for one token of answer.
@@ -107,36 +83,41 @@ impl TextGeneration {
         // The last token of an answer is never read again.
         let wanted = (prompt_tokens as usize).saturating_add(sampling.max_tokens as usize);
         let room = wanted.min(config.context);
-        Ok(Self { prompt_tokens, sampling, pending, given, emitter, room, over, cache: None })
+        Ok(Self { prompt_tokens, sampling, pending: pending.into(), given, emitter, room, over })
     }
 
-    pub(super) fn cache_bytes(&self, config: &Config) -> u64 {
-        Cache::bytes(config, self.room)
+    /// Positions that it may come to hold.
+    pub(super) const fn room(&self) -> usize {
+        self.room
     }
 
-    /// Takes the memory, counted in `used` until the text ends.
-    pub(super) fn with_cache(mut self, config: &Config, used: &Arc<AtomicU64>) -> Result<Self, EngineError> {
-        let (cache, bytes) = (Cache::new(config, self.room)?, self.cache_bytes(config));
-        used.fetch_add(bytes, Ordering::Relaxed);
-        self.cache = Some(Held { cache, bytes, used: Arc::clone(used) });
-        Ok(self)
+    /// Why nothing is to be given, if so.
+    pub(super) const fn over(&self) -> Option<StopReason> {
+        self.over
     }
 
-    /// Reads a part of what is pending; the last part gives a token.
-    pub(super) fn step(&mut self, model: &Model, tokenizer: &Tokenizer) -> Result<Step, EngineError> {
-        if let Some(reason) = self.over {
-            return Ok(Step::End(reason));
-        }
-        let held = self.cache.as_mut().ok_or_else(|| EngineError::worker("a text without memory"))?;
-        let part: Vec<u32> = self.pending.drain(..PART.min(self.pending.len())).collect();
-        if part.is_empty() || part.len() > held.cache.left() {
-            return Err(EngineError::worker("a text outgrew its memory"));
-        }
-        let logits = model.forward(&part, &mut held.cache)?;
-        if !self.pending.is_empty() {
-            return Ok(Step::Prefilled);
-        }
-        let id = sampler::choose(&logits, &self.sampling, self.given.into())?;
+    /// Tokens to read before the next is given.
+    pub(super) fn pending(&mut self) -> &[u32] {
+        self.pending.make_contiguous()
+    }
+
+    /// Whether none is left to read.
+    pub(super) fn read_all(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The next tokens to read.
+    pub(super) fn take(&mut self, rows: usize) -> Vec<u32> {
+        self.pending.drain(..rows.min(self.pending.len())).collect()
+    }
+
+    /// The token that follows from these scores.
+    pub(super) fn choose(&self, scores: &[f32]) -> Result<u32, EngineError> {
+        sampler::choose(scores, &self.sampling, self.given.into())
+    }
+
+    /// Gives a token, to be read next; `read` positions are held. Answers why it was the last, if so.
+    pub(super) fn give(&mut self, id: u32, read: usize, tokenizer: &Tokenizer) -> (TokenPiece, Option<StopReason>) {
         self.given = self.given.saturating_add(1);
         let (mut text, stopped) = self.emitter.push(tokenizer.bytes(id));
         let end = match () {
@@ -144,14 +125,14 @@ impl TextGeneration {
             () if stopped => Some(StopReason::StopString),
             () if self.given >= self.sampling.max_tokens => Some(StopReason::Length),
             // The token could be given, but nothing could follow it.
-            () if held.cache.left() == 0 => Some(StopReason::Context),
+            () if read >= self.room => Some(StopReason::Context),
             () => None,
         };
         if end.is_some() && !stopped {
             text.push_str(&self.emitter.finish());
         }
-        self.pending.push(id);
-        Ok(Step::Token { piece: TokenPiece { id, text }, end })
+        self.pending.push_back(id);
+        (TokenPiece { id, text }, end)
     }
 }
 

@@ -12,7 +12,7 @@ use candle_core::{
 
 use zero2ai_kernels::{Format, KernelError, Packed};
 
-use super::{super::source::Source, linear::Weights};
+use super::{super::source::Source, kquants, linear::Weights};
 use crate::error::EngineError;
 
 /// Bounds of a plausible model: what a hostile header may make us compute with.
@@ -167,15 +167,22 @@ impl<'a> Gguf<'a> {
         Ok(values)
     }
 
-    /// A matrix ready for products: packed for our kernels where it has a block format that they take, or a 5-bit one, which
-    /// is rounded to Q8_0 (what that adds is far below the rounding of the 5 bits); candle's for all others.
+    /// A matrix ready for products: packed for our kernels where it has a block format that they take, or one that can be
+    /// brought into such a one: Q4_K into Q4_1, others of up to 6 bits into Q8_0 (what that rounds is far below what they
+    /// rounded themselves); candle's for all others.
     pub(super) fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Weights, EngineError> {
         let stored = self.stored(name, &[rows, columns])?;
         let (format, stored) = match stored.dtype() {
             GgmlDType::Q8_0 => (Format::Q8_0, stored),
             GgmlDType::Q4_0 => (Format::Q4_0, stored),
             GgmlDType::Q4_1 => (Format::Q4_1, stored),
-            GgmlDType::Q5_0 | GgmlDType::Q5_1 => {
+            GgmlDType::Q4K => {
+                let blocks = stored.data().map_err(|e| bad(&format!("the tensor '{name}' cannot be read"), &e))?;
+                let blocks = kquants::q4_k_to_q4_1(&blocks);
+                let blocks = blocks.ok_or_else(|| EngineError::model(format!("the tensor '{name}' is cut short")))?;
+                return pack(name, Format::Q4_1, &blocks, rows, columns);
+            }
+            GgmlDType::Q5_0 | GgmlDType::Q5_1 | GgmlDType::Q2K | GgmlDType::Q3K | GgmlDType::Q5K | GgmlDType::Q6K => {
                 let convert = || QTensor::quantize(&stored.dequantize(&Device::Cpu)?, GgmlDType::Q8_0);
                 let converted = convert().map_err(|e| bad(&format!("the tensor '{name}' cannot be converted"), &e))?;
                 (Format::Q8_0, converted)
@@ -183,10 +190,14 @@ impl<'a> Gguf<'a> {
             _ => return Ok(Weights::Candle(Arc::new(stored))),
         };
         let blocks = stored.data().map_err(|e| bad(&format!("the tensor '{name}' cannot be read"), &e))?;
-        let packed = Packed::new(format, &blocks, rows, columns).map_err(|e| match e {
-            KernelError::Memory { .. } => EngineError::worker(format!("the tensor '{name}' cannot be loaded: {e}")),
-            _ => EngineError::model(format!("the tensor '{name}' cannot be used: {e}")),
-        })?;
-        Ok(Weights::Packed(Arc::new(packed)))
+        pack(name, format, &blocks, rows, columns)
     }
+}
+
+fn pack(name: &str, format: Format, blocks: &[u8], rows: usize, columns: usize) -> Result<Weights, EngineError> {
+    let packed = Packed::new(format, blocks, rows, columns).map_err(|e| match e {
+        KernelError::Memory { .. } => EngineError::worker(format!("the tensor '{name}' cannot be loaded: {e}")),
+        _ => EngineError::model(format!("the tensor '{name}' cannot be used: {e}")),
+    })?;
+    Ok(Weights::Packed(Arc::new(packed)))
 }

@@ -1,37 +1,55 @@
 //! Text from GGUF files of the llama family: our own forward pass over per-sequence caches, on our
 //! own kernels (candle's products for the formats that these do not take).
+//!
+//! | module | owns |
+//! |---|---|
+//! | `gguf`, `kquants`, `tokenizer`, `template` | what a file holds |
+//! | `linear`, `model` | products and the forward pass |
+//! | `cache`, `prefix` | pages of keys and values, and which of them later texts can start from |
+//! | `schedule`, `pace`, `batch` | who runs, how much a step reads, the step |
+//! | `generation`, `sampler`, `emitter` | one text: its tokens, their choice, what is certain of their text |
 
+mod batch;
 #[cfg(test)]
 mod bits;
 mod cache;
 mod emitter;
 mod generation;
 mod gguf;
+mod kquants;
 mod linear;
 mod model;
+mod pace;
+mod prefix;
 mod sampler;
+mod schedule;
 mod template;
+#[cfg(test)]
+mod together;
 mod tokenizer;
 
-use std::any::Any;
-
 use zero2ai_proto::{
-    calls::GenerateInput,
     manifest::Task,
     tensor::{DType, Tensor, TensorSpec},
-    worker::ModelInfo,
+    worker::{GenerateJob, ModelInfo},
 };
 
 use self::{
-    cache::Cache, generation::TextGeneration, gguf::Gguf, linear::Machine, model::Model, template::Template,
+    batch::Batch,
+    cache::{Cache, PAGE, Page, Pages},
+    generation::TextGeneration,
+    gguf::Gguf,
+    linear::Machine,
+    model::{Model, Part},
+    template::Template,
     tokenizer::Tokenizer,
 };
-use super::{Generation, Runtime, Step, source::Source};
+use super::{Event, Runtime, source::Source};
 use crate::error::EngineError;
 
 /// Version of the runtime as it is told to others: answers may differ between versions. The instruction set is told too,
 /// but answers do not depend on it.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Told beside it where some products are candle's, whose answers do depend on the instruction set.
 const CANDLE: &str = ", candle 0.11";
 /// Part of the process's memory that caches of running texts may take: the rest is for weights, packed weights and the
@@ -39,6 +57,8 @@ const CANDLE: &str = ", candle 0.11";
 const CACHE_SHARE: u64 = 3;
 /// Bytes for caches where no limit was set.
 const CACHE_BYTES: u64 = 1 << 30;
+/// Tokens of a prediction read in one pass.
+const PART: usize = 128;
 
 /// A loaded language model.
 pub(super) struct Text {
@@ -46,9 +66,9 @@ pub(super) struct Text {
     model: Model,
     tokenizer: Tokenizer,
     template: Option<Template>,
-    cache_bytes: u64,
-    /// Bytes of caches of texts that run.
-    used: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    /// Pages of keys and values that texts may hold together.
+    pages: usize,
+    batch: Batch,
 }
 
 impl Text {
@@ -81,19 +101,42 @@ impl Text {
             parameters: gguf.parameters(),
         };
         let cache_bytes = memory.map_or(CACHE_BYTES, |m| m / CACHE_SHARE);
-        let text = Self { info, model, tokenizer, template, cache_bytes, used: std::sync::Arc::default() };
+        let pages = usize::try_from(cache_bytes / Page::bytes(&config)).unwrap_or(usize::MAX);
+        let text = Self { info, model, tokenizer, template, pages, batch: Batch::new(pages) };
         text.warm_up()?;
         Ok(text)
     }
 
     /// Shows that the model gives numbers. candle packs its weights at their first use: now, so that no caller waits for it.
     fn warm_up(&self) -> Result<(), EngineError> {
-        let mut cache = Cache::new(&self.model.config, 1)?;
-        let logits = self.model.forward(&[0], &mut cache)?;
+        let logits = self.scores(&[0])?;
         if logits.len() != self.tokenizer.len() || logits.iter().any(|l| !l.is_finite()) {
             return Err(EngineError::model("the model's scores are not finite; its weights are damaged"));
         }
         Ok(())
+    }
+
+    /// Scores after these tokens, in memory of their own.
+    fn scores(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        let (mut cache, mut scores) = (Cache::default(), Vec::new());
+        for tokens in tokens.chunks(PART) {
+            cache.grow(tokens.len(), &self.model.config, &Pages::default())?;
+            scores = self.model.forward(&mut [Part { tokens, cache: &mut cache, scored: true }])?;
+        }
+        Ok(scores)
+    }
+
+    /// An error if the text, with all it may come to hold, cannot fit even alone.
+    fn check_room(&self, positions: usize) -> Result<(), EngineError> {
+        if positions.div_ceil(PAGE) <= self.pages {
+            return Ok(());
+        }
+        let bytes = |pages: usize| (pages as u64).saturating_mul(Page::bytes(&self.model.config)) / 1_000_000;
+        Err(EngineError::input(format!(
+            "this text may need {} MB and {} MB are set aside for texts here; ask for fewer tokens or send a shorter prompt",
+            bytes(positions.div_ceil(PAGE)),
+            bytes(self.pages)
+        )))
     }
 }
 
@@ -120,47 +163,26 @@ impl Runtime for Text {
         let ids =
             ids.ok_or_else(|| EngineError::input("the tokens must be at least one, and of the model's vocabulary"))?;
         generation::check_length(ids.len(), &self.model.config)?;
-        if Cache::bytes(&self.model.config, ids.len()) > self.cache_bytes {
-            return Err(EngineError::input("these tokens need more memory than a text may take here; send fewer"));
-        }
-        let mut cache = Cache::new(&self.model.config, ids.len())?;
-        let mut logits = Vec::new();
-        for part in ids.chunks(generation::PART) {
-            logits = self.model.forward(part, &mut cache)?;
-        }
-        Ok(vec![Tensor::f32("logits", &[logits.len() as u64], &logits)])
+        self.check_room(ids.len())?;
+        let scores = self.scores(&ids)?;
+        Ok(vec![Tensor::f32("logits", &[scores.len() as u64], &scores)])
     }
 
-    fn start(&mut self, input: &GenerateInput, busy: bool) -> Result<Option<Box<dyn Generation>>, EngineError> {
-        let started = TextGeneration::start(input, &self.model.config, &self.tokenizer, self.template.as_ref())?;
-        let bytes = started.cache_bytes(&self.model.config);
-        if bytes > self.cache_bytes {
-            return Err(EngineError::input(format!(
-                "this text may need {} MB and {} MB are set aside for texts here; ask for fewer tokens or send a shorter prompt",
-                bytes / 1_000_000,
-                self.cache_bytes / 1_000_000
-            )));
-        }
-        let used = self.used.load(std::sync::atomic::Ordering::Relaxed);
-        if busy && used.saturating_add(bytes) > self.cache_bytes {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(started.with_cache(&self.model.config, &self.used)?)))
+    fn enter(&mut self, job: &GenerateJob) -> Result<(), EngineError> {
+        let text = TextGeneration::start(&job.input, &self.model.config, &self.tokenizer, self.template.as_ref())?;
+        self.check_room(text.room())?;
+        self.batch.enter(job, text)
     }
 
-    fn step(&mut self, generation: &mut dyn Generation) -> Result<Step, EngineError> {
-        let generation = generation.as_any().downcast_mut::<TextGeneration>();
-        let generation = generation.ok_or_else(|| EngineError::worker("a generation of another runtime"))?;
-        generation.step(&self.model, &self.tokenizer)
-    }
-}
-
-impl Generation for TextGeneration {
-    fn prompt_tokens(&self) -> u32 {
-        self.prompt_tokens
+    fn leave(&mut self, job: u64) {
+        self.batch.leave(job);
     }
 
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
+    fn has_work(&self) -> bool {
+        self.batch.has_work()
+    }
+
+    fn step(&mut self) -> Vec<Event> {
+        self.batch.step(&self.model, &self.tokenizer)
     }
 }

@@ -1,6 +1,7 @@
-//! The llama forward pass over per-sequence caches: rows of any position go through the same products together.
+//! The llama forward pass over per-sequence caches: rows of many sequences, at any position of each, go through the same
+//! products together.
 
-use zero2ai_kernels::{Attend, KernelError, Path, Rows, add, attend, gate_silu, rms_norm, rotate};
+use zero2ai_kernels::{Attend, KernelError, KeyValues, Path, Rows, add, attend, gate_silu, rms_norm, rotate};
 
 use super::{
     cache::Cache,
@@ -39,6 +40,16 @@ pub(super) struct Model {
     frequencies: Vec<f32>,
 }
 
+/// One sequence's part of a pass.
+pub(super) struct Part<'a> {
+    /// Tokens, one a row, the first at the cache's end.
+    pub(super) tokens: &'a [u32],
+    /// Grows by them; there is room.
+    pub(super) cache: &'a mut Cache,
+    /// Whether the scores after the last of them are wanted.
+    pub(super) scored: bool,
+}
+
 impl Model {
     pub(super) fn load(gguf: &Gguf<'_>, vocabulary: usize, machine: Machine) -> Result<Self, EngineError> {
         let config = gguf.config()?;
@@ -71,29 +82,75 @@ impl Model {
         (self.machine.path.name(), linears.all(|linear| matches!(linear, Linear::Packed(_))))
     }
 
-    /// Runs `tokens`, one a row, the first at the cache's end; the cache grows by them. Answers the last row's logits.
-    pub(super) fn forward(&self, tokens: &[u32], cache: &mut Cache) -> Result<Vec<f32>, EngineError> {
+    /// Whether a row's results depend on nothing but what stands before it in its own sequence, to the last bit: so it is with
+    /// our kernels, not with all of candle's.
+    pub(super) fn keeps_bits(&self) -> bool {
+        self.computed_by().1
+    }
+
+    /// What computes, for work between two passes.
+    pub(super) const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Numbers of one row of scores.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.head.outputs()
+    }
+
+    /// Runs the rows of all parts. Answers the scores of the parts that want them, one row after the other.
+    pub(super) fn forward(&self, parts: &mut [Part<'_>]) -> Result<Vec<f32>, EngineError> {
+        if self.keeps_bits() || parts.len() < 2 {
+            return self.pass(parts);
+        }
+        let mut scores = Vec::new();
+        for part in parts {
+            scores.extend(self.pass(std::slice::from_mut(part))?);
+        }
+        Ok(scores)
+    }
+
+    fn pass(&self, parts: &mut [Part<'_>]) -> Result<Vec<f32>, EngineError> {
         let Config { width, eps, .. } = self.config;
         let Machine { pool, path, .. } = &self.machine;
+        let tokens: Vec<u32> = parts.iter().flat_map(|part| part.tokens).copied().collect();
         let rows = tokens.len();
-        let mut x = self.embedding.look_up(tokens, width)?;
-        let angles = self.angles(cache.len(), rows);
+        let mut x = self.embedding.look_up(&tokens, width)?;
+        let angles = self.angles(parts);
         let mut work = Work::new(*path, rows, &self.config);
         for (index, layer) in self.layers.iter().enumerate() {
             rms_norm(pool, *path, &x, &layer.attention_norm, eps, &mut work.normed).map_err(broken)?;
-            self.attention(layer, index, cache, &angles, &mut work)?;
+            self.attention(layer, index, parts, &angles, &mut work)?;
             add(pool, *path, &mut x, &work.normed).map_err(broken)?;
             rms_norm(pool, *path, &x, &layer.ffn_norm, eps, &mut work.normed).map_err(broken)?;
             self.feed_forward(layer, rows, &mut work)?;
             add(pool, *path, &mut x, &work.normed).map_err(broken)?;
         }
-        cache.advance(rows);
-        let last = x.get(x.len().saturating_sub(width)..).unwrap_or_default();
-        let mut normed = vec![0.0; width];
-        rms_norm(pool, *path, last, &self.norm, eps, &mut normed).map_err(broken)?;
-        let mut logits = vec![0.0; self.head.outputs()];
-        self.machine.multiply(&mut work.rounded, &normed, width, &mut [(&self.head, &mut logits)])?;
-        Ok(logits)
+        parts.iter_mut().for_each(|part| part.cache.advance(part.tokens.len()));
+        self.scores(parts, &x, &mut work.rounded)
+    }
+
+    /// Scores after the last row of each part that wants them.
+    fn scores(&self, parts: &[Part<'_>], x: &[f32], rounded: &mut Rows) -> Result<Vec<f32>, EngineError> {
+        let Config { width, eps, .. } = self.config;
+        let Machine { pool, path, .. } = &self.machine;
+        let (mut last, mut rest) = (Vec::new(), x);
+        for part in parts {
+            let (own, after) = rest.split_at(part.tokens.len().saturating_mul(width).min(rest.len()));
+            rest = after;
+            if part.scored {
+                last.extend_from_slice(own.get(own.len().saturating_sub(width)..).unwrap_or_default());
+            }
+        }
+        if last.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut normed = vec![0.0; last.len()];
+        rms_norm(pool, *path, &last, &self.norm, eps, &mut normed).map_err(broken)?;
+        let rows = last.len().checked_div(width).unwrap_or(0);
+        let mut scores = vec![0.0; rows.saturating_mul(self.vocabulary())];
+        self.machine.multiply(rounded, &normed, width, &mut [(&self.head, &mut scores)])?;
+        Ok(scores)
     }
 
     /// From `work.normed` to `work.normed`.
@@ -101,7 +158,7 @@ impl Model {
         &self,
         layer: &Layer,
         index: usize,
-        cache: &mut Cache,
+        parts: &mut [Part<'_>],
         angles: &[[f32; 2]],
         work: &mut Work,
     ) -> Result<(), EngineError> {
@@ -112,15 +169,24 @@ impl Model {
             [(&layer.query, query), (&layer.key, key), (&layer.value, value)];
         self.machine.multiply(rounded, normed, width, &mut products)?;
         let (queries, keys) = (heads.saturating_mul(head_dim), kv_heads.saturating_mul(head_dim));
-        let first = cache.len();
-        let held = cache.layer(index)?;
-        let mut attended = || -> Result<(), KernelError> {
+        let mut turn = || -> Result<(), KernelError> {
             rotate(pool, *path, query, queries, angles)?;
-            rotate(pool, *path, key, keys, angles)?;
-            held.store(first, key, value)?;
-            attend(pool, *path, &Attend { cache: held, query, heads, first }, mixed)
+            rotate(pool, *path, key, keys, angles)
         };
-        attended().map_err(broken)?;
+        turn().map_err(broken)?;
+        let mut at = 0_usize;
+        for part in parts.iter_mut() {
+            let place = at..at.saturating_add(part.tokens.len().saturating_mul(keys));
+            let (key, value) =
+                (key.get(place.clone()).unwrap_or_default(), value.get(place.clone()).unwrap_or_default());
+            part.cache.store(index, key, value, keys)?;
+            at = place.end;
+        }
+        let pages: Vec<Vec<&KeyValues>> = parts.iter().map(|part| part.cache.layer(index)).collect();
+        let attends = parts.iter().zip(&pages);
+        let sequences: Vec<Attend<'_>> =
+            attends.map(|(part, pages)| Attend { pages, rows: part.tokens.len(), first: part.cache.len() }).collect();
+        attend(pool, *path, query, heads, &sequences, mixed).map_err(broken)?;
         self.machine.multiply(rounded, mixed, queries, &mut [(&layer.output, normed)])
     }
 
@@ -138,12 +204,15 @@ impl Model {
     }
 
     /// Sine and cosine of every pair at every row's position.
-    fn angles(&self, first: usize, rows: usize) -> Vec<[f32; 2]> {
+    fn angles(&self, parts: &[Part<'_>]) -> Vec<[f32; 2]> {
         let turn = |angle: f32| {
             let (sin, cos) = libm::sincos(angle.into());
             [sin as f32, cos as f32]
         };
-        let positions = first..first.saturating_add(rows);
+        let positions = parts.iter().flat_map(|part| {
+            let first = part.cache.len();
+            first..first.saturating_add(part.tokens.len())
+        });
         positions.flat_map(|p| self.frequencies.iter().map(move |f| turn(p as f32 * f))).collect()
     }
 }

@@ -25,46 +25,80 @@ pub(super) fn choose(logits: &[f32], sampling: &Sampling, position: u64) -> Resu
     if logits.iter().any(|l| !l.is_finite()) {
         return Err(EngineError::model("the model's scores are not finite; its weights are damaged"));
     }
-    let mut ranked: Vec<(u32, f32)> = (0_u32..).zip(logits.iter().copied()).collect();
-    let by_score = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let none = || EngineError::model("the model has no vocabulary");
+    let likeliest = likeliest(logits).ok_or_else(none)?;
     if sampling.temperature_milli == 0 {
-        return ranked.into_iter().min_by(by_score).map(|(id, _)| id).ok_or_else(none);
+        return Ok(likeliest);
     }
+    let mut tokens: Vec<(u32, f32)> = (0_u32..).zip(logits.iter().copied()).collect();
     let keep = usize::try_from(sampling.top_k).unwrap_or(usize::MAX);
-    if keep > 0 && keep < ranked.len() {
-        ranked.select_nth_unstable_by(keep, by_score);
-        ranked.truncate(keep);
+    if keep > 0 && keep < tokens.len() {
+        rank(&mut tokens, keep);
+        tokens.truncate(keep);
     }
-    ranked.sort_unstable_by(by_score);
-    let most = ranked.first().ok_or_else(none)?.1;
+    let most = logits.get(likeliest as usize).copied().unwrap_or(0.0);
     let temperature = f64::from(sampling.temperature_milli) / 1000.0;
     // `libm` rather than the system's: that one may differ between CPUs in its last bit.
-    let weight = |l: &f32| libm::exp(f64::from(l - most) / temperature);
-    let mut weights: Vec<f64> = ranked.iter().map(|(_, l)| weight(l)).collect();
-    let total: f64 = weights.iter().sum();
+    let weigh = |tokens: &[(u32, f32)]| -> Vec<f64> {
+        tokens.iter().map(|(_, l)| libm::exp(f64::from(l - most) / temperature)).collect()
+    };
+    let mut weights = weigh(&tokens);
     if sampling.top_p_milli < 1000 {
-        let enough = total * f64::from(sampling.top_p_milli) / 1000.0;
-        let mut sum = 0.0;
-        let kept = weights
-            .iter()
-            .take_while(|w| {
-                let more = sum < enough;
-                sum += **w;
-                more
-            })
-            .count();
-        weights.truncate(kept.max(1));
+        let enough = weights.iter().sum::<f64>() * f64::from(sampling.top_p_milli) / 1000.0;
+        // Few tokens have nearly all of the probability: no more than those need an order.
+        let (mut ranked, mut kept) = (0, None);
+        while kept.is_none() && ranked < tokens.len() {
+            ranked = ranked.saturating_mul(8).clamp(RANKED.min(tokens.len()), tokens.len());
+            rank(&mut tokens, ranked);
+            weights = weigh(tokens.get(..ranked).unwrap_or_default());
+            kept = reaching(&weights, enough);
+        }
+        weights.truncate(kept.unwrap_or(weights.len()));
     }
     let mut mark = chance(sampling.seed, position) * weights.iter().sum::<f64>();
-    for ((id, _), weight) in ranked.iter().zip(&weights) {
+    for ((id, _), weight) in tokens.iter().zip(&weights) {
         mark -= weight;
         if mark < 0.0 {
             return Ok(*id);
         }
     }
     // Rounding may leave a trace beyond the last.
-    ranked.get(weights.len().saturating_sub(1)).map(|(id, _)| *id).ok_or_else(none)
+    tokens.get(weights.len().saturating_sub(1)).map(|(id, _)| *id).ok_or_else(none)
+}
+
+/// Tokens put in order at first where a share of the probability is wanted; eight times as many each time that is too few.
+const RANKED: usize = 64;
+
+/// The token of the highest score, the first of them.
+fn likeliest(logits: &[f32]) -> Option<u32> {
+    // Finite numbers as integers of the same order (0 above -0, as `total_cmp` has it): vectors compare those fast.
+    let order = |l: &f32| {
+        let bits = l.to_bits().cast_signed();
+        bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
+    };
+    let most = logits.iter().map(order).max()?;
+    logits.iter().position(|l| order(l) == most).and_then(|at| u32::try_from(at).ok())
+}
+
+/// Puts the `keep` likeliest first, in order.
+fn rank(tokens: &mut [(u32, f32)], keep: usize) {
+    let by_score = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if keep < tokens.len() {
+        tokens.select_nth_unstable_by(keep, by_score);
+    }
+    if let Some(kept) = tokens.get_mut(..keep) {
+        kept.sort_unstable_by(by_score);
+    }
+}
+
+/// How many of the first weights it takes to reach a sum; none if all do not.
+fn reaching(weights: &[f64], enough: f64) -> Option<usize> {
+    let mut sum = 0.0;
+    let reached = |weight: &f64| {
+        sum += weight;
+        sum >= enough
+    };
+    weights.iter().position(reached).map(|at| at.saturating_add(1))
 }
 
 /// A number in `0..1` with 53 bits.
@@ -98,6 +132,18 @@ mod tests {
             assert!((f64::from(*count) / 20_000.0 - want).abs() < 0.015, "{counts:?}");
         }
         assert!(choose(&[f32::NAN], &sampling(0, 0, 1000, 0), 0).is_err());
+    }
+
+    #[test]
+    fn a_share_of_the_probability_is_found_however_many_tokens_it_takes() {
+        // 3,000 tokens of nearly one score, the likeliest last: nine tenths are about 2,700 of them.
+        let logits: Vec<f32> = (0..3_000).map(|i| i as f32 * 1e-5).collect();
+        let chosen: Vec<u32> =
+            (0..2_000).map(|position| choose(&logits, &sampling(1000, 0, 900, 3), position).unwrap()).collect();
+        let least = *chosen.iter().min().unwrap();
+        assert!((280..330).contains(&least), "{least}");
+        assert_eq!(choose(&logits, &sampling(0, 0, 1000, 3), 0).unwrap(), 2_999);
+        assert_eq!(choose(&[-1.0, -0.0, 0.0, 0.0, -2.0], &sampling(0, 0, 1000, 3), 0).unwrap(), 2);
     }
 
     proptest! {
