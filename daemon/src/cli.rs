@@ -2,10 +2,12 @@
 
 mod doctor;
 mod grant;
+mod ledger;
 mod store;
 
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
+pub(crate) use ledger::LedgerCommand;
 pub(crate) use store::{StoreCommand, VersionName};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -110,6 +112,9 @@ pub(crate) enum Command {
     /// List, check, pin and free what this node's store holds
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Blocks, transactions and evidence as they lie on this home's disk; replay and check all of it
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// What the node of --home is, holds and does
     #[command(after_help = "Examples:\n  zero2ai status\n  zero2ai status --home ~/b --json")]
     Status,
