@@ -2,12 +2,14 @@
 
 mod doctor;
 mod grant;
+mod ledger;
 mod service;
 mod store;
 mod token;
 
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
+pub(crate) use ledger::LedgerCommand;
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
 pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
@@ -121,6 +123,9 @@ pub(crate) enum Command {
     /// List, check, pin and free what this node's store holds
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Blocks, transactions and evidence as they lie on this home's disk; replay and check all of it
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// What the node of --home is, holds and does
     #[command(after_help = "Examples:\n  zero2ai status\n  zero2ai status --home ~/b --json")]
     Status,

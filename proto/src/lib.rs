@@ -14,6 +14,7 @@
 //! | [`manifest`] | what a model is made of, plain and sealed |
 //! | [`tensor`] | tensors on the wire |
 //! | [`tx`], [`block`], [`state`], [`proof`] | the ledger: transactions, headers, certificates, state entries, proofs |
+//! | [`evidence`] | two statements of one signer that contradict each other |
 //! | [`consensus`] | what signers gossip: votes, proposals, round certificates, heads |
 //! | [`record`] | what the DHT carries: name records and endpoint records |
 //! | [`receipt`] | signed requests, signed responses, receipts, audit exports |
@@ -25,6 +26,7 @@ pub mod calls;
 pub mod codec;
 pub mod consensus;
 pub mod envelope;
+pub mod evidence;
 pub mod ids;
 pub mod keys;
 pub mod limits;

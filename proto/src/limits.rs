@@ -53,6 +53,9 @@ pub const PROMPT_BYTES: usize = 256 * 1024;
 pub const NEW_TOKENS: u32 = 4_096;
 /// Tokens between two signed checkpoints of a stream.
 pub const CHECKPOINT_TOKENS: u64 = 64;
+/// Heights for which evidence against a signer is taken: more than a day at a block a second. Older evidence is refused, so
+/// that nobody needs to know for ever who signed what.
+pub const EVIDENCE_HEIGHTS: u64 = 100_000;
 /// Milliseconds a block's time may be ahead of the voter's clock.
 pub const CLOCK_SKEW_MS: u64 = 10_000;
 /// Milliseconds the deadline of a request may lie ahead of now.

@@ -83,6 +83,8 @@ pub struct NodeStatusReply {
     pub receipts: u64,
     /// Receipts anchored on the ledger.
     pub anchored: u64,
+    /// Signers that are proved to have contradicted themselves, and the height: the newest 64.
+    pub contradicted: Vec<(NodeId, u64)>,
 }
 
 /// A model this node holds.

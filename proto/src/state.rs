@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     codec::{CodecError, encode},
-    ids::{Digest, ManifestId, TxId, tagged_hash},
+    evidence::Step,
+    ids::{BlockId, Digest, ManifestId, TxId, tagged_hash},
     keys::{AccountId, NodeId, PublicKey, SealingKey},
     limits::{SIGNER_POWER, SIGNERS},
     manifest::{Domain, Format, Task},
@@ -277,6 +278,27 @@ pub struct AnchorState {
     pub height: u64,
 }
 
+/// `evidence/KEY/HEIGHT`: a signer contradicted itself at a height, proved once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Equivocation {
+    /// The round.
+    pub round: u32,
+    /// What it said twice.
+    pub step: Step,
+    /// The two blocks it said it for, the lower id first; none is a vote against every block.
+    pub blocks: (Option<BlockId>, Option<BlockId>),
+    /// Its voting power at that height.
+    pub power: u64,
+    /// Who submitted the evidence.
+    pub reporter: AccountId,
+    /// The transaction that carried it.
+    pub tx: TxId,
+    /// Height at which it was recorded.
+    pub recorded: u64,
+    /// That block's time, milliseconds since 1970 UTC.
+    pub time_ms: u64,
+}
+
 /// `event/NAME/I`: one entry of a model's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -368,6 +390,11 @@ pub mod key {
     #[must_use]
     pub fn anchor(provider: &NodeId) -> Vec<u8> {
         format!("anchor/{provider}").into_bytes()
+    }
+    /// What is proved against a signer at a height.
+    #[must_use]
+    pub fn evidence(signer: &NodeId, height: u64) -> Vec<u8> {
+        format!("evidence/{signer}/{height}").into_bytes()
     }
     /// One entry of a model's history.
     #[must_use]

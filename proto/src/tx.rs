@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     envelope::{Message, Signed},
+    evidence::Evidence,
     ids::{Digest, ManifestId},
     keys::{NodeId, SealingKey},
     manifest::{Domain, Format, Task},
@@ -50,6 +51,8 @@ pub enum TxBody {
     Grant(Grant),
     /// A model's owner takes a grant back: nobody gives that member a key any more.
     Revoke(Revoke),
+    /// Proves that a signer contradicted itself; any member may submit it, once for each signer and height.
+    Evidence(Evidence),
 }
 
 /// See [`TxBody::Redeem`].

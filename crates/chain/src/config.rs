@@ -8,6 +8,8 @@ use zero2ai_proto::SecretKey;
 /// Events waiting for the chain task: gossip of a few hundred blocks. When it is full, gossip is dropped (it is repeated
 /// by its senders) and submissions are refused with [`crate::SubmitError::Busy`].
 pub(crate) const QUEUE: usize = 4_096;
+/// Proofs against signers that wait for the node to put them on the ledger.
+pub(crate) const EVIDENCE: usize = 64;
 /// Events handled in one step, before the disk is asked to make them last: one flush for all of them.
 pub(crate) const BATCH: usize = 128;
 /// Transactions that wait for a block. The next is refused; the sender retries.

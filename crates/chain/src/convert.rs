@@ -1,7 +1,9 @@
 //! Between the wire's messages and the core's. Neither side's invariants are checked here: signatures are the core's
 //! business, bounds the wire's.
 
-use arc_malachitebft_core_consensus::{Input, LivenessMsg, SignedConsensusMsg};
+use std::collections::BTreeMap;
+
+use arc_malachitebft_core_consensus::{Input, LivenessMsg, MisbehaviorEvidence, SignedConsensusMsg};
 use arc_malachitebft_core_types::{
     CommitCertificate, NilOrVal, PolkaCertificate, PolkaSignature, Round, RoundCertificate, RoundCertificateType,
     RoundSignature, SignedMessage, VoteType,
@@ -10,6 +12,7 @@ use zero2ai_proto::{
     BlockId, ByteBuf, NodeId, Signature,
     block::{self, Certificate, VoteKind},
     consensus::{ConsensusMessage, Polka, RoundProof, RoundReason, RoundVote, SignedProposal, SignedVote},
+    evidence::{Evidence, SignedStatement, Statement},
 };
 
 use crate::context::{Address, Height, Proposal, Value, Vote, Zero};
@@ -139,6 +142,30 @@ pub(crate) fn input(message: &ConsensusMessage) -> Input<Zero> {
         ConsensusMessage::Polka(p) => Input::PolkaCertificate(polka_in(p)),
         ConsensusMessage::Round(r) => Input::RoundCertificate(round_in(r)),
     }
+}
+
+/// What the core found against signers at a height, as the ledger takes it: one proof for each signer. Two proposals of the
+/// same block, which differ in the round they refer to alone, prove nothing and are left out.
+pub(crate) fn evidence_out(found: &MisbehaviorEvidence<Zero>) -> Vec<Evidence> {
+    let vote = |v: &SignedMessage<Zero, Vote>| {
+        Some(SignedStatement { statement: Statement::Vote(v.message.signed_part()?), signature: v.signature })
+    };
+    let proposal = |p: &SignedMessage<Zero, Proposal>| {
+        Some(SignedStatement { statement: Statement::Proposal(p.message.signed_part()?), signature: p.signature })
+    };
+    let votes = found.votes.iter().flat_map(|(who, pairs)| pairs.iter().map(move |(a, b)| (who.0, vote(a), vote(b))));
+    let proposals = found
+        .proposals
+        .iter()
+        .flat_map(|(who, pairs)| pairs.iter().map(move |(a, b)| (who.0, proposal(a), proposal(b))));
+    let mut one_each = BTreeMap::new();
+    for (signer, a, b) in votes.chain(proposals) {
+        let (Some(a), Some(b)) = (a, b) else { continue };
+        if a.statement.block() != b.statement.block() {
+            one_each.entry(signer).or_insert_with(|| Evidence::new(signer, a, b));
+        }
+    }
+    one_each.into_values().collect()
 }
 
 /// The certificate as blocks carry it: signatures ascending by key.

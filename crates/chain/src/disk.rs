@@ -12,9 +12,9 @@ use zero2ai_proto::{
     decode, encode,
     limits::{GOSSIP_BYTES, SIGNERS},
 };
-use zero2ai_store::{Log, LogConfig, StoreError, atomic_write};
+use zero2ai_store::{Log, LogConfig, StoreError, Tail, atomic_write};
 
-use crate::{error::ChainError, signer::Signed, wal::WalEntry};
+use crate::{error::ChainError, machine::Files, signer::Signed, wal::WalEntry};
 
 /// Bytes of one stored block: the block and a certificate of the largest set.
 pub(crate) const SEALED_BYTES: usize = GOSSIP_BYTES + SIGNERS * 128 + 4_096;
@@ -49,6 +49,21 @@ impl Blocks {
             tracing::warn!(bytes = report.cut_bytes, "cut an unfinished block off the end of the stored blocks");
         }
         Ok(Self { dir, log: Arc::new(RwLock::new(log)) })
+    }
+
+    /// Opens the blocks to read them; see [`Log::look`].
+    pub(crate) fn look(dir: PathBuf) -> Result<(Self, Option<Tail>), ChainError> {
+        let config = LogConfig { record_bytes: SEALED_BYTES, ..LogConfig::default() };
+        match Log::look(&dir, config) {
+            Err(StoreError::LogDamaged { record, offset, segment, .. }) => {
+                let why = format!("{segment} does not hold at byte {offset}");
+                Err(ChainError::StoredBlock { height: record.saturating_add(1), why, dir })
+            }
+            looked => {
+                let (log, tail) = looked.map_err(failed("reading the stored blocks"))?;
+                Ok((Self { dir, log: Arc::new(RwLock::new(log)) }, tail))
+            }
+        }
     }
 
     /// The height of the last stored block.
@@ -111,23 +126,19 @@ impl Disk {
             Err(damaged @ StoreError::LogDamaged { .. }) => return Err(guard(damaged.to_string())),
             opened => opened.map_err(failed("opening the write-ahead log"))?,
         };
-        let mut entries = Vec::new();
-        for bytes in wal.iter_from(0) {
-            let bytes = bytes.map_err(failed("reading the write-ahead log"))?;
-            entries.push(WalEntry::read(&bytes).map_err(|e| guard(e.to_string()))?);
-        }
+        let entries = read_entries(&wal, &wal_dir)?;
         let path = dir.join("signed");
         let mark = read_mark(&path)?;
         Ok((Self { blocks, wal, mark: path, waiting: Vec::new() }, Found { wal: entries, mark }))
     }
+}
 
-    /// Keeps entries for the next [`Disk::flush`].
-    pub(crate) fn remember(&mut self, entries: impl IntoIterator<Item = WalEntry>) {
+impl Files for Disk {
+    fn remember(&mut self, entries: Vec<WalEntry>) {
         self.waiting.extend(entries);
     }
 
-    /// Makes all remembered entries last, then the mark. Signatures may leave after it.
-    pub(crate) fn flush(&mut self, mark: Option<Signed>) -> Result<(), ChainError> {
+    fn flush(&mut self, mark: Option<Signed>) -> Result<(), ChainError> {
         let what = "writing the write-ahead log";
         if !self.waiting.is_empty() {
             for entry in self.waiting.drain(..) {
@@ -141,8 +152,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a final block last; the log of its height is then no longer needed.
-    pub(crate) fn append_block(&mut self, sealed: &SealedBlock) -> Result<(), ChainError> {
+    fn append_block(&mut self, sealed: &SealedBlock) -> Result<(), ChainError> {
         self.blocks.append(sealed)?;
         self.waiting.clear();
         if !self.wal.is_empty() {
@@ -150,6 +160,38 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+fn read_entries(wal: &Log, dir: &Path) -> Result<Vec<WalEntry>, ChainError> {
+    let guard = |why: String| ChainError::Guard { path: dir.to_path_buf(), why };
+    let read = |bytes: Result<Vec<u8>, StoreError>| {
+        let bytes = bytes.map_err(failed("reading the write-ahead log"))?;
+        WalEntry::read(&bytes).map_err(|e| guard(e.to_string()))
+    };
+    wal.iter_from(0).map(read).collect()
+}
+
+/// What [`look_at_guards`] found.
+pub(crate) struct Looked {
+    pub(crate) signed: Option<u64>,
+    pub(crate) entries: Vec<WalEntry>,
+    pub(crate) tail: Option<Tail>,
+}
+
+/// Reads the files that guard against signing twice, and changes nothing: at which height something
+/// was signed last; the entries of the write-ahead log, and what is behind them.
+pub(crate) fn look_at_guards(dir: &Path) -> Result<Looked, ChainError> {
+    let wal_dir = dir.join("wal");
+    let config = LogConfig { segment_bytes: WAL_SEGMENT_BYTES, record_bytes: SEALED_BYTES };
+    let (wal, tail) = match Log::look(&wal_dir, config) {
+        Err(damaged @ StoreError::LogDamaged { .. }) => {
+            return Err(ChainError::Guard { path: wal_dir, why: damaged.to_string() });
+        }
+        looked => looked.map_err(failed("reading the write-ahead log"))?,
+    };
+    let entries = read_entries(&wal, &wal_dir)?;
+    let signed = read_mark(&dir.join("signed"))?.map(|m| m.height());
+    Ok(Looked { signed, entries, tail })
 }
 
 fn read_mark(path: &Path) -> Result<Option<Signed>, ChainError> {

@@ -10,12 +10,15 @@
 //! | [`config`] | what a chain is started with, timeouts, bounds |
 //! | [`task`] | [`Chain::open`], [`Opened::run`], the task |
 //! | [`handle`] | [`ChainHandle`]: reading, submitting, delivering gossip |
+//! | [`archive`] | [`Archive`]: the blocks on a disk, read and replayed without a chain that runs |
 //! | [`error`] | [`ChainError`], [`SubmitError`], [`SyncError`] |
+//! | [`history`] | everything a disk holds of the past, checked from the genesis on |
 //! | `machine` | host and files together: nothing leaves before the disk holds what it must |
 //! | `host` | the core's host, without disk, socket or clock |
 //! | `disk`, `wal`, `signer` | blocks, write-ahead log, the mark that keeps a node from signing twice |
 //! | `mempool` | transactions that wait |
 //! | `shared` | what readers see |
+//! | `simulation` | whole hosts on a simulated clock, network and disk, from one seed (feature `simulation`) |
 //! | `context`, `convert`, `verify` | the core's types over this project's |
 //!
 //! # Safety
@@ -30,9 +33,11 @@
 //! state root. A block is made at once when a transaction waits. Two empty ones in a row are a second apart, whoever asks
 //! for them: the ledger refuses others.
 
+pub mod archive;
 pub mod config;
 pub mod error;
 pub mod handle;
+pub mod history;
 pub mod task;
 
 mod context;
@@ -43,9 +48,12 @@ mod machine;
 mod mempool;
 mod shared;
 mod signer;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod verify;
 mod wal;
 
+pub use archive::{Archive, Tail};
 pub use config::{ChainConfig, Pace, Timeouts};
 pub use error::{ChainError, SubmitError, SyncError};
 pub use handle::{ChainHandle, ChainStatus};

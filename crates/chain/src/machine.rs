@@ -9,6 +9,7 @@ use zero2ai_proto::{
     NodeId, Signed, TxId,
     calls::SealedBlock,
     consensus::{ConsensusGossip, HeadGossip, TxGossip},
+    evidence::Evidence,
     tx::Tx,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     host::{Host, Now, Wish},
     mempool::Added,
     shared::Shared,
+    signer::Signed as Mark,
     wal::WalEntry,
 };
 
@@ -46,25 +48,56 @@ pub(crate) struct Done {
     pub(crate) sends: Vec<(ChainTopic, Vec<u8>)>,
     /// Blocks to fetch.
     pub(crate) wish: Option<Wish>,
+    /// Signers that contradicted themselves.
+    pub(crate) evidence: Vec<Evidence>,
     /// When the next step is due without an event, steady milliseconds.
     pub(crate) deadline: u64,
     /// How the chain stands.
     pub(crate) status: ChainStatus,
 }
 
+/// What lasts. [`Disk`] in a node; in a simulation something that may stop at any write.
+pub(crate) trait Files {
+    /// Keeps entries of the write-ahead log for the next [`Files::flush`].
+    fn remember(&mut self, entries: Vec<WalEntry>);
+    /// Makes all remembered entries last, then the mark. Signatures may leave after it.
+    fn flush(&mut self, mark: Option<Mark>) -> Result<(), ChainError>;
+    /// Makes a final block last; the log of its height is then no longer needed.
+    fn append_block(&mut self, sealed: &SealedBlock) -> Result<(), ChainError>;
+}
+
 /// See the file's head.
-pub(crate) struct Machine {
+pub(crate) struct Machine<F = Disk> {
     host: Host,
-    disk: Disk,
+    disk: F,
     /// What the write-ahead log held at the start, until the first step.
     found: Vec<WalEntry>,
     waiters: HashMap<TxId, Vec<Waiter>>,
     sends: Vec<(ChainTopic, Vec<u8>)>,
+    evidence: Vec<Evidence>,
 }
 
-impl Machine {
-    pub(crate) fn new(host: Host, disk: Disk, found: Vec<WalEntry>) -> Self {
-        Self { host, disk, found, waiters: HashMap::new(), sends: Vec::new() }
+impl<F: Files> Machine<F> {
+    pub(crate) fn new(host: Host, disk: F, found: Vec<WalEntry>) -> Self {
+        Self { host, disk, found, waiters: HashMap::new(), sends: Vec::new(), evidence: Vec::new() }
+    }
+
+    /// Its files, for a simulation.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) const fn files(&self) -> &F {
+        &self.disk
+    }
+
+    /// Its files, for a simulation to break.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) const fn files_mut(&mut self) -> &mut F {
+        &mut self.disk
+    }
+
+    /// What is left of it when its process ends.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn into_files(self) -> F {
+        self.disk
     }
 
     /// Handles `events` in order, then the clock. After an error the machine is not to be used again, and nothing that it
@@ -103,7 +136,8 @@ impl Machine {
             signing: view.ledger.signers().power_of(&self.host.me()).is_some(),
         };
         drop(view);
-        Ok(Done { sends, wish: self.host.take_wish(now), deadline: self.host.deadline(), status })
+        let (wish, evidence) = (self.host.take_wish(now), std::mem::take(&mut self.evidence));
+        Ok(Done { sends, wish, evidence, deadline: self.host.deadline(), status })
     }
 
     /// Stores and applies what was decided, as often as that decides more.
@@ -128,6 +162,7 @@ impl Machine {
         let output = self.host.take_output();
         self.disk.remember(output.wal);
         self.sends.extend(output.sends);
+        self.evidence.extend(output.evidence);
         for (id, result) in output.settled {
             let result = result.map_err(SubmitError::from);
             for waiter in self.waiters.remove(&id).unwrap_or_default() {

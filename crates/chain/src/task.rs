@@ -14,11 +14,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zero2ai_ledger::Ledger;
-use zero2ai_proto::{block::Block, calls::SealedBlock, limits::BLOCKS};
+use zero2ai_proto::{calls::SealedBlock, evidence::Evidence, limits::BLOCKS};
 
 use crate::{
     BlockSource, ChainNet,
-    config::{BATCH, ChainConfig, QUEUE},
+    archive::check_final,
+    config::{BATCH, ChainConfig, EVIDENCE, QUEUE},
     disk::{Disk, Found},
     error::ChainError,
     handle::{ChainHandle, ChainStatus},
@@ -42,6 +43,8 @@ pub struct Opened {
     shared: Arc<Shared>,
     events: mpsc::Receiver<Event>,
     status: watch::Sender<ChainStatus>,
+    found: mpsc::Sender<Evidence>,
+    evidence: mpsc::Receiver<Evidence>,
     clock: Clock,
 }
 
@@ -52,6 +55,9 @@ pub struct Running {
     pub handle: ChainHandle,
     /// Ends with `Ok` when it was told to stop, with an error when the chain cannot go on: then the node must stop too.
     pub task: JoinHandle<Result<(), ChainError>>,
+    /// Proofs that a signer contradicted itself, as the core finds them: for the node to put on the ledger. At most 64
+    /// wait; more are dropped, since other nodes saw them too. A proof may come again after a restart.
+    pub evidence: mpsc::Receiver<Evidence>,
 }
 
 /// A steady clock that starts at opening, and the wall's.
@@ -116,14 +122,16 @@ impl Opened {
         let (status, watch) = watch::channel(status);
         let handle = ChainHandle::new(shared.clone(), disk.blocks.clone(), sender, watch);
         let machine = Machine::new(host, disk, wal);
-        Ok(Self { handle, machine, shared, events, status, clock })
+        let (found, evidence) = mpsc::channel(EVIDENCE);
+        Ok(Self { handle, machine, shared, events, status, found, evidence, clock })
     }
 
     /// Runs the chain until `stop` is cancelled. Must be called inside a tokio runtime.
     #[must_use]
     pub fn run(self, net: Arc<dyn ChainNet>, source: Arc<dyn BlockSource>, stop: CancellationToken) -> Running {
-        let handle = self.handle.clone();
-        Running { handle, task: tokio::spawn(run(self, net, source, stop)) }
+        let Self { handle, machine, shared, events, status, found, evidence, clock } = self;
+        let parts = Parts { machine, shared, events, status, found, clock };
+        Running { handle, task: tokio::spawn(run(parts, net, source, stop)), evidence }
     }
 }
 
@@ -131,28 +139,28 @@ impl Opened {
 fn replay(shared: &Shared, disk: &Disk, height: u64) -> Result<(), ChainError> {
     let damaged = |why: String| disk.blocks.damaged(height, why);
     let sealed = disk.blocks.get(height)?.ok_or_else(|| damaged("it is missing".into()))?;
-    let block = Block::read(&sealed.block).map_err(|e| damaged(e.to_string()))?;
-    if sealed.certificate.height != height || sealed.certificate.block != block.id() {
-        return Err(damaged("its certificate is for another block".into()));
-    }
-    {
-        let view = shared.read();
-        let checked = sealed.certificate.verify(&view.ledger.pool(), view.ledger.signers());
-        checked.map_err(|e| damaged(e.to_string()))?;
-    }
+    let block = check_final(&shared.read().ledger, height, &sealed).map_err(damaged)?;
     shared.apply(&block, &sealed.certificate).map_err(|e| damaged(e.to_string()))?;
     Ok(())
 }
 
+/// What the task works with. Not its own handle: that would keep the queue open for ever.
+struct Parts {
+    machine: Machine,
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<Event>,
+    status: watch::Sender<ChainStatus>,
+    found: mpsc::Sender<Evidence>,
+    clock: Clock,
+}
+
 async fn run(
-    opened: Opened,
+    parts: Parts,
     net: Arc<dyn ChainNet>,
     source: Arc<dyn BlockSource>,
     stop: CancellationToken,
 ) -> Result<(), ChainError> {
-    let Opened { handle, mut machine, shared, mut events, status, clock } = opened;
-    // The task's own handle would keep the queue open for ever.
-    drop(handle);
+    let Parts { mut machine, shared, mut events, status, found, clock } = parts;
     let mut fetches: JoinSet<Result<Vec<SealedBlock>, String>> = JoinSet::new();
     let mut batch = Vec::new();
     let mut open = true;
@@ -164,11 +172,16 @@ async fn run(
         });
         let done;
         (machine, done) = step.await.map_err(|e| ChainError::Worker(e.to_string()))?;
-        let Done { sends, wish, deadline, status: standing } = done.inspect_err(|error| {
+        let Done { sends, wish, evidence, deadline, status: standing } = done.inspect_err(|error| {
             tracing::error!(%error, "the chain stops");
         })?;
         for (topic, data) in sends {
             net.broadcast(topic, data);
+        }
+        for proof in evidence {
+            if found.try_send(proof).is_err() {
+                tracing::debug!(signer = %proof.signer.short(), "nobody takes the evidence");
+            }
         }
         status.send_if_modified(|old| std::mem::replace(old, standing) != standing);
         if let Some(wish) = wish {

@@ -9,6 +9,7 @@ use zero2ai_proto::{
     block::{self, Block},
     consensus::{Polka, SignedVote},
     decode, encode,
+    evidence::Statement,
     limits::GOSSIP_BYTES,
 };
 
@@ -96,6 +97,15 @@ impl WalEntry {
             }
         };
         Some(Self { height, told })
+    }
+
+    /// The vote or proposal it tells of, and whose it is.
+    pub(crate) fn said(&self) -> Option<(NodeId, Statement)> {
+        match &self.told {
+            Told::Vote(v) => Some((v.voter, Statement::Vote(v.vote))),
+            Told::Proposal { proposer, proposal, .. } => Some((*proposer, Statement::Proposal(*proposal))),
+            Told::Block { .. } | Told::Timeout { .. } | Told::Polka(_) => None,
+        }
     }
 
     /// True if the log holds what the mark says was signed last by `me`, and so all that led to it. The signature counts

@@ -208,7 +208,7 @@ impl Ledger {
     }
 
     const fn context(&self, time_ms: u64) -> Context<'_> {
-        Context { pool: &self.pool, height: self.next_height(), time_ms }
+        Context { pool: &self.pool, height: self.next_height(), time_ms, signers: &self.sets.current, past: &self.past }
     }
 
     const fn check_time(&self, got: u64) -> Result<(), BlockError> {

@@ -1,7 +1,7 @@
 //! What the ledger refuses, and why. Three kinds, by whose fault it is: a transaction's, a block's, or this ledger's own
 //! input (genesis, height).
 
-use zero2ai_proto::{CodecError, Digest, NodeId, TxId, VerifyError, state::Rights};
+use zero2ai_proto::{CodecError, Digest, NodeId, TxId, VerifyError, evidence::EvidenceError, state::Rights};
 
 /// Why a transaction is refused. A transaction that is refused now is refused by every node at this state.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,9 @@ pub enum TxError {
     /// The proof that an anchor extends the last one does not hold.
     #[error("the anchor does not extend the last one: {0}; a provider's log may only grow")]
     NotConsistent(#[from] crate::receipt_log::LogError),
+    /// Evidence that proves nothing.
+    #[error("the evidence is refused: {0}; submit the two messages as the signer signed them")]
+    Evidence(#[from] EvidenceError),
     /// The state holds something that cannot be read, or a counter is at its end.
     #[error("the ledger's own entry {key} cannot be used: {why}; this is a fault of the program, report it")]
     State {

@@ -12,8 +12,8 @@ use zero2ai_proto::{
     proof::{SignedHeader, StateProof},
     record::NameRecord,
     state::{
-        AnchorState, Endorsement, Event, GrantState, Handle, Member, Model, Rights, Score, SignerSet, Signers, Version,
-        key,
+        AnchorState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, Rights, Score, SignerSet,
+        Signers, Version, key,
     },
 };
 
@@ -22,6 +22,7 @@ use crate::{
     block::Prepared,
     draft::{Entries, HANDLES, VALUE_BYTES, with_prefix},
     error::LedgerError,
+    past::PastSigners,
     tree::Tree,
 };
 
@@ -35,6 +36,8 @@ pub struct Ledger {
     /// True if the newest block had transactions, whose state root the next header proves; true at genesis.
     pub(crate) head_had_txs: bool,
     pub(crate) sets: Signers,
+    /// Who signed the heights before the last change of the signers: derived from the blocks.
+    pub(crate) past: PastSigners,
     pub(crate) entries: Entries,
     /// How many handles each account holds: derived from `entries`.
     pub(crate) handles: BTreeMap<AccountId, u32>,
@@ -73,6 +76,7 @@ impl Ledger {
             head: BlockId(pool.0),
             head_had_txs: true,
             sets,
+            past: PastSigners::default(),
             entries: Entries::new(),
             handles: BTreeMap::new(),
             checked: Mutex::new(None),
@@ -86,7 +90,7 @@ impl Ledger {
 
     /// Writes the next version of the state. Nothing changes if it fails.
     pub(crate) fn commit(&mut self, writes: Entries) -> Result<(), LedgerError> {
-        let sets = writes.get(key::SIGNERS).map(|bytes| decode(bytes, VALUE_BYTES)).transpose()?;
+        let sets: Option<Signers> = writes.get(key::SIGNERS).map(|bytes| decode(bytes, VALUE_BYTES)).transpose()?;
         let mut claims = Vec::new();
         for (key, value) in with_prefix(&writes, HANDLES) {
             if !self.entries.contains_key(key) {
@@ -95,6 +99,10 @@ impl Ledger {
         }
         self.tree.commit(&writes)?;
         if let Some(sets) = sets {
+            // The state being committed is of the next height, which the old set has just signed.
+            if sets.current != self.sets.current {
+                self.past.replaced(self.height.saturating_add(1), self.sets.current.clone());
+            }
             self.sets = sets;
         }
         for owner in claims {
@@ -281,6 +289,32 @@ impl Ledger {
     #[must_use]
     pub fn anchor(&self, provider: &NodeId) -> Option<AnchorState> {
         self.read(&key::anchor(provider))
+    }
+
+    /// Who signed, or signs, the block of `height`; `None` for 0, for heights that are not decided next, and for those too
+    /// long ago for evidence.
+    #[must_use]
+    pub fn signers_at(&self, height: u64) -> Option<&SignerSet> {
+        let known = (1..=self.height.saturating_add(1)).contains(&height);
+        known.then(|| self.past.at(height).unwrap_or(&self.sets.current))
+    }
+
+    /// What is proved against a signer at a height.
+    #[must_use]
+    pub fn equivocation(&self, signer: &NodeId, height: u64) -> Option<Equivocation> {
+        self.read(&key::evidence(signer, height))
+    }
+
+    /// Every contradiction that is proved: who, at which height, and what; in order of signer, then height.
+    #[must_use]
+    pub fn equivocations(&self) -> Vec<(NodeId, u64, Equivocation)> {
+        let read = |(key, value): (&[u8], &[u8])| {
+            let (signer, height) = std::str::from_utf8(key.strip_prefix(b"evidence/")?).ok()?.split_once('/')?;
+            Some((signer.parse().ok()?, height.parse().ok()?, decode(value, VALUE_BYTES).ok()?))
+        };
+        let mut all: Vec<(NodeId, u64, Equivocation)> = self.scan(b"evidence/").filter_map(read).collect();
+        all.sort_by_key(|(signer, height, _)| (*signer, *height));
+        all
     }
 
     /// A model's history, oldest first.

@@ -22,6 +22,7 @@ pub mod receipt_log;
 pub mod rules;
 
 mod draft;
+mod past;
 mod tree;
 
 pub use audit::{AuditError, AuditReport, verify_audit};

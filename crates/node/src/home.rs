@@ -109,6 +109,26 @@ impl Home {
         Ok(Self { path: path.to_owned(), key, sealing, content, pool_key, genesis, pool, bootstrap: file.bootstrap })
     }
 
+    /// The encoded genesis of a home, without a look at its keys.
+    ///
+    /// # Errors
+    /// `pool.cbor` is missing or damaged.
+    pub(crate) fn genesis(path: &Path) -> Result<Vec<u8>, NodeError> {
+        let fail = |why: String| NodeError::Home { path: path.to_owned(), why };
+        let file = std::fs::read(path.join("pool.cbor")).map_err(|e| fail(format!("pool.cbor: {e}")))?;
+        let file: PoolFile = decode(&file, 2 * SIGNED_BYTES).map_err(|e| fail(format!("pool.cbor is damaged: {e}")))?;
+        Genesis::read(&file.genesis).map_err(|e| fail(format!("the genesis is damaged: {e}")))?;
+        Ok(file.genesis.into_vec())
+    }
+
+    /// Whose home it is.
+    ///
+    /// # Errors
+    /// A key file is missing or damaged.
+    pub(crate) fn identity(path: &Path) -> Result<zero2ai_proto::NodeId, NodeError> {
+        Identity::open(path).map(|identity| identity.key.public())
+    }
+
     /// Makes a pool whose first signer and administrator is this home's node.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`home`] | the home folder: keys, pool, where data lies |
 //! | [`config`] | `config.toml` |
+//! | [`history`] | everything a home holds of the past, checked without a node |
 //! | [`node`] | start and stop, as ordered prose; the critical tasks |
 //! | [`join`] | redeeming an invite |
 //! | [`core`] | what the rooms share |
@@ -16,6 +17,7 @@
 //! | [`content`] | the secrets that chunks are sealed under |
 
 pub mod config;
+pub mod history;
 pub mod home;
 pub mod http;
 pub mod node;

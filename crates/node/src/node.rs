@@ -32,6 +32,7 @@ use crate::{
     home::{Home, Ports, RunningAt},
     http::Http,
     jobs::{
+        evidence::report,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
         repair::keep_copies,
@@ -175,6 +176,7 @@ impl Node {
 
         let (gossip, gossip_task) = GossipNet::new(swarm.handle.clone(), addresses.clone(), stop_net.clone());
         let running = chain.run(Arc::new(gossip), Arc::new(RpcBlocks(roads.clone())), stop_chain.clone());
+        let (chain_task, evidence) = (running.task, running.evidence);
         let (log, _) = Log::open(&path.join("receipts"), LogConfig::default())?;
         let (receipts, receipts_task) = Receipts::open(log, stop_receipts.clone())?;
         if let Some(anchor) = handle.read(|l| l.anchor(&id))
@@ -242,6 +244,11 @@ impl Node {
             keep_copies(repairer, swarm_settings, repair_stop).await;
             Ok(())
         });
+        let (reporter, report_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("evidence", stop_keepers.clone(), async move {
+            report(reporter, evidence, report_stop).await;
+            Ok(())
+        });
         tasks.add("anchoring", stop_keepers, async move {
             keep_anchored(keeper, every, token).await;
             Ok(())
@@ -252,7 +259,7 @@ impl Node {
             Ok(())
         });
         tasks.add("events", stop_net.clone(), route(swarm.events, handle, directory, stop_net.clone()));
-        tasks.add("chain", stop_chain, flatten(running.task));
+        tasks.add("chain", stop_chain, flatten(chain_task));
         tasks.add("gossip", stop_net.clone(), async move {
             gossip_task.await;
             Ok(())

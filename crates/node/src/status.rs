@@ -4,12 +4,18 @@ use zero2ai_proto::{local::NodeStatusReply, state::Rights};
 
 use crate::{clock::now_ms, core::Core};
 
+/// Proofs against signers that are shown: the newest.
+const CONTRADICTED: usize = 64;
+
 /// See the module.
 pub(crate) fn status(core: &Core) -> NodeStatusReply {
     let chain = *core.chain.watch().borrow();
-    let (rights, anchored) = core.chain.read(|l| {
+    let (rights, anchored, contradicted) = core.chain.read(|l| {
         let rights = l.member(&core.id).map_or(Rights(0), |m| m.rights);
-        (rights, l.anchor(&core.id).map_or(0, |a| a.size))
+        let mut proved: Vec<_> = l.equivocations().into_iter().map(|(signer, height, _)| (signer, height)).collect();
+        proved.sort_by_key(|(_, height)| std::cmp::Reverse(*height));
+        proved.truncate(CONTRADICTED);
+        (rights, l.anchor(&core.id).map_or(0, |a| a.size), proved)
     });
     let stats = core.store.stats();
     NodeStatusReply {
@@ -28,5 +34,6 @@ pub(crate) fn status(core: &Core) -> NodeStatusReply {
         store_bytes: stats.bytes,
         receipts: core.receipts.size(),
         anchored,
+        contradicted,
     }
 }

@@ -32,7 +32,7 @@ pub mod tree;
 pub mod writers;
 
 pub use error::StoreError;
-pub use log::{Log, LogConfig, RecoveryReport};
+pub use log::{Log, LogConfig, RecoveryReport, Tail};
 pub use secret_file::atomic_write;
 pub use store::{OpenReport, Rebuilt, Stats, Store, StoreConfig};
 pub use tree::{Change, KeyValue, Tree};

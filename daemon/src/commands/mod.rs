@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod grant;
 pub(crate) mod hardware;
+pub(crate) mod ledger;
 pub(crate) mod pool;
 pub(crate) mod predict;
 pub(crate) mod publish;
@@ -48,6 +49,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
         Command::Run(args) => run::run(&Session::open(&home()?).await?, args, out).await,
         Command::Store(command) => store::store(&home()?, command, out).await,
+        Command::Ledger(command) => ledger::ledger(&home()?, command, out).await,
         Command::Status => status::status(&Session::open(&home()?).await?, out).await,
         Command::Doctor(args) => doctor::doctor(&home()?, args.patient, out).await,
         Command::Audit(args) => match (args.command, args.name) {

@@ -23,12 +23,15 @@ fn status_json(s: &NodeStatusReply) -> Value {
         .iter()
         .map(|m| json!({ "name": m.name.to_string(), "version": m.version, "serving": m.serving, "calls": m.calls }))
         .collect();
+    let contradicted =
+        s.contradicted.iter().map(|(signer, height)| json!({ "signer": signer.to_string(), "height": height }));
     json!({
         "node": s.node.to_string(), "pool": s.pool.to_string(), "version": s.version, "rights": s.rights.names(),
         "addresses": s.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "height": s.height, "head_age_ms": s.head_age_ms, "halted": s.halted, "mempool": s.mempool,
         "peers": s.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), "models": models,
         "chunks": s.chunks, "store_bytes": s.store_bytes, "receipts": s.receipts, "anchored": s.anchored,
+        "contradicted": contradicted.collect::<Vec<_>>(),
     })
 }
 
@@ -55,6 +58,12 @@ fn status_text(s: &NodeStatusReply) -> String {
         }
         text.push('\n');
         text += &table.render(0);
+    }
+    for (signer, height) in &s.contradicted {
+        text += &format!(
+            "\nSigner {} signed two different things at height {height}: 'zero2ai ledger evidence' shows it",
+            signer.short()
+        );
     }
     text
 }

@@ -8,13 +8,14 @@ use zero2ai_proto::{
         SignedVote, TxGossip,
     },
     encode,
+    evidence::{Evidence, SignedStatement, Statement, Step},
     manifest::{Domain, Format, Task},
     pool::{Bootstrap, Genesis, Invite, PoolKey, Ticket},
     proof::{LogProof, SignedHeader, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
-        AnchorState, Endorsement, Event, EventKind, GrantState, Handle, Member, Model, Rights, Score, Signer,
-        SignerSet, Signers, TicketUse, Verdict, Version,
+        AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, Rights, Score,
+        Signer, SignerSet, Signers, TicketUse, Verdict, Version,
     },
     tx,
     tx::{ClassCounts, Thresholds, Tx, TxBody},
@@ -141,7 +142,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 11] {
+fn bodies() -> [(&'static str, TxBody); 12] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -169,7 +170,29 @@ fn bodies() -> [(&'static str, TxBody); 11] {
         ("withdraw", TxBody::Withdraw(tx::Withdraw { name: name(), version: 1 })),
         ("grant", TxBody::Grant(tx::Grant { name: name(), member: key(2).public() })),
         ("revoke", TxBody::Revoke(tx::Revoke { name: name(), member: key(2).public() })),
+        ("evidence", TxBody::Evidence(evidence(VoteKind::Prevote))),
     ]
+}
+
+/// A signer that voted for a block and against every block in one round.
+fn evidence(kind: VoteKind) -> Evidence {
+    let said = |block| {
+        let statement = Statement::Vote(Vote { height: 7, round: 1, kind, block });
+        SignedStatement { statement, signature: key(3).sign(&statement.sign_bytes(&pool()).unwrap()) }
+    };
+    let evidence = Evidence::new(key(3).public(), said(Some(BlockId([0xb0; 32]))), said(None));
+    evidence.check(&pool()).unwrap();
+    evidence
+}
+
+/// A signer that proposed two blocks in one round.
+fn double_proposal() -> Evidence {
+    let said = |block| {
+        let statement =
+            Statement::Proposal(Proposal { height: 7, round: 1, pol_round: None, block: BlockId([block; 32]) });
+        SignedStatement { statement, signature: key(3).sign(&statement.sign_bytes(&pool()).unwrap()) }
+    };
+    Evidence::new(key(3).public(), said(0xb0), said(0xb1))
 }
 
 pub(crate) fn signed_tx() -> Signed<Tx> {
@@ -195,6 +218,7 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("block/vote_nil", &Vote { height: 7, round: 1, kind: VoteKind::Prevote, block: None });
     v.add("block/vote", &Vote { height: 7, round: 1, kind: VoteKind::Precommit, block: Some(BlockId([0xb0; 32])) });
     v.add("block/proposal", &Proposal { height: 7, round: 1, pol_round: Some(0), block: BlockId([0xb0; 32]) });
+    v.add("block/evidence_proposals", &double_proposal());
     v.add("block/certificate", &certificate());
     add_state(v);
     add_gossip(v);
@@ -238,6 +262,17 @@ fn add_state(v: &mut Vectors) {
     };
     v.add("state/version", &version);
     v.add("state/grant", &GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) });
+    let equivocation = Equivocation {
+        round: 1,
+        step: Step::Prevote,
+        blocks: (None, Some(BlockId([0xb0; 32]))),
+        power: 2,
+        reporter: key(2).public(),
+        tx: TxId([0xe2; 32]),
+        recorded: 8,
+        time_ms: 1_700_000_001_900,
+    };
+    v.add("state/evidence", &equivocation);
     v.add("state/endorsement", &endorsement());
     v.add("state/score", &score());
     v.add("state/score_none", &Score { score_ppm: None, ..score() });

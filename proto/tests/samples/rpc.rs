@@ -108,6 +108,7 @@ fn add_local(v: &mut Vectors) {
         store_bytes: 20_496,
         receipts: 3,
         anchored: 2,
+        contradicted: vec![(key(3).public(), 6)],
     };
     v.add("local/status", &status);
     v.add("local/invite", &l::InviteCall { rights: Rights::USER, uses: 1, ttl_ms: 3_600_000 });

@@ -11,6 +11,7 @@ use zero2ai_proto::{
     calls::SealedBlock,
     consensus::{ConsensusGossip, ConsensusMessage},
     encode,
+    evidence::Evidence,
 };
 
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) struct Output {
     pub(crate) sends: Vec<(ChainTopic, Vec<u8>)>,
     /// Transactions that are final (with their height) or refused for good.
     pub(crate) settled: Vec<(TxId, Result<u64, TxError>)>,
+    /// Signers that contradicted themselves at the height that was decided, one proof each.
+    pub(crate) evidence: Vec<Evidence>,
 }
 
 /// A block proposed at the height being decided.
@@ -190,12 +193,9 @@ impl World {
                 r.resume_with(())
             }
             Effect::Finalize(certificate, _, evidence, r) => {
-                // Equivocators are named in the log only; evidence as transactions comes with staking.
-                for (address, pairs) in evidence.votes.iter() {
-                    tracing::warn!(height = %certificate.height, signer = %address, times = pairs.len(), "voted twice");
-                }
-                for (address, pairs) in evidence.proposals.iter() {
-                    tracing::warn!(height = %certificate.height, signer = %address, times = pairs.len(), "proposed twice");
+                for found in convert::evidence_out(&evidence) {
+                    tracing::warn!(height = %certificate.height, signer = %found.signer.short(), step = found.place().2.name(), "signed two different things");
+                    self.out.evidence.push(found);
                 }
                 r.resume_with(())
             }

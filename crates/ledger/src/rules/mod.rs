@@ -7,6 +7,7 @@
 
 mod anchor;
 mod endorse;
+mod evidence;
 mod grant;
 mod model;
 mod pool;
@@ -15,13 +16,14 @@ pub(crate) use endorse::{check as check_counts, figures, score};
 
 use zero2ai_proto::{
     AccountId, ModelName, PoolId, Signed, TxId, VerifyError,
-    state::{Event, EventKind, Member, Model, Rights, Signers, key},
+    state::{Event, EventKind, Member, Model, Rights, SignerSet, Signers, key},
     tx::{Tx, TxBody},
 };
 
 use crate::{
     draft::{Draft, broken},
     error::TxError,
+    past::PastSigners,
 };
 
 /// Handles one account may claim: names are scarce, and claims cost nothing yet.
@@ -51,6 +53,10 @@ pub(crate) struct Context<'a> {
     pub(crate) height: u64,
     /// Its time.
     pub(crate) time_ms: u64,
+    /// Who signs it.
+    pub(crate) signers: &'a SignerSet,
+    /// Who signed those before.
+    pub(crate) past: &'a PastSigners,
 }
 
 /// One transaction, with what its rules need to know about it.
@@ -125,6 +131,7 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<T
         TxBody::Withdraw(body) => model::withdraw(draft, &call, body)?,
         TxBody::Grant(body) => grant::grant(draft, &call, body)?,
         TxBody::Revoke(body) => grant::revoke(draft, &call, body)?,
+        TxBody::Evidence(body) => evidence::record(draft, &call, body)?,
     }
     Ok(id)
 }

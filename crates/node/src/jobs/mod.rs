@@ -14,9 +14,11 @@
 //! | [`validate`] | fetch → run on own samples → endorse |
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
+//! | [`evidence`] | puts proofs against signers on the ledger |
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
 
 pub(crate) mod audit;
+pub(crate) mod evidence;
 pub(crate) mod fetch;
 pub(crate) mod give;
 pub(crate) mod grants;

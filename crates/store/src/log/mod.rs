@@ -44,6 +44,17 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
 }
 
+/// What [`Log::look`] found behind the last whole record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The segment file.
+    pub segment: String,
+    /// Byte at which it begins.
+    pub offset: u64,
+    /// Its length, bytes.
+    pub bytes: u64,
+}
+
 /// An open log. Dropping it does not sync.
 #[derive(Debug)]
 pub struct Log {
@@ -94,6 +105,38 @@ impl Log {
         log.last()?.sync()?;
         report.records = log.len();
         Ok((log, report))
+    }
+
+    /// Opens the log to read it, and changes nothing: a torn tail is told and left where it is, and no record can be
+    /// appended. Another process may be appending meanwhile: what it has not finished looks like a torn tail. A folder
+    /// that is not there holds no record.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn look(dir: &Path, config: LogConfig) -> Result<(Self, Option<Tail>), StoreError> {
+        let mut firsts: Vec<u64> = Vec::new();
+        if dir.is_dir() {
+            firsts.extend(files::names(dir)?.iter().filter_map(|name| segment::parse_name(name)));
+        }
+        firsts.sort_unstable();
+        let mut log = Self { dir: dir.to_path_buf(), config, segments: Vec::new(), synced: true, stopped: true };
+        let mut tail = None;
+        for (nth, &first) in firsts.iter().enumerate() {
+            if first != log.len() {
+                return Err(log.damaged(log.len(), 0, first));
+            }
+            match Segment::open(dir, first, config.record_bytes)? {
+                (segment, Scan::Clean) => log.segments.push(segment),
+                (segment, Scan::Torn { at, bytes }) if nth + 1 == firsts.len() => {
+                    tail = Some(Tail { segment: segment::name(first), offset: at, bytes });
+                    log.segments.push(segment);
+                }
+                (segment, Scan::Torn { at, .. } | Scan::Damaged { at }) => {
+                    return Err(log.damaged(segment.end_index(), at, first));
+                }
+            }
+        }
+        Ok((log, tail))
     }
 
     /// Writes a record and returns its index. It is not durable before [`Log::sync`] returns.
