@@ -1,6 +1,6 @@
 //! Whole networks out of real processes: the `zero2ai` binary, driven by the commands a user types, in temporary homes.
 //! It knows the command line alone, none of the crates behind it; but [`faults::writer`] and [`faults::audit`] know the store,
-//! and the program `simulate` the chain.
+//! and [`faults::chain`] and the program `simulate` the chain.
 //!
 //! | module | owns |
 //! |---|---|

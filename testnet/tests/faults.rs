@@ -9,7 +9,11 @@ use zero2ai_testnet::faults::image;
 
 /// Runs a loop and gives what it saw; a failed run is a failed test.
 fn faults(args: &[&str]) -> Value {
-    let ran = Command::new(env!("CARGO_BIN_EXE_faults")).args(args).args(["--runs", "3", "--json"]).output().unwrap();
+    repeated("3", args)
+}
+
+fn repeated(runs: &str, args: &[&str]) -> Value {
+    let ran = Command::new(env!("CARGO_BIN_EXE_faults")).args(args).args(["--runs", runs, "--json"]).output().unwrap();
     let (said, told) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{said}{told}");
     serde_json::from_str(&said).unwrap()
@@ -25,6 +29,19 @@ fn a_node_killed_while_it_publishes_keeps_what_it_acknowledged() {
 fn a_fetch_goes_on_after_a_kill() {
     let saw = faults(&["kill-fetch"]);
     assert_eq!((&saw["runs"], &saw["checked"]), (&3.into(), &3.into()), "{saw}");
+}
+
+#[test]
+fn killed_signers_lose_nothing_that_was_acknowledged_and_never_sign_twice() {
+    let saw = faults(&["kill-signers"]);
+    assert_eq!((&saw["runs"], saw["checked"].as_u64() > Some(6)), (&3.into(), true), "{saw}");
+}
+
+#[test]
+fn a_paused_signer_and_one_started_anew_catch_up_while_the_others_go_on() {
+    // Twenty seconds are asked of a quiet machine; here others may be at work.
+    let saw = repeated("2", &["perturb", "--within", "120"]);
+    assert_eq!(saw["resumed"], 2, "{saw}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! `faults`: cuts real processes off at random moments, hundreds of times, and looks at what is left. Exit code 1 if a run
 //! failed, 2 if a loop cannot run here.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use zero2ai_testnet::faults::{Report, fetch::Fetch, image, power::Power, publish::Publish, repeat, writer};
+use zero2ai_testnet::faults::{
+    Report, chain::Signers, fetch::Fetch, image, perturb::Perturb, power::Power, publish::Publish, repeat, writer,
+};
 
 #[derive(Parser)]
 #[command(about = "Cuts nodes off at random moments again and again, and checks that nothing acknowledged is lost")]
@@ -20,6 +22,16 @@ enum Command {
     KillPublish(Loop),
     /// SIGKILL a node while it fetches, or while another fetches from it
     KillFetch(Loop),
+    /// SIGKILL some of four signers while they make a publication final
+    KillSigners(Loop),
+    /// Pause one of four signers for ten seconds, start it anew, and measure how soon it is back
+    Perturb {
+        #[command(flatten)]
+        loop_: Loop,
+        /// Seconds within which it must have the others' height again
+        #[arg(long, default_value_t = 20)]
+        within: u64,
+    },
     /// Cut the power of a file system while a process writes into a store on it; needs root
     PowerCut {
         #[command(flatten)]
@@ -57,6 +69,11 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::KillPublish(l) => Ok(l.end(&repeat("kill-publish", l.runs, l.seed, Publish::killed)?)),
         Command::KillFetch(l) => Ok(l.end(&repeat("kill-fetch", l.runs, l.seed, Fetch::new)?)),
+        Command::KillSigners(l) => Ok(l.end(&repeat("kill-signers", l.runs, l.seed, Signers::new)?)),
+        Command::Perturb { loop_: l, within } => {
+            let within = Duration::from_secs(within);
+            Ok(l.end(&repeat("perturb", l.runs, l.seed, || Perturb::new(within))?))
+        }
         Command::PowerCut { loop_: l, node } => {
             if let Some(why) = image::missing() {
                 eprintln!("power-cut cannot run here: {why}");

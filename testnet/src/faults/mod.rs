@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`publish`] | a node cut off while it publishes, by SIGKILL or by a power cut |
 //! | [`fetch`] | a node killed while it fetches, or while another fetches from it |
+//! | [`chain`] | signers killed while they make something final |
+//! | [`perturb`] | signers stopped for a while or started anew, and how soon they are back |
 //! | [`power`] | a writer into a store, cut off from power |
 //! | [`writer`] | that writer, and the check of what it had acknowledged |
 //! | [`image`] | a file system in a file, and its power switch |
@@ -14,9 +16,11 @@
 //! | [`rng`] | numbers that a seed fixes |
 
 pub mod audit;
+pub mod chain;
 pub mod fetch;
 pub mod image;
 pub mod model;
+pub mod perturb;
 pub mod power;
 pub mod publish;
 pub mod rng;
