@@ -104,8 +104,8 @@ class Sample:
     def entries(self) -> dict[str, dict]:
         entries, events = {}, [{0: 0, 1: 1, 2: self.admin.public, 3: b"t" * 32, 4: 5, 5: 500}]
         thresholds = {0: 900_000, 1: 700_000}
-        entries[f"version/{NAME}@1"] = {0: b"m" * 32, 1: self.admin.public, 2: 0, 3: [1, {0: 2}], 4: 20_000, 5: 3,
-                                        6: None, 7: thresholds, 8: 5, 9: 500, 10: False}
+        entries[f"version/{NAME}@1"] = {0: b"m" * 32, 1: self.admin.public, 2: 0, 3: [1, {0: 2}], 4: 1, 5: 20_000,
+                                        6: 3, 7: None, 8: thresholds, 9: 5, 10: 500, 11: False}
         qualities = []
         for i, validator in enumerate(self.validators):
             classes = [(45, i, 2), (50, 2, i)]
