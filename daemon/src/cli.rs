@@ -158,7 +158,7 @@ pub(crate) enum Command {
     Hardware,
     /// The whole job before your eyes: a pool of several nodes publishes, grades, names, serves and audits a model
     #[command(after_help = "Examples:\n  zero2ai demo\n  zero2ai demo --llm --report demo.json\n  \
-        zero2ai demo --nodes 7 --keep --homes /tmp/pool --export /tmp/audit")]
+        zero2ai demo --nodes 7 --keep --homes ~/pool --export ~/audit")]
     Demo(DemoArgs),
     /// (internal) Run models for a node, inside the sandbox
     #[command(hide = true)]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use targets::{TARGETS, Target};
+use zero2ai_testnet::faults::rng::Rng;
 
 /// Mutations tried of each target.
 const MUTATIONS: usize = 3_000;
@@ -19,23 +20,6 @@ const MUTATIONS: usize = 3_000;
 const LENGTH: usize = 16 * 1024;
 /// Bytes of all committed inputs.
 const CORPUS: u64 = 1 << 20;
-
-/// Random numbers that are the same in every run (SplitMix64).
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`; 0 if `n` is.
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % (n.max(1) as u64)).unwrap()
-    }
-}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
@@ -53,29 +37,29 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 const EDGES: [u64; 10] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX - 7, u64::MAX];
 
 fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], rng: &mut Rng) {
-    for _ in 0..=rng.below(4) {
-        let at = rng.below(bytes.len());
-        match rng.below(7) {
-            0 if !bytes.is_empty() => bytes[at] ^= 1 << rng.below(8),
-            1 if !bytes.is_empty() => bytes[at] = rng.next() as u8,
+    for _ in 0..=rng.index(4) {
+        let at = rng.index(bytes.len());
+        match rng.index(7) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << rng.index(8),
+            1 if !bytes.is_empty() => bytes[at] = rng.draw() as u8,
             2 => bytes.truncate(at),
-            3 => bytes.insert(at, rng.next() as u8),
+            3 => bytes.insert(at, rng.draw() as u8),
             4 => {
-                let end = (at + 1 + rng.below(16)).min(bytes.len());
+                let end = (at + 1 + rng.index(16)).min(bytes.len());
                 bytes.drain(at.min(end)..end);
             }
             5 => {
-                let width = [1, 2, 4, 8][rng.below(4)];
-                let edge = EDGES[rng.below(EDGES.len())].wrapping_add(rng.next() % 3);
-                let little = rng.below(2) == 0;
+                let width = [1, 2, 4, 8][rng.index(4)];
+                let edge = EDGES[rng.index(EDGES.len())].wrapping_add(rng.draw() % 3);
+                let little = rng.index(2) == 0;
                 let number = if little { edge.to_le_bytes() } else { edge.to_be_bytes() };
                 let number = if little { &number[..width] } else { &number[8 - width..] };
                 bytes.iter_mut().skip(at).zip(number).for_each(|(b, n)| *b = *n);
             }
             _ => {
-                let other = &others[rng.below(others.len())];
-                let from = rng.below(other.len());
-                let piece: Vec<u8> = other.iter().skip(from).take(1 + rng.below(64)).copied().collect();
+                let other = &others[rng.index(others.len())];
+                let from = rng.index(other.len());
+                let piece: Vec<u8> = other.iter().skip(from).take(1 + rng.index(64)).copied().collect();
                 bytes.splice(at..at, piece);
             }
         }
@@ -103,9 +87,9 @@ fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
                 for bytes in &inputs {
                     try_out(name, *target, bytes);
                 }
-                let mut rng = Rng(seed as u64);
+                let mut rng = Rng::new(seed as u64, 0);
                 for _ in 0..MUTATIONS {
-                    let mut bytes = inputs[rng.below(inputs.len())].clone();
+                    let mut bytes = inputs[rng.index(inputs.len())].clone();
                     mutate(&mut bytes, &inputs, &mut rng);
                     try_out(name, *target, &bytes);
                 }

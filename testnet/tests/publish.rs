@@ -8,20 +8,14 @@ use std::{
 };
 
 use serde_json::Value;
-use zero2ai_testnet::{Daemon, Network, Ran, fixture};
+use zero2ai_testnet::{Daemon, Network, Ran, faults::rng::Rng, fixture};
 
 /// Exit codes as `zero2ai --help` lists them.
 const INVALID: i32 = 7;
 
-/// Bytes that do not compress, the same for the same seed (a 64-bit xorshift).
-fn noise(len: usize, mut seed: u64) -> Vec<u8> {
-    let mut next = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
+/// Bytes that do not compress, the same for the same seed.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    Rng::new(seed, 0).bytes(len)
 }
 
 fn safetensors(tensors: &[(&str, &[u8])]) -> Vec<u8> {

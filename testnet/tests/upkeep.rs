@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use zero2ai_testnet::{Daemon, Network};
+use zero2ai_testnet::{Daemon, Network, faults::rng::Rng};
 
 /// Words of peers and looks of keepers take seconds, on a busy machine many.
 fn soon(what: &str, mut holds: impl FnMut() -> bool) {
@@ -24,16 +24,10 @@ fn configure(home: &Path, toml: &str) {
     fs::write(home.join("config.toml"), toml).unwrap();
 }
 
-/// A model of noise that is stored and not run, the same for the same seed (a 64-bit xorshift).
-fn model(folder: &Path, len: usize, mut seed: u64) -> PathBuf {
+/// A model of noise that is stored and not run, the same for the same seed.
+fn model(folder: &Path, len: usize, seed: u64) -> PathBuf {
     let path = folder.join(format!("model-{seed}.bin"));
-    let mut next = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 32) as u8
-    };
-    fs::write(&path, (0..len).map(|_| next()).collect::<Vec<u8>>()).unwrap();
+    fs::write(&path, Rng::new(seed, 0).bytes(len)).unwrap();
     path
 }
 

@@ -18,7 +18,7 @@
 //! | `disk`, `wal`, `signer` | blocks, write-ahead log, the mark that keeps a node from signing twice |
 //! | `mempool` | transactions that wait |
 //! | `shared` | what readers see |
-//! | `simulation` | whole hosts on a simulated clock, network and disk, from one seed (feature `simulation`) |
+//! | `simulation` | whole hosts on a simulated clock, network and disk, from one seed; for tests and `testnet` |
 //! | `context`, `convert`, `verify` | the core's types over this project's |
 //!
 //! # Safety
@@ -48,7 +48,6 @@ mod machine;
 mod mempool;
 mod shared;
 mod signer;
-#[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod verify;
 mod wal;

@@ -83,19 +83,16 @@ impl<F: Files> Machine<F> {
     }
 
     /// Its files, for a simulation.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) const fn files(&self) -> &F {
         &self.disk
     }
 
     /// Its files, for a simulation to break.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) const fn files_mut(&mut self) -> &mut F {
         &mut self.disk
     }
 
     /// What is left of it when its process ends.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn into_files(self) -> F {
         self.disk
     }

@@ -96,7 +96,7 @@ pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -
     let stream = connection.open_bi().await.map_err(FrameError::from)?;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
     let nonce = fresh_nonce()?;
-    say(&mut send, &challenge(&nonce, membership)).await?;
+    say(&mut *send, &challenge(&nonce, membership)).await?;
     let theirs: Challenge = recv.next(HANDSHAKE_BYTES).await?;
     same_epoch(membership, &theirs)?;
     let transcript = Transcript {
@@ -106,11 +106,11 @@ pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -
         dialer_nonce: nonce,
         listener_nonce: fixed(&theirs.nonce)?,
     };
-    say(&mut send, &transcript.own(Role::Dialer)).await?;
+    say(&mut *send, &transcript.own(Role::Dialer)).await?;
     transcript.check(Role::Listener, &recv.next(HANDSHAKE_BYTES).await?)?;
     // Whom to call was the caller's choice: answers may be large.
     connection.widen();
-    say(&mut send, &hello(membership)).await?;
+    say(&mut *send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
     greet(membership, &recv.next(HANDSHAKE_BYTES).await?)
 }
@@ -128,20 +128,20 @@ pub(crate) async fn listen(connection: &dyn Connection, membership: &Membership)
         dialer_nonce: fixed(&theirs.nonce)?,
         listener_nonce: nonce,
     };
-    say(&mut send, &challenge(&nonce, membership)).await?;
+    say(&mut *send, &challenge(&nonce, membership)).await?;
     // Only then the epochs are compared: closing at once would overtake the challenge that tells the dialler ours.
     let proof = recv.next(HANDSHAKE_BYTES).await;
     same_epoch(membership, &theirs)?;
     transcript.check(Role::Dialer, &proof?)?;
     connection.unlock();
-    say(&mut send, &transcript.own(Role::Listener)).await?;
-    say(&mut send, &hello(membership)).await?;
+    say(&mut *send, &transcript.own(Role::Listener)).await?;
+    say(&mut *send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
     greet(membership, &recv.next(HANDSHAKE_BYTES).await?)
 }
 
-async fn say<T: serde::Serialize>(send: &mut Box<dyn SendHalf>, value: &T) -> Result<(), FrameError> {
-    frame::write(&mut **send, value, HANDSHAKE_BYTES).await
+async fn say<T: serde::Serialize>(send: &mut dyn SendHalf, value: &T) -> Result<(), FrameError> {
+    frame::write(send, value, HANDSHAKE_BYTES).await
 }
 
 fn challenge(nonce: &[u8; 32], membership: &Membership) -> Challenge {

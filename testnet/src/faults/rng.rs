@@ -27,6 +27,11 @@ impl Rng {
         self.draw().checked_rem(n).unwrap_or(0)
     }
 
+    /// An index below `len`; 0 if that is 0.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or(0)
+    }
+
     /// A moment within `span`.
     pub fn moment(&mut self, span: Duration) -> Duration {
         Duration::from_micros(self.below(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))

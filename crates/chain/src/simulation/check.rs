@@ -101,7 +101,7 @@ impl Checks {
     pub(super) fn blocks(&mut self, node: &mut Node) {
         for (nth, sealed) in node.blocks().iter().enumerate().skip(node.checked) {
             let block = sealed.certificate.block;
-            self.trace = Digest::of(&[self.trace.as_bytes().as_slice(), block.as_bytes()].concat());
+            self.trace_add(block.as_bytes());
             match self.chain.get(nth) {
                 None => self.chain.push(block),
                 Some(known) if *known != block => self.forked = true,
