@@ -141,7 +141,7 @@ pub(crate) fn swarm(results: &Results) -> String {
         ("origin sent / model", 2),
         ("CPU s/GiB", 2),
     ];
-    plain(results, "tool", &figures) + &bounds(results)
+    plain(results, "tool", &figures) + &bounds(results) + &results.failures()
 }
 
 pub(crate) fn publish(results: &Results) -> String {

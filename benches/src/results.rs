@@ -35,6 +35,9 @@ pub(crate) struct Run {
     pub(crate) tool: String,
     pub(crate) round: u32,
     pub(crate) figures: BTreeMap<String, f64>,
+    /// Why it did not come to its end, if it did not; it has no figures then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<String>,
 }
 
 /// What ran it, without names and paths.
@@ -84,7 +87,21 @@ impl Results {
         let text: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
         println!("{} round {round}: {tool}: {}", self.bench, text.join(", "));
         let figures = figures.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
-        self.runs.push(Run { tool: tool.into(), round, figures });
+        self.runs.push(Run { tool: tool.into(), round, figures, failed: None });
+    }
+
+    /// Another project's tool that did not come to its end: told in the table, and no reason to lose what others showed.
+    pub(crate) fn add_failure(&mut self, tool: &str, round: u32, why: &anyhow::Error) {
+        println!("{} round {round}: {tool} failed: {why}", self.bench);
+        // Only the first line: a stack of this bench helps nobody who reads the figures.
+        let failed = format!("{why:#}").lines().next().map(str::to_owned);
+        self.runs.push(Run { tool: tool.into(), round, figures: BTreeMap::new(), failed });
+    }
+
+    /// A sentence for each run that failed.
+    pub(crate) fn failures(&self) -> String {
+        let failed = self.runs.iter().filter_map(|r| Some((r, r.failed.as_ref()?)));
+        failed.map(|(r, why)| format!("\n{} failed in round {}: {why}\n", r.tool, r.round)).collect()
     }
 
     /// The tools, in the order in which they first ran.

@@ -310,8 +310,7 @@ fn one_seeder(leechers: u32, chunks: u32, seed: u64) -> Scenario {
 
 #[test]
 fn an_origin_sends_a_model_little_more_than_once_however_many_fetch_it() {
-    for (leechers, seed) in [(2, 1), (8, 2), (8, 3)] {
-        let chunks = 600;
+    for (leechers, seed, chunks) in [(2, 1, 600), (8, 2, 600), (8, 3, 600), (8, 4, 300), (8, 5, 300)] {
         let outcome = simulate(&one_seeder(leechers, chunks, seed));
         let (sent, last) = (outcome.sent[&0], *outcome.done.values().max().unwrap());
         println!("{leechers} leechers: origin sent {sent} for {chunks}, {} twice, done at {last} ms", outcome.twice);

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use super::{Order, Planner, SLOWER, SPARE, peer::Peer};
+use super::{Order, Planner, SLOWER, peer::Peer};
 
 impl<P: Copy + Ord + Hash> Planner<P> {
     pub(super) fn choose(&mut self, now_ms: u64, peer: P) -> Option<u32> {
@@ -55,14 +55,18 @@ impl<P: Copy + Ord + Hash> Planner<P> {
         share.is_shared() && known.held.is_full() && (others.peek().is_none() || !others.all(slower))
     }
 
-    /// From an origin: what is our share of the chunks that nobody else has got, then a few beyond that.
+    /// From an origin: what is our share of the chunks that nobody else has got. Once all of that has come, one at a time of
+    /// what is left, so that a node that fell asleep over its share does not stop the others.
     fn choose_own_share(&mut self, now_ms: u64, peer: P) -> Option<u32> {
         let (share, known) = (self.share.as_ref()?, self.peers.get(&peer)?);
-        if let Some(chunk) = self.pool.choose_unspread(&known.held, |c| share.is_mine(c)) {
+        let wanted = |chunk: u32| self.pool.is_unspread(chunk) && known.held.contains(chunk);
+        if let Some(chunk) = share.own(wanted) {
             return Some(chunk);
         }
-        let spare = known.open.keys().filter(|c| !share.is_mine(**c)).count();
-        if spare < SPARE { self.choose_any(now_ms, peer) } else { None }
+        if !known.open.is_empty() {
+            return None;
+        }
+        share.to_help(wanted).or_else(|| self.choose_any(now_ms, peer))
     }
 
     /// True if the peers that are much faster than `peer` will have brought `count` chunks before it could bring one, and one

@@ -33,9 +33,6 @@ use share::Share;
 const PEERS: usize = 1_024;
 /// A peer that said within so many milliseconds that it got a chunk is fetching too. Deltas come several times a second.
 const GROWING_MS: u64 = 5_000;
-/// Requests open to one peer that holds everything, beyond this node's own share: small, so that the origin sends little
-/// twice; not 0, so that a node that fell asleep over its share does not stop the others.
-const SPARE: usize = 1;
 /// How much slower than the others a peer must be to be kept off their chunks.
 const SLOWER: u64 = 2;
 
@@ -345,6 +342,9 @@ impl<P: Copy + Ord + Hash> Planner<P> {
             return; // Another copy was first.
         }
         self.received += 1;
+        if let Some(share) = &mut self.share {
+            share.forget(|c| self.pool.is_here(c));
+        }
         for other in self.asked.get(&chunk).cloned().unwrap_or_default() {
             self.answered(other, chunk);
             actions.push(Action::Cancel { peer: other, chunk });

@@ -6,8 +6,6 @@ use crate::chunk_set::ChunkSet;
 
 /// Free chunks looked at in order of rarity before a peer that holds little is searched by its own bit field instead.
 const RAREST_LOOKED_AT: usize = 256;
-/// Free chunks looked at for one of this node's own share; with 64 nodes at work some 60 of them are.
-const UNSPREAD_LOOKED_AT: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -138,10 +136,14 @@ impl Pool {
         (start..self.chunks()).filter(|c| held.contains(*c)).find(free)
     }
 
-    /// One of the rarest free chunks in `held` that nobody who lacks chunks holds, and for which `fit` is true.
-    pub(super) fn choose_unspread(&self, held: &ChunkSet, fit: impl Fn(u32) -> bool) -> Option<u32> {
-        let unspread = self.free.iter().take(UNSPREAD_LOOKED_AT).take_while(|(holders, _, _)| *holders == 0);
-        unspread.map(|(_, _, chunk)| *chunk).find(|c| held.contains(*c) && fit(*c))
+    /// True if `chunk` is free, and nobody who lacks chunks holds it.
+    pub(super) fn is_unspread(&self, chunk: u32) -> bool {
+        self.chunks.get(chunk as usize).is_some_and(|c| c.state == State::Free && c.holders == 0)
+    }
+
+    /// True if `chunk` is here.
+    pub(super) fn is_here(&self, chunk: u32) -> bool {
+        self.chunks.get(chunk as usize).is_some_and(|c| c.state == State::Held)
     }
 
     /// A free chunk that is in `held`: any, or one of the rarest.
