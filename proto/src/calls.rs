@@ -376,6 +376,9 @@ pub struct ReplicateCall {
     pub serve: bool,
     /// A node that has it.
     pub from: NodeId,
+    /// Copies that the pool is to hold in all, 2 to [`crate::limits::COPIES`]; 0 leaves it to each node's settings. Counts from the
+    /// model's owner, and from another provider where the node knows no wish yet.
+    pub copies: u32,
 }
 
 /// Answer to [`Replicate`], once every chunk is there.

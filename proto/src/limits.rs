@@ -72,3 +72,6 @@ pub const HAVE_BATCH: usize = 1_024;
 pub const PICTURE_CELLS: usize = 64;
 /// Broken versions named in one report of the store: more would not be read by anyone; the counts are whole.
 pub const BROKEN_VERSIONS: usize = 64;
+/// Copies of a version that its publisher may ask the pool to hold, its own included: more would cost every provider more than
+/// the next failure can.
+pub const COPIES: u32 = 64;

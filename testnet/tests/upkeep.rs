@@ -48,10 +48,10 @@ fn chunk_files(node: &Daemon) -> Vec<PathBuf> {
     folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap()).map(|f| f.unwrap().path()).collect()
 }
 
-#[test]
-fn a_copy_that_leaves_is_made_again_and_the_publisher_says_how_many() {
+/// Four nodes of which three hold a model: its publisher wants three copies where the others' settings say two. With it the
+/// two other holders, and the node without.
+fn three_copies() -> (Network, [usize; 2], usize) {
     let mut network = Network::start(1).unwrap();
-    // Two copies would be enough for the others; the publisher wants three.
     let config = "[swarm]\nreplicas = 2\nrepair_after_s = 2\n";
     network.nodes[0].terminate().unwrap();
     configure(network.nodes[0].home(), config);
@@ -64,9 +64,25 @@ fn a_copy_that_leaves_is_made_again_and_the_publisher_says_how_many() {
     let published = publish(&network.nodes[0], &file, "acme/m", "2");
     assert_eq!(published["holders"].as_array().unwrap().len(), 3, "{published}");
     let (holds, without): (Vec<usize>, Vec<usize>) = (1..4).partition(|n| !whole(&network.nodes[*n]).is_empty());
-    assert_eq!((holds.len(), without.len()), (2, 1));
-    network.nodes[holds[0]].kill();
-    soon("the third node holds a copy", || !whole(&network.nodes[without[0]]).is_empty());
+    let ([one, two], [without]) = (&holds[..], &without[..]) else { panic!("{holds:?} hold it, {without:?} do not") };
+    (network, [*one, *two], *without)
+}
+
+#[test]
+fn a_copy_that_leaves_is_made_again_and_the_publisher_says_how_many() {
+    let (mut network, holders, without) = three_copies();
+    network.nodes[holders[0]].kill();
+    soon("the third node holds a copy", || !whole(&network.nodes[without]).is_empty());
+}
+
+#[test]
+fn how_many_copies_a_publisher_wants_is_known_to_those_who_hold_them() {
+    let (network, _, without) = three_copies();
+    network.nodes[0].json(&["store", "drop", "acme/m@1"]).unwrap();
+    network.nodes[0].json(&["store", "gc"]).unwrap();
+    // Two are left, which is enough by the holders' settings; and what was dropped does not come back by itself.
+    soon("the fourth node holds a copy", || !whole(&network.nodes[without]).is_empty());
+    assert!(whole(&network.nodes[0]).is_empty());
 }
 
 #[test]

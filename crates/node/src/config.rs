@@ -73,7 +73,7 @@ pub struct SwarmSettings {
     pub download_mbit: u64,
     /// Copies of a held version that the pool should have, this node's among them: when nodes leave, those that are left ask
     /// others to hold it. 0 or 1 asks nobody, whatever else is said.
-    /// For what was published here `publish --replicas` says how many.
+    /// Where a publisher said how many it wants (`publish --replicas`), that counts.
     pub replicas: u32,
     /// Seconds for which copies must be too few before anybody is asked: long enough for a node to be restarted.
     pub repair_after_s: u64,

@@ -171,6 +171,17 @@ impl Models {
         self.keep(&mut rows, next)
     }
 
+    /// Writes down how many copies of a held version the pool is to hold. The owner's word replaces what was known.
+    pub(crate) fn wish(&self, name: &ModelName, version: u32, copies: u32, by_owner: bool) -> Result<(), RpcError> {
+        let mut rows = self.lock();
+        let mut next = rows.clone();
+        match next.get_mut(&(name.clone(), version)) {
+            Some(held) if by_owner || held.copies.is_none() => held.copies = Some(copies),
+            _ => return Ok(()),
+        }
+        self.keep(&mut rows, next)
+    }
+
     /// Writes down that a held version is not to be served any more.
     pub(crate) fn stop_serving(&self, name: &ModelName, version: u32) -> Result<(), RpcError> {
         let mut rows = self.lock();

@@ -196,18 +196,15 @@ impl Store {
         if self.inner.arriving.holds(cid) {
             self.settle()?;
         }
-        if !self.may_store(cid, ciphertext)? {
-            return Ok(false);
-        }
+        let Some(room) = self.room_for(cid, ciphertext)? else { return Ok(false) };
         let path = self.chunk_path(cid);
         path.parent().map_or(Ok(()), files::create_dir)?;
         files::write_whole(&self.inner.temp.next(), &path, ciphertext)?;
-        let len = ciphertext.len();
-        let row = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        let row = u32::try_from(ciphertext.len()).unwrap_or(u32::MAX).to_be_bytes();
         if self.inner.rows.replace(cid.as_bytes(), Some(&row))?.is_some() {
             return Ok(false); // Another thread stored the same bytes meanwhile.
         }
-        self.inner.count_one(len as u64);
+        room.take();
         Ok(true)
     }
 
@@ -217,13 +214,11 @@ impl Store {
     /// # Errors
     /// As [`Store::put_chunk`].
     pub fn put_arriving(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
-        if !self.may_store(cid, ciphertext)? {
-            return Ok(false);
-        }
+        let Some(room) = self.room_for(cid, ciphertext)? else { return Ok(false) };
         if !self.inner.arriving.put(cid, ciphertext)? {
             return Ok(false); // Another thread stored the same bytes meanwhile.
         }
-        self.inner.count_one(ciphertext.len() as u64);
+        room.take();
         if self.inner.arriving.is_full() {
             self.inner.settle(false)?;
         }
@@ -239,8 +234,8 @@ impl Store {
         self.inner.settle(true)
     }
 
-    /// True if these bytes are that chunk, there is room for them, and they are not here yet.
-    fn may_store(&self, cid: &Cid, ciphertext: &[u8]) -> Result<bool, StoreError> {
+    /// Room for these bytes if they are that chunk and not here yet.
+    fn room_for(&self, cid: &Cid, ciphertext: &[u8]) -> Result<Option<Room<'_>>, StoreError> {
         let len = ciphertext.len();
         if len == 0 || len > SEALED_CHUNK_BYTES {
             return Err(StoreError::TooLarge { what: "a chunk", len, max: SEALED_CHUNK_BYTES });
@@ -250,10 +245,12 @@ impl Store {
             return Err(StoreError::WrongHash { cid: *cid, actual });
         }
         if self.has_chunk(cid)? {
-            return Ok(false);
+            return Ok(None);
         }
         let manifests = *self.manifest_bytes();
-        self.check_room(len as u64, manifests).map(|()| true)
+        let (room, others) = Room::new(&self.inner, len as u64);
+        self.check_room(len as u64, others.saturating_add(manifests))?;
+        Ok(Some(room))
     }
 
     /// A chunk's ciphertext, its hash checked again; `None` if it is not here.
@@ -361,7 +358,7 @@ impl Store {
         let mut all = self.manifest_bytes();
         // Written even if it is here: what is on disk may be damaged.
         let others = all.saturating_sub(file_len(&path)?);
-        self.check_room(sealed.len() as u64, others)?;
+        self.check_room(sealed.len() as u64, self.stats().bytes.saturating_add(others))?;
         files::write_whole(&self.inner.temp.next(), &path, sealed)?;
         *all = others.saturating_add(sealed.len() as u64);
         Ok(id)
@@ -504,9 +501,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Refuses `needed` more bytes beside chunks and `manifests` bytes if the quota or the disk has no room for them.
-    fn check_room(&self, needed: u64, manifests: u64) -> Result<(), StoreError> {
-        let used = self.stats().bytes.saturating_add(manifests);
+    /// Refuses `needed` more bytes beside those used if the quota or the disk has no room for them.
+    fn check_room(&self, needed: u64, used: u64) -> Result<(), StoreError> {
         match self.inner.config.quota_bytes {
             Some(quota) if used.saturating_add(needed) > quota => Err(StoreError::Quota { needed, used, quota }),
             _ => space::check(self.inner.temp.dir(), needed, self.inner.config.reserve_bytes),
@@ -531,6 +527,33 @@ impl Inner {
     fn settle(&self, all: bool) -> Result<(), StoreError> {
         let claim = |cid: &Cid, len: u32| self.rows.replace(cid.as_bytes(), Some(&len.to_be_bytes())).map(drop);
         self.arriving.settle(all, |cid| chunk_path(&self.chunks_dir, cid), claim)
+    }
+}
+
+/// Bytes of a chunk that is being written, counted before it is looked whether they fit: two writers cannot both take the last
+/// room. Given back unless it is taken.
+struct Room<'a> {
+    inner: &'a Inner,
+    len: u64,
+}
+
+impl<'a> Room<'a> {
+    /// The room, and the bytes of all other chunks.
+    fn new(inner: &'a Inner, len: u64) -> (Self, u64) {
+        let others = inner.bytes.fetch_add(len, Ordering::Relaxed);
+        (Self { inner, len }, others)
+    }
+
+    /// The chunk is there.
+    fn take(mut self) {
+        self.len = 0;
+        self.inner.chunks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.inner.bytes.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 

@@ -73,6 +73,28 @@ fn a_walk_in_pages_sees_every_chunk_once_even_while_they_are_deleted() {
 }
 
 #[test]
+fn writers_side_by_side_stay_within_the_quota() {
+    const LEN: usize = 100_000;
+    let home = tempfile::tempdir().unwrap();
+    let quota_bytes = Some(5 * LEN as u64 + 7);
+    let config = StoreConfig { cache_bytes: 1 << 20, quota_bytes, ..StoreConfig::default() };
+    let store = Store::open(home.path(), config).unwrap();
+    for round in 0..20u8 {
+        let chunks: Vec<Vec<u8>> = (0..8).map(|n| vec![round * 8 + n; LEN]).collect();
+        let stored: usize = std::thread::scope(|threads| {
+            let write = |chunk: &Vec<u8>| usize::from(store.put_arriving(&Cid::of(chunk), chunk).is_ok());
+            let writers: Vec<_> = chunks.iter().map(|chunk| threads.spawn(move || write(chunk))).collect();
+            writers.into_iter().map(|w| w.join().unwrap()).sum()
+        });
+        assert!(stored <= 5 && store.used() == (stored * LEN) as u64, "{stored} stored, {} bytes", store.used());
+        for chunk in &chunks {
+            store.delete_chunk(&Cid::of(chunk)).unwrap();
+        }
+        assert_eq!(store.used(), 0);
+    }
+}
+
+#[test]
 fn wrong_hashes_lengths_and_quotas_are_refused() {
     let home = tempdir().unwrap();
     let store =

@@ -68,7 +68,10 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/have_held", &c::HaveNews::Held(c::Bitfield { bits: bytes(0xc0, 1) }));
     v.add("calls/have_gained", &c::HaveNews::Gained(vec![2, 3]));
     v.add("calls/chunk", &c::ChunkCall { cid: Cid([0xf2; 32]) });
-    v.add("calls/replicate", &c::ReplicateCall { name: name(), version: 1, serve: true, from: key(1).public() });
+    v.add(
+        "calls/replicate",
+        &c::ReplicateCall { name: name(), version: 1, serve: true, from: key(1).public(), copies: 4 },
+    );
     v.add("calls/replicated", &c::Replicated { bytes: 20_496, chunks: 7 });
     v.add("calls/receipts", &c::ReceiptsCall { name: name(), from: 0, height: 7 });
     v.add("calls/describe", &c::DescribeCall { name: name(), version: 1 });

@@ -14,6 +14,7 @@ use zero2ai_chunk::ChunkSet;
 use zero2ai_proto::{
     ManifestId, NodeId,
     calls::{Have, ManifestCall, Replicate, ReplicateCall},
+    limits::COPIES,
     state::Rights,
 };
 
@@ -171,7 +172,8 @@ async fn ask_around(
 async fn repair(core: &Core, memory: &mut Memory, held: &Held, nodes: Vec<NodeId>) {
     tracing::info!(name = %held.name, version = held.version, copies = nodes.len(), "too few copies: asking other nodes");
     let ask = |node: NodeId| async move {
-        let call = ReplicateCall { name: held.name.clone(), version: held.version, serve: false, from: core.id };
+        let (name, copies) = (held.name.clone(), held.copies.unwrap_or(0).min(COPIES));
+        let call = ReplicateCall { name, version: held.version, serve: false, from: core.id, copies };
         (node, core.roads.call::<Replicate>(&node, &call, REPLICA).await)
     };
     let mut answers = stream::iter(nodes).map(ask).buffer_unordered(REPAIRS);

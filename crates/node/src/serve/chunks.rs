@@ -7,7 +7,7 @@ use zero2ai_proto::{
         Bitfield, ChunkCall, GetChunk, GetManifest, GrantCall, ManifestCall, Piece, ReplicateCall, Replicated,
         WatchHave,
     },
-    limits::CHUNK_BYTES,
+    limits::{CHUNK_BYTES, COPIES},
     manifest::{Domain, GrantInfo, Subject, WrappedKey},
     rpc::{ErrorCode, RpcError},
     state::Rights,
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     core::Core,
     jobs::fetch::Watch,
-    serve::errors::{denied, internal, not_found, store_error, unavailable},
+    serve::errors::{denied, internal, invalid, not_found, store_error, unavailable},
 };
 
 async fn sealed(core: &Core, call: ManifestCall) -> Result<Vec<u8>, RpcError> {
@@ -147,13 +147,20 @@ pub(super) fn may_repair(core: &Core, caller: Rights, call: &ReplicateCall) -> R
     Ok(())
 }
 
-pub(super) async fn replicate(core: &Core, call: ReplicateCall) -> Result<Replicated, RpcError> {
+pub(super) async fn replicate(core: &Core, by_owner: bool, call: ReplicateCall) -> Result<Replicated, RpcError> {
+    // One copy is no wish anybody could have who asks for another.
+    if call.copies == 1 || call.copies > COPIES {
+        return Err(invalid(format!("{} copies: 2 to {COPIES} can be wished for, or 0 for no wish", call.copies)));
+    }
     let rights = core.chain.read(|l| l.member(&core.id)).map_or(Rights(0), |m| m.rights);
     if !rights.has(Rights::PROVIDER) {
         return Err(RpcError::new(ErrorCode::Denied, "this node is no provider of the pool"));
     }
     let (progress, _unheard) = tokio::sync::mpsc::channel(1);
     let brought = core.bring(&call.name, call.version, Some(call.from), Watch::steps(&progress), call.serve).await?;
+    if call.copies > 0 {
+        core.models.wish(&call.name, call.version, call.copies, by_owner)?;
+    }
     if call.serve {
         core.serve_opened(&call.name, call.version, brought.opened).await?;
     }

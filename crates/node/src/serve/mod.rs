@@ -98,12 +98,13 @@ impl Service {
                 let request = call.request::<Replicate>()?;
                 // The caller's ledger may be a block ahead of ours: the version is waited for before rights are judged.
                 core.version(&request.name, request.version).await?;
-                if core.chain.read(|l| l.model(&request.name)).is_some_and(|m| m.owner == call.peer) {
+                let by_owner = core.chain.read(|l| l.model(&request.name)).is_some_and(|m| m.owner == call.peer);
+                if by_owner {
                     need(rights, Rights::PUBLISHER, "publisher")?;
                 } else {
                     chunks::may_repair(core, rights, &request)?;
                 }
-                reply.item::<Replicate>(&chunks::replicate(core, request).await?).await
+                reply.item::<Replicate>(&chunks::replicate(core, by_owner, request).await?).await
             }
             Predict::ID => {
                 let request = call.request::<Predict>()?;

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use zero2ai_proto::{
     ModelName, NodeId,
     calls::{Replicate, ReplicateCall},
+    limits::COPIES,
     rpc::RpcError,
     state::Rights,
 };
@@ -40,7 +41,8 @@ impl Core {
             let (present, expected) = self.providers();
             for node in present {
                 if running.len() + holders.len() < wanted as usize && asked.insert(node) {
-                    let call = ReplicateCall { name: name.clone(), version, serve: false, from: self.id };
+                    let (name, copies) = (name.clone(), wanted.saturating_add(1).min(COPIES));
+                    let call = ReplicateCall { name, version, serve: false, from: self.id, copies };
                     running.push(async move { (node, self.roads.call::<Replicate>(&node, &call, REPLICA).await) });
                 }
             }
