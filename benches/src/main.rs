@@ -7,6 +7,7 @@
 //! | `swarm` | one seeder and many leechers, each with an uplink of limited rate |
 //! | `publish` | cutting, sealing and storing a file, beside a plain copy of the same bytes |
 //! | `versions` | what the second version of a model adds to the store |
+//! | `text` | text generation beside llama.cpp |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
 //! | `net` | network namespaces with links of limited rate |
@@ -23,9 +24,12 @@ mod publish;
 mod report;
 mod results;
 mod swarm;
+mod text;
 mod tools;
 mod transfer;
 mod versions;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -47,6 +51,8 @@ enum Command {
     Publish(publish::Options),
     /// Bytes that a fine-tuned second version adds to the store
     Versions(versions::Options),
+    /// Text generation on the processor, beside llama.cpp
+    Text(text::Options),
     /// Writes the tables of RESULTS.md from the raw figures
     Report(report::Options),
     /// One process of a bench; started by the others
@@ -55,15 +61,21 @@ enum Command {
         /// What to be, as JSON.
         role: String,
     },
+    /// A worker of the engine; started by `text`
+    #[command(hide = true)]
+    Worker,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Transfer(options) => transfer::run(&options),
         Command::Swarm(options) => swarm::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Versions(options) => versions::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Text(options) => text::run(&options),
         Command::Role { role } => tools::play(&role),
+        Command::Worker => return Ok(zero2ai_engine::worker_main()),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
