@@ -152,13 +152,13 @@ impl TextGeneration {
     /// one after it. One, then, and one more for each right guess.
     pub(super) fn choose<'a>(
         &self,
-        mut rows: impl Iterator<Item = &'a [f32]>,
+        rows: impl Iterator<Item = &'a [f32]>,
         guessed: &[u32],
     ) -> Result<Vec<Choice>, EngineError> {
         let (mut choices, mut guessed) = (Vec::new(), guessed.iter());
         let mut past = Cow::Borrowed(&self.past);
         let mut position = u64::from(self.given);
-        while let Some(row) = rows.next() {
+        for row in rows {
             let id = sampler::choose(row, &self.sampling, &past, position)?;
             choices.push(Choice { id, logs: self.logs(row, id) });
             if guessed.next() != Some(&id) {

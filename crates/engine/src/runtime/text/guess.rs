@@ -60,7 +60,7 @@ fn following(known: &[u32], count: usize) -> Option<&[u32]> {
     let (before, last) = known.split_at_checked(known.len().checked_sub(count)?)?;
     // A window may reach into the last tokens, but must not be them.
     let windows = known.get(..known.len().saturating_sub(1))?.windows(count);
-    let at = windows.enumerate().take(before.len()).filter(|(_, window)| *window == last).map(|(at, _)| at).last()?;
+    let (at, _) = windows.enumerate().take(before.len()).rfind(|(_, window)| *window == last)?;
     known.get(at.saturating_add(count)..)
 }
 

@@ -225,14 +225,15 @@ mod tests {
 
     #[test]
     fn parameters_beyond_their_ranges_are_refused_by_name() {
-        let cases: [(&str, &dyn Fn(&mut Sampling)); 7] = [
-            ("temperature", &|s| s.temperature_milli = 5_001),
-            ("top-p", &|s| s.top_p_milli = 0),
-            ("min-p", &|s| s.min_p_milli = 1_001),
-            ("repetition", &|s| s.repetition_milli = 0),
-            ("frequency", &|s| s.frequency_milli = u32::MAX),
-            ("presence", &|s| s.presence_milli = 2_001),
-            ("probabilities", &|s| s.logprobs = Some(21)),
+        type Change = fn(&mut Sampling);
+        let cases: [(&str, Change); 7] = [
+            ("temperature", |s| s.temperature_milli = 5_001),
+            ("top-p", |s| s.top_p_milli = 0),
+            ("min-p", |s| s.min_p_milli = 1_001),
+            ("repetition", |s| s.repetition_milli = 0),
+            ("frequency", |s| s.frequency_milli = u32::MAX),
+            ("presence", |s| s.presence_milli = 2_001),
+            ("probabilities", |s| s.logprobs = Some(21)),
         ];
         for (name, change) in cases {
             let mut sampling = Sampling::default();
