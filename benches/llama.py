@@ -1,10 +1,12 @@
 """llama.cpp in the benches, through the C interface that llama-cpp-python binds.
 
-    llama.py convert MODEL OUT Q8_0|Q4_0
+    llama.py convert MODEL OUT Q8_0|Q4_0|F32
     llama.py run MODEL THREADS      and on the first line of standard input the prompts, as JSON
+    llama.py perplexity MODEL TEXT COUNT
 
 `run` says `ready`, does everything once it has read the prompts, and says `done` with its figures. Tokens are chosen by
-numpy's argmax; encoding of prompts is not part of any time.
+numpy's argmax; encoding of prompts is not part of any time. `perplexity` prints the first COUNT tokens of a file's text and
+the mean log-probability of all but the first, as JSON.
 """
 
 import ctypes
@@ -15,7 +17,7 @@ import time
 import llama_cpp as lc
 import numpy as np
 
-TYPES = {"Q8_0": lc.LLAMA_FTYPE_MOSTLY_Q8_0, "Q4_0": lc.LLAMA_FTYPE_MOSTLY_Q4_0}
+TYPES = {"Q8_0": lc.LLAMA_FTYPE_MOSTLY_Q8_0, "Q4_0": lc.LLAMA_FTYPE_MOSTLY_Q4_0, "F32": lc.LLAMA_FTYPE_ALL_F32}
 CONTEXT = 8192
 SEQUENCES = 8
 SILENT = lc.llama_log_callback(lambda level, text, data: None)
@@ -82,6 +84,27 @@ class Text:
         return time.perf_counter() - begun
 
 
+def perplexity(path, text, count):
+    lc.llama_log_set(SILENT, None)
+    lc.llama_backend_init()
+    model = Text(path, 2)
+    with open(text, encoding="utf-8") as file:
+        raw = file.read().encode()
+    out = (lc.llama_token * len(raw))()
+    tokens = list(out[: lc.llama_tokenize(model.vocabulary, raw, len(raw), out, len(out), False, True)])[:count]
+    logs = []
+    for start in range(0, len(tokens), 256):
+        rows = [(t, start + i, 0, True) for i, t in enumerate(tokens[start : start + 256])]
+        model.decode(rows)
+        for i in range(len(rows)):
+            if start + i + 1 < len(tokens):
+                scores = np.ctypeslib.as_array(lc.llama_get_logits_ith(model.context, i), shape=(model.size,))
+                scores = scores.astype(np.float64)
+                scores -= scores.max()
+                logs.append(float(scores[tokens[start + i + 1]] - np.log(np.exp(scores).sum())))
+    print(json.dumps({"tokens": tokens, "mean": sum(logs) / len(logs)}))
+
+
 def peak_mib():
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM"))
@@ -118,5 +141,7 @@ def run(path, threads):
 if __name__ == "__main__":
     if sys.argv[1] == "convert":
         convert(*sys.argv[2:5])
+    elif sys.argv[1] == "perplexity":
+        perplexity(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
         run(sys.argv[2], int(sys.argv[3]))

@@ -8,6 +8,7 @@
 //! | `publish` | cutting, sealing and storing a file, beside a plain copy of the same bytes |
 //! | `versions` | what the second version of a model adds to the store |
 //! | `text` | text generation beside llama.cpp |
+//! | `perplexity` | perplexity of a fixed text, beside llama.cpp's |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
 //! | `net` | network namespaces with links of limited rate |
@@ -19,6 +20,7 @@
 mod files;
 mod goals;
 mod net;
+mod perplexity;
 mod process;
 mod publish;
 mod report;
@@ -53,6 +55,8 @@ enum Command {
     Versions(versions::Options),
     /// Text generation on the processor, beside llama.cpp
     Text(text::Options),
+    /// Perplexity of a fixed text, beside llama.cpp's
+    Perplexity(perplexity::Options),
     /// Writes the tables of RESULTS.md from the raw figures
     Report(report::Options),
     /// One process of a bench; started by the others
@@ -74,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Versions(options) => versions::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Text(options) => text::run(&options),
+        Command::Perplexity(options) => perplexity::run(&options),
         Command::Role { role } => tools::play(&role),
         Command::Worker => return Ok(zero2ai_engine::worker_main()),
     }

@@ -65,6 +65,7 @@ fn show(results: &Results) -> String {
         "swarm" => swarm(results),
         "publish" => publish(results),
         "text" => text(results),
+        "perplexity" => perplexity(results),
         _ => versions(results),
     };
     let m = &results.machine;
@@ -206,6 +207,17 @@ pub(crate) fn text(results: &Results) -> String {
         rows.push([format!("ours / theirs, {rest}")].into_iter().chain(ratios).collect());
     }
     table(&head, &rows)
+}
+
+/// Perplexities, and how far each is from that of the same weights in single precision by llama.cpp.
+pub(crate) fn perplexity(results: &Results) -> String {
+    let figures = [("perplexity", 4), ("more than the first, %", 3)];
+    let row = |tool: &&str| {
+        let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
+        [(*tool).to_owned()].into_iter().chain(cells).collect()
+    };
+    let head = ["what", "perplexity", "more than llama.cpp's in single precision, %"];
+    table(&head, &results.tools().iter().map(row).collect::<Vec<_>>())
 }
 
 fn plain(results: &Results, first: &str, figures: &[(&str, usize)]) -> String {

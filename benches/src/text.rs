@@ -23,7 +23,7 @@ use crate::{process, report, results::Results};
 /// Names of the two sides in the figures.
 pub(crate) const OURS: &str = "zero2ai";
 pub(crate) const LLAMA: &str = "llama.cpp";
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/llama.py");
+pub(crate) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/llama.py");
 /// What llama.cpp makes of the shipped file.
 const MADE: [&str; 2] = ["Q8_0", "Q4_0"];
 /// Tokens of the long prompt.
@@ -36,6 +36,8 @@ const SHORT: usize = 32;
 const GIVEN: u32 = 64;
 /// Texts that run together, at most.
 const TOGETHER: usize = 8;
+/// Processes that compute beside, in the last part of a round.
+const BUSY: usize = 2;
 /// Memory that a worker may take.
 const MEMORY: u64 = 4 << 30;
 /// Words that are one token each, behind a blank.
@@ -83,17 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.work)?;
     let mut files = vec![("Q4_1".to_owned(), options.model.clone())];
     for kind in MADE {
-        let out = options.work.join(format!("text-{kind}.gguf"));
-        if !out.exists() {
-            let made = Command::new(&options.python)
-                .arg(SCRIPT)
-                .arg("convert")
-                .arg(&options.model)
-                .arg(&out)
-                .arg(kind)
-                .output()?;
-            ensure!(made.status.success(), "llama.cpp could not convert: {}", String::from_utf8_lossy(&made.stderr));
-        }
+        let out = convert(&options.python, &options.model, &options.work.join(format!("text-{kind}.gguf")), kind)?;
         files.push((kind.to_owned(), out));
     }
     let model = options.model.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -105,18 +97,49 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         chosen.push(runtime.block_on(choose_prompts(file))?);
     }
     for round in 1..=options.rounds {
-        for threads in &options.threads {
+        let crowded = options.threads.first().map(|threads| (*threads, BUSY));
+        for (threads, busy) in options.threads.iter().map(|threads| (*threads, 0)).chain(crowded) {
             for ((kind, file), prompts) in files.iter().zip(&chosen) {
-                let name = |tool: &str| format!("{tool}, {kind}, threads: {threads}");
-                let figures = runtime.block_on(ours(file, *threads, prompts, round))?;
+                let beside = if busy > 0 { format!(", beside {busy} busy processes") } else { String::new() };
+                let name = |tool: &str| format!("{tool}, {kind}, threads: {threads}{beside}");
+                let _busy = Busy::start(busy)?;
+                let figures = runtime.block_on(ours(file, threads, prompts, round))?;
                 results.add(&name(OURS), round, &borrowed(&figures));
-                let figures = llama(options, file, *threads, prompts)?;
+                let figures = llama(options, file, threads, prompts)?;
                 results.add(&name(LLAMA), round, &borrowed(&figures));
             }
         }
     }
     println!("\n{}", report::text(&results));
     results.save(options.json.as_deref())
+}
+
+/// Makes a file of another type, if it is not there yet.
+pub(crate) fn convert(python: &Path, model: &Path, out: &Path, kind: &str) -> Result<PathBuf> {
+    if !out.exists() {
+        let made = Command::new(python).arg(SCRIPT).arg("convert").arg(model).arg(out).arg(kind).output()?;
+        ensure!(made.status.success(), "llama.cpp could not convert: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(out.to_owned())
+}
+
+/// Processes that compute for nothing, until they are dropped.
+struct Busy(Vec<std::process::Child>);
+
+impl Busy {
+    fn start(count: usize) -> Result<Self> {
+        let start = |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+        Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn borrowed(figures: &[(String, f64)]) -> Vec<(&str, f64)> {
@@ -159,7 +182,7 @@ async fn choose_prompts(file: &Path) -> Result<Prompts> {
 }
 
 /// The model's file in memory, a worker, and how long it took to load.
-async fn load(file: &Path, threads: usize) -> Result<(Worker, Duration)> {
+pub(crate) async fn load(file: &Path, threads: usize) -> Result<(Worker, Duration)> {
     let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
     let model = ModelFile::from_bytes("model.gguf", &bytes)?;
     drop(bytes);
@@ -207,7 +230,7 @@ async fn ours(file: &Path, threads: usize, prompts: &Prompts, round: u32) -> Res
     let (worker, load) = load(file, threads).await?;
     let mut figures = vec![("load s".to_owned(), load.as_secs_f64())];
     generate(&worker, b"warm", prompts.short.first().context("no prompt")?, 8, SHORT).await?;
-    let mut first_token = async |caller: &[u8], prompt: &str, tokens: usize| -> Result<f64> {
+    let first_token = async |caller: &[u8], prompt: &str, tokens: usize| -> Result<f64> {
         let begun = Instant::now();
         Ok((generate(&worker, caller, prompt, 1, tokens).await?.first - begun).as_secs_f64())
     };
