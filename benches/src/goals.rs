@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::{
     results::{Results, table},
+    text::{LLAMA, OURS},
     tools::Tool,
 };
 
@@ -36,7 +37,37 @@ pub(crate) fn table_of(results: &Path) -> Result<String> {
     let memory =
         publish.as_ref().and_then(|r| r.spread("publish of the large file", "peak memory MiB")).map(|s| s.most);
     rows.push(row("publish of the large file: MiB of memory at most", memory, 256.0, false));
+    let text = read("text.json")?;
+    for (what, figure, goal) in [
+        ("prompt of 512 tokens", "prompt tokens/s", 1.5),
+        ("one sequence", "1 sequences, tokens/s", 1.2),
+        ("8 sequences", "8 sequences, tokens/s", 2.0),
+    ] {
+        let best = |tool: &str| text.as_ref().and_then(|r| best_file(r, tool, figure));
+        let ratio = best(OURS).zip(best(LLAMA)).map(|(own, other)| own / other);
+        rows.push(row(&format!("text, {what}, 2 threads: × llama.cpp, each on its best file"), ratio, goal, true));
+    }
+    let shipped = |tool: &str, figure: &str| {
+        Some(text.as_ref()?.spread(&format!("{tool}, Q4_1, threads: 2"), figure)?.median).filter(|m| *m > 0.0)
+    };
+    let memory =
+        shipped(OURS, "peak memory MiB").zip(shipped(LLAMA, "peak memory MiB")).map(|(own, other)| own / other);
+    rows.push(row("text, shipped file: peak memory / llama.cpp's", memory, 1.1, false));
+    rows.push(row(
+        "text: first token after a known prefix of 512 / cold",
+        shipped(OURS, "known prefix / cold"),
+        0.05,
+        false,
+    ));
     Ok(table(&["goal", "wanted", "measured", ""], &rows))
+}
+
+/// The best median of one side over its files, on two threads.
+fn best_file(results: &Results, tool: &str, figure: &str) -> Option<f64> {
+    let of_side = |name: &&&str| name.starts_with(&format!("{tool}, ")) && name.ends_with("threads: 2");
+    let tools = results.tools();
+    let medians = tools.iter().filter(of_side).filter_map(|name| Some(results.spread(name, figure)?.median));
+    medians.max_by(f64::total_cmp).filter(|best| *best > 0.0)
 }
 
 fn rate(results: &Results, tool: &str) -> Option<f64> {

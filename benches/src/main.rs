@@ -7,6 +7,8 @@
 //! | `swarm` | one seeder and many leechers, each with an uplink of limited rate |
 //! | `publish` | cutting, sealing and storing a file, beside a plain copy of the same bytes |
 //! | `versions` | what the second version of a model adds to the store |
+//! | `text` | text generation beside llama.cpp |
+//! | `perplexity` | perplexity of a fixed text, beside llama.cpp's |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
 //! | `net` | network namespaces with links of limited rate |
@@ -18,14 +20,18 @@
 mod files;
 mod goals;
 mod net;
+mod perplexity;
 mod process;
 mod publish;
 mod report;
 mod results;
 mod swarm;
+mod text;
 mod tools;
 mod transfer;
 mod versions;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -47,6 +53,10 @@ enum Command {
     Publish(publish::Options),
     /// Bytes that a fine-tuned second version adds to the store
     Versions(versions::Options),
+    /// Text generation on the processor, beside llama.cpp
+    Text(text::Options),
+    /// Perplexity of a fixed text, beside llama.cpp's
+    Perplexity(perplexity::Options),
     /// Writes the tables of RESULTS.md from the raw figures
     Report(report::Options),
     /// One process of a bench; started by the others
@@ -55,15 +65,22 @@ enum Command {
         /// What to be, as JSON.
         role: String,
     },
+    /// A worker of the engine; started by `text`
+    #[command(hide = true)]
+    Worker,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Transfer(options) => transfer::run(&options),
         Command::Swarm(options) => swarm::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Versions(options) => versions::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Text(options) => text::run(&options),
+        Command::Perplexity(options) => perplexity::run(&options),
         Command::Role { role } => tools::play(&role),
+        Command::Worker => return Ok(zero2ai_engine::worker_main()),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

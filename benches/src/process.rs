@@ -103,10 +103,15 @@ impl Child {
 
     /// Lets it begin.
     pub(crate) fn go(&mut self) -> Result<Instant> {
+        self.tell("go")
+    }
+
+    /// Lets it begin with a line of its own.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<Instant> {
         let stdin = self.stdin.as_mut().context("no input")?;
         let now = Instant::now();
         stdin
-            .write_all(b"go\n")
+            .write_all(format!("{line}\n").as_bytes())
             .and_then(|()| stdin.flush())
             .with_context(|| format!("tell {} to begin", self.name))?;
         Ok(now)

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     goals,
     results::{Results, table},
+    text::{LLAMA, OURS},
     tools::Tool,
 };
 
@@ -63,6 +64,8 @@ fn show(results: &Results) -> String {
         "transfer" => transfer(results),
         "swarm" => swarm(results),
         "publish" => publish(results),
+        "text" => text(results),
+        "perplexity" => perplexity(results),
         _ => versions(results),
     };
     let m = &results.machine;
@@ -166,6 +169,54 @@ pub(crate) fn versions(results: &Results) -> String {
     let row = |tool: &&str| {
         [(*tool).to_owned()].into_iter().chain(names.iter().map(|figure| one(tool, figure))).collect::<Vec<_>>()
     };
+    table(&head, &results.tools().iter().map(row).collect::<Vec<_>>())
+}
+
+/// Ours and llama.cpp's, file by file, and the ratio of their medians.
+pub(crate) fn text(results: &Results) -> String {
+    let figures = [
+        ("prompt tokens/s", 0),
+        ("1 sequences, tokens/s", 0),
+        ("4 sequences, tokens/s", 0),
+        ("8 sequences, tokens/s", 0),
+        ("load s", 2),
+        ("peak memory MiB", 0),
+        ("first token after a known prefix ms", 1),
+        ("known prefix / cold", 3),
+    ];
+    let head = [
+        "what",
+        "prompt of 512, tokens/s",
+        "1 sequence, tokens/s",
+        "4 sequences, tokens/s",
+        "8 sequences, tokens/s",
+        "load, s",
+        "peak memory, MiB",
+        "first token after a known prefix, ms",
+        "known prefix / cold",
+    ];
+    let mut rows = Vec::new();
+    for tool in results.tools() {
+        let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
+        rows.push([tool.to_owned()].into_iter().chain(cells).collect());
+        let Some((LLAMA, rest)) = tool.split_once(", ") else { continue };
+        let ours = format!("{OURS}, {rest}");
+        let median = |tool: &str, figure: &str| results.spread(tool, figure).map(|s| s.median).filter(|m| *m > 0.0);
+        let ratio = |figure: &str| Some(median(&ours, figure)? / median(tool, figure)?);
+        let ratios = figures.iter().map(|(name, _)| ratio(name).map_or_else(String::new, |r| format!("{r:.2}")));
+        rows.push([format!("ours / theirs, {rest}")].into_iter().chain(ratios).collect());
+    }
+    table(&head, &rows)
+}
+
+/// Perplexities, and how far each is from that of the same weights in single precision by llama.cpp.
+pub(crate) fn perplexity(results: &Results) -> String {
+    let figures = [("perplexity", 4), ("more than the first, %", 3)];
+    let row = |tool: &&str| {
+        let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
+        [(*tool).to_owned()].into_iter().chain(cells).collect()
+    };
+    let head = ["what", "perplexity", "more than llama.cpp's in single precision, %"];
     table(&head, &results.tools().iter().map(row).collect::<Vec<_>>())
 }
 

@@ -380,6 +380,18 @@ pub(crate) struct RunArgs {
     /// Sample among the likeliest that together have this probability, 0 to 1
     #[arg(long, default_value = "1", value_parser = milli)]
     pub(crate) top_p: u32,
+    /// Sample among those with at least this share of the likeliest one's probability, 0 to 1
+    #[arg(long, default_value = "0", value_parser = milli)]
+    pub(crate) min_p: u32,
+    /// More than 1 makes tokens of the prompt and of the answer so far less likely
+    #[arg(long, default_value = "1", value_parser = milli)]
+    pub(crate) repetition_penalty: u32,
+    /// Makes a token less likely each time that the answer has it, 0 to 2
+    #[arg(long, default_value = "0", value_parser = milli)]
+    pub(crate) frequency_penalty: u32,
+    /// Makes each token that the answer has less likely, 0 to 2
+    #[arg(long, default_value = "0", value_parser = milli)]
+    pub(crate) presence_penalty: u32,
     /// Same seed, same text
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

@@ -291,11 +291,35 @@ pub struct Sampling {
     pub seed: u64,
     /// Generation ends before any of these.
     pub stop: Vec<String>,
+    /// Only tokens of at least this share of the likeliest one's probability; 0 is all.
+    pub min_p_milli: u32,
+    /// Divides the scores above zero, and multiplies those below, of all tokens of the prompt and of the answer so far; 1000
+    /// changes nothing, more makes repetition less likely.
+    pub repetition_milli: u32,
+    /// Taken from a token's score for each time that the answer has it so far; 2000 at most.
+    pub frequency_milli: u32,
+    /// Taken once from the score of each token that the answer has so far; 2000 at most.
+    pub presence_milli: u32,
+    /// Tells each token's probability beside it, and those of so many likeliest tokens
+    /// ([`crate::limits::TOP_SCORES`] at most); nothing if absent.
+    pub logprobs: Option<u8>,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { max_tokens: 128, temperature_milli: 0, top_k: 0, top_p_milli: 1000, seed: 0, stop: Vec::new() }
+        Self {
+            max_tokens: 128,
+            temperature_milli: 0,
+            top_k: 0,
+            top_p_milli: 1000,
+            seed: 0,
+            stop: Vec::new(),
+            min_p_milli: 0,
+            repetition_milli: 1000,
+            frequency_milli: 0,
+            presence_milli: 0,
+            logprobs: None,
+        }
     }
 }
 
@@ -339,6 +363,20 @@ pub struct TokenPiece {
     pub id: u32,
     /// Text.
     pub text: String,
+    /// If [`Sampling::logprobs`] asks: this token's probability, then the likeliest tokens', the likeliest first. No receipt
+    /// covers them.
+    pub scores: Vec<TokenScore>,
+}
+
+/// How likely a token was, by the model's own distribution: before penalties, temperature and cuts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenScore {
+    /// The token.
+    pub id: u32,
+    /// What it stands for, cut to [`crate::limits::SCORE_BYTES`]; not always whole characters.
+    pub bytes: ByteBuf,
+    /// Minus the natural logarithm of its probability, millionths.
+    pub minus_log_micro: u32,
 }
 
 /// Why a generation ended, and the receipt's second half.

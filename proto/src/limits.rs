@@ -51,6 +51,10 @@ pub const DIMENSIONS: usize = 8;
 pub const PROMPT_BYTES: usize = 256 * 1024;
 /// New tokens in one generation.
 pub const NEW_TOKENS: u32 = 4_096;
+/// Likeliest tokens told beside one that was given.
+pub const TOP_SCORES: u8 = 20;
+/// Bytes of a token told beside one that was given.
+pub const SCORE_BYTES: usize = 64;
 /// Tokens between two signed checkpoints of a stream.
 pub const CHECKPOINT_TOKENS: u64 = 64;
 /// Heights for which evidence against a signer is taken: more than a day at a block a second. Older evidence is refused, so

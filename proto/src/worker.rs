@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of these frames; a worker of another version is refused at its `Ready`.
-pub const WORKER_PROTOCOL: u16 = 2;
+pub const WORKER_PROTOCOL: u16 = 3;
 
 /// Node to worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct PredictJob {
     pub job: u64,
     /// The inputs.
     pub inputs: Vec<Tensor>,
+    /// Milliseconds, from the frame's arrival on, after which the job is given up with [`Fault::Late`].
+    pub within_ms: u64,
 }
 
 /// See [`ToWorker::Generate`].
@@ -58,6 +60,8 @@ pub struct GenerateJob {
     /// Whose it is, 64 bytes at most; empty for nobody. Callers are served alike, and none profits from what was computed for
     /// another; answers do not depend on it.
     pub caller: ByteBuf,
+    /// As in [`PredictJob`].
+    pub within_ms: u64,
 }
 
 /// Worker to node.
@@ -161,4 +165,8 @@ pub enum Fault {
     Model,
     /// The worker's own.
     Worker,
+    /// Nobody's: too much work at the moment, at another node or later it may be done.
+    Busy,
+    /// Nobody's: the time set for the job was over first.
+    Late,
 }

@@ -22,10 +22,10 @@ const MAX: usize = 1 << 20;
 
 #[test]
 fn structs_are_integer_keyed_maps_and_enums_their_index() {
-    let bytes = encode(&TokenPiece { id: 7, text: "a".into() }).unwrap();
-    assert_eq!(bytes, [0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
-    let bytes = encode(&Generated::Token(TokenPiece { id: 7, text: "a".into() })).unwrap();
-    assert_eq!(bytes, [0x82, 0x00, 0xa2, 0x00, 0x07, 0x01, 0x61, b'a']);
+    let bytes = encode(&TokenPiece { id: 7, text: "a".into(), scores: vec![] }).unwrap();
+    assert_eq!(bytes, [0xa3, 0x00, 0x07, 0x01, 0x61, b'a', 0x02, 0x80]);
+    let bytes = encode(&Generated::Token(TokenPiece { id: 7, text: "a".into(), scores: vec![] })).unwrap();
+    assert_eq!(bytes, [0x82, 0x00, 0xa3, 0x00, 0x07, 0x01, 0x61, b'a', 0x02, 0x80]);
 }
 
 #[test]
@@ -43,13 +43,17 @@ fn an_item_in_a_frame_is_encoded_the_same_in_one_go() {
 
 #[test]
 fn a_second_spelling_is_refused() {
-    let value = TokenPiece { id: 7, text: "a".into() };
+    let value = TokenPiece { id: 7, text: "a".into(), scores: vec![] };
     for (why, bytes) in [
-        ("long integer", vec![0xa2, 0x00, 0x18, 0x07, 0x01, 0x61, b'a']),
-        ("keys out of order", vec![0xa2, 0x01, 0x61, b'a', 0x00, 0x07]),
-        ("text keys", [&[0xa2, 0x62][..], b"id", &[0x07, 0x64], b"text", &[0x61, b'a']].concat()),
-        ("an unknown field", vec![0xa3, 0x00, 0x07, 0x01, 0x61, b'a', 0x02, 0x00]),
-        ("indefinite length", vec![0xbf, 0x00, 0x07, 0x01, 0x61, b'a', 0xff]),
+        ("long integer", vec![0xa3, 0x00, 0x18, 0x07, 0x01, 0x61, b'a', 0x02, 0x80]),
+        ("keys out of order", vec![0xa3, 0x01, 0x61, b'a', 0x00, 0x07, 0x02, 0x80]),
+        (
+            "text keys",
+            [&[0xa3, 0x62][..], b"id", &[0x07, 0x64], b"text", &[0x61, b'a', 0x66], b"scores", &[0x80]].concat(),
+        ),
+        ("an unknown field", vec![0xa4, 0x00, 0x07, 0x01, 0x61, b'a', 0x02, 0x80, 0x03, 0x00]),
+        ("a field left out", vec![0xa2, 0x00, 0x07, 0x01, 0x61, b'a']),
+        ("indefinite length", vec![0xbf, 0x00, 0x07, 0x01, 0x61, b'a', 0x02, 0x80, 0xff]),
     ] {
         assert!(decode::<TokenPiece>(&bytes, MAX).is_err(), "{why} was accepted");
     }
@@ -57,7 +61,7 @@ fn a_second_spelling_is_refused() {
     assert_eq!(decode::<TokenPiece>(&good, MAX).unwrap(), value);
     let trailing = [good.as_slice(), &[0]].concat();
     assert!(matches!(decode::<TokenPiece>(&trailing, MAX), Err(CodecError::Malformed(_))));
-    assert_eq!(decode::<TokenPiece>(&good, 3), Err(CodecError::TooLong { len: 6, max: 3 }));
+    assert_eq!(decode::<TokenPiece>(&good, 3), Err(CodecError::TooLong { len: 8, max: 3 }));
 }
 
 #[test]

@@ -147,7 +147,8 @@ class Refusals(unittest.TestCase):
         for name, value in [
             ("n", 2),
             ("tools", [tool]),
-            ("logprobs", True),
+            ("top_logprobs", 21),
+            ("frequency_penalty", -1),
             ("max_tokens", 10**9),
             ("temperature", 3),
             ("messages", []),

@@ -168,6 +168,7 @@ impl Core {
                 top_p_milli: milli("top_p", top_p, 1.0)?,
                 seed,
                 stop,
+                ..Sampling::default()
             };
             let input = GenerateInput { prompt: prompt.read()?, sampling, resume: Vec::new() };
             Ok((self.client()?, self::name(name)?, seconds(timeout)?, input))

@@ -60,12 +60,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whose fault this is: what a caller may mend, what condemns the model, or neither.
+    /// Whose fault this is: what a caller may mend, what condemns the model, what another node or a later time may do, or
+    /// none of these.
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Failed { fault, .. } => *fault,
             Self::Frame(_) => Fault::Input,
+            Self::Busy(_) => Fault::Busy,
             _ => Fault::Worker,
         }
     }
@@ -76,6 +78,12 @@ impl EngineError {
 
     pub(crate) fn model(message: impl Into<String>) -> Self {
         Self::Failed { fault: Fault::Model, message: message.into() }
+    }
+
+    pub(crate) fn late() -> Self {
+        let message =
+            "the time set for this job was over before it was done; ask for less, or allow more time".to_owned();
+        Self::Failed { fault: Fault::Late, message }
     }
 
     pub(crate) fn worker(message: impl Into<String>) -> Self {

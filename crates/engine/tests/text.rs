@@ -5,7 +5,7 @@ mod common;
 
 use candle_core::{Device, quantized::GgmlDType};
 use candle_transformers::models::quantized_llama::ModelWeights;
-use common::{gguf::CONTEXT, gguf::VOCABULARY, gguf::tiny, worker};
+use common::{gguf::CONTEXT, gguf::VOCABULARY, gguf::tiny, gguf::tiny_unrounded, worker};
 use zero2ai_engine::{EngineError, GenEvent, ModelFile, Worker};
 use zero2ai_proto::{
     ByteBuf,
@@ -30,7 +30,8 @@ async fn llama() -> Worker {
 
 /// Warm enough that chance matters.
 fn input(prompt: &str, max_tokens: u32) -> GenerateInput {
-    let sampling = Sampling { max_tokens, temperature_milli: 900, top_k: 50, top_p_milli: 950, seed: 5, stop: vec![] };
+    let sampling =
+        Sampling { max_tokens, temperature_milli: 900, top_k: 50, top_p_milli: 950, seed: 5, ..Sampling::default() };
     GenerateInput { prompt: Prompt::Text(prompt.to_owned()), sampling, resume: vec![] }
 }
 
@@ -87,6 +88,75 @@ async fn scores_equal_the_stock_llamas() {
         let relative = (distance / squares(&mut want.iter().copied())).sqrt();
         assert!(relative < tolerance, "{dtype:?}: off by {relative} of the scores' size");
     }
+}
+
+fn log_softmax(scores: &[f32], id: u32) -> f64 {
+    let sum: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
+    f64::from(scores[id as usize]) - sum.ln()
+}
+
+#[tokio::test]
+async fn log_probabilities_are_those_of_the_scores_before_each_token() {
+    let worker = try_load(&tiny(GgmlDType::Q8_0, "llama")).await.0;
+    let ids: Vec<u32> = (0..80).map(|i| (i * 37 + 11) % 256).collect();
+    let from = |position: u32| Tensor { name: "from".into(), ..tokens(&[position]) };
+    for start in [1, 33, 79, 80] {
+        let outputs = worker.predict(vec![tokens(&ids), from(start as u32)]).await.unwrap();
+        let plain = worker.predict(vec![tokens(&ids)]).await.unwrap();
+        assert_eq!(outputs[0], plain[0]);
+        let logs = outputs[1].to_f32().unwrap();
+        assert_eq!((outputs[1].name.as_str(), logs.len()), ("logprobs", ids.len() - start));
+        for (index, log) in logs.iter().enumerate().step_by(9) {
+            let at = start + index;
+            let before = worker.predict(vec![tokens(&ids[..at])]).await.unwrap()[0].to_f32().unwrap();
+            assert!((f64::from(*log) - log_softmax(&before, ids[at])).abs() < 1e-4, "{at}: {log}");
+        }
+    }
+    for wrong in
+        [from(0), from(81), Tensor { name: "other".into(), ..from(1) }, Tensor { name: "from".into(), ..tokens(&[]) }]
+    {
+        let error = worker.predict(vec![tokens(&ids), wrong]).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Input, "{error}");
+    }
+}
+
+/// What rounding rows of activations to 8 bits costs: the perplexity of random texts, and with products in full precision.
+/// (A real model's is measured by the benches.)
+#[tokio::test]
+async fn perplexity_is_near_that_of_full_precision() {
+    let texts: Vec<Vec<u32>> =
+        (0..12_u32).map(|t| (0..94).map(|i| (i * i * 7 + i * (31 + t) + t) % 256).collect()).collect();
+    for dtype in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4_1] {
+        let mut means = Vec::new();
+        for bytes in [tiny(dtype, "llama"), tiny_unrounded(dtype)] {
+            let worker = try_load(&bytes).await.0;
+            let (mut sum, mut count) = (0.0, 0.0);
+            for text in &texts {
+                let from = Tensor { name: "from".into(), ..tokens(&[1]) };
+                let outputs = worker.predict(vec![tokens(text), from]).await.unwrap();
+                let logs = outputs[1].to_f32().unwrap();
+                sum += logs.iter().map(|l| f64::from(*l)).sum::<f64>();
+                count += logs.len() as f64;
+            }
+            means.push(-sum / count);
+        }
+        let more = (means[0] - means[1]).exp() - 1.0;
+        println!("{dtype:?}: perplexity {} and {}, {:.4} % more", means[0].exp(), means[1].exp(), more * 100.0);
+        assert!(more.abs() < 0.003, "{dtype:?}: the perplexity differs by {:.3} %", more * 100.0);
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_time_is_over_is_late_and_the_worker_goes_on() {
+    let worker = llama().await;
+    let none = std::time::Duration::ZERO;
+    let error = worker.predict_within(vec![tokens(&[1, 2, 3])], none).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::Late, "{error}");
+    let mut stream = worker.generate_within(b"", input("hello", 20), none).await.unwrap();
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(error.fault(), Fault::Late, "{error}");
+    assert!(stream.next().await.is_none());
+    generate(&worker, input("still there", 3)).await.unwrap();
 }
 
 #[tokio::test]
@@ -184,6 +254,9 @@ async fn wrong_inputs_are_the_callers_fault() {
         (with(&|i| i.prompt = Prompt::Chat(vec![])), "0 messages"),
         (with(&|i| i.sampling.max_tokens = 0), "0 new tokens"),
         (with(&|i| i.sampling.top_p_milli = 0), "top-p"),
+        (with(&|i| i.sampling.min_p_milli = 1_001), "min-p"),
+        (with(&|i| i.sampling.repetition_milli = 0), "repetition"),
+        (with(&|i| i.sampling.logprobs = Some(21)), "21 tokens"),
         (with(&|i| i.sampling.stop = vec![String::new()]), "stop strings"),
         (with(&|i| i.resume = vec![999]), "resume"),
     ];

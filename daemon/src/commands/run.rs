@@ -108,6 +108,11 @@ pub(crate) async fn run(session: &Session, args: RunArgs, out: Output) -> Outcom
         top_p_milli: args.top_p.min(1000),
         seed: args.seed,
         stop: args.stop,
+        min_p_milli: args.min_p,
+        repetition_milli: args.repetition_penalty,
+        frequency_milli: args.frequency_penalty,
+        presence_milli: args.presence_penalty,
+        logprobs: None,
     };
     let input = if args.raw {
         GenerateInput { prompt: Prompt::Text(args.prompt), sampling, resume: Vec::new() }

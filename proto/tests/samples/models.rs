@@ -2,7 +2,7 @@
 
 use zero2ai_proto::{
     ByteBuf, Cid, Signed,
-    calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason, TokenPiece},
+    calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason, TokenPiece, TokenScore},
     encode,
     manifest::{
         BaseChunk, ChunkRef, ConformanceSample, Delta, Domain, FileEntry, Format, GrantInfo, Manifest, Part,
@@ -85,7 +85,7 @@ pub(crate) fn generate_input() -> GenerateInput {
     let say = |role, content: &str| ChatMessage { role, content: content.into() };
     GenerateInput {
         prompt: Prompt::Chat(vec![say(ChatRole::System, "Be brief."), say(ChatRole::User, "Grüße!")]),
-        sampling: Sampling { stop: vec!["\n\n".into()], seed: 7, ..Sampling::default() },
+        sampling: Sampling { stop: vec!["\n\n".into()], seed: 7, logprobs: Some(3), ..Sampling::default() },
         resume: vec![1, 2, 70_000],
     }
 }
@@ -142,9 +142,10 @@ fn add_worker(v: &mut Vectors) {
     let conformance = vec![ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 }];
     let load = LoadModel { job: 1, format: Format::Onnx, files: vec!["digits.onnx".into()], conformance };
     v.add("worker/load", &ToWorker::Load(load));
-    v.add("worker/predict", &ToWorker::Predict(PredictJob { job: 2, inputs: vec![tensor()] }));
+    v.add("worker/predict", &ToWorker::Predict(PredictJob { job: 2, inputs: vec![tensor()], within_ms: 30_000 }));
     let caller = ByteBuf::from([7; 32]);
-    v.add("worker/generate", &ToWorker::Generate(GenerateJob { job: 3, input: generate_input(), caller }));
+    let generate = GenerateJob { job: 3, input: generate_input(), caller, within_ms: 60_000 };
+    v.add("worker/generate", &ToWorker::Generate(generate));
     v.add("worker/cancel", &ToWorker::Cancel(3));
     let ready = WorkerReady { protocol: WORKER_PROTOCOL, sandbox: vec!["landlock".into()] };
     v.add("worker/ready", &FromWorker::Ready(ready));
@@ -159,7 +160,8 @@ fn add_worker(v: &mut Vectors) {
     };
     v.add("worker/loaded", &FromWorker::Loaded(LoadedModel { job: 1, info }));
     v.add("worker/predicted", &FromWorker::Predicted(PredictedJob { job: 2, outputs: vec![tensor()] }));
-    let piece = TokenPiece { id: 70_000, text: "hi".into() };
+    let score = TokenScore { id: 70_000, bytes: ByteBuf::from(*b"hi"), minus_log_micro: 693_147 };
+    let piece = TokenPiece { id: 70_000, text: "hi".into(), scores: vec![score] };
     v.add("worker/token", &FromWorker::Token(TokenJob { job: 3, piece }));
     let end = GeneratedJob { job: 3, reason: StopReason::Length, prompt_tokens: 12 };
     v.add("worker/generated", &FromWorker::Generated(end));

@@ -88,7 +88,7 @@ fn add_use(v: &mut Vectors) {
     let text =
         c::GenerateInput { prompt: c::Prompt::Text("Once".into()), sampling: c::Sampling::default(), resume: vec![] };
     v.add("calls/generate_input_text", &text);
-    v.add("calls/generated_token", &c::Generated::Token(c::TokenPiece { id: 7, text: "a".into() }));
+    v.add("calls/generated_token", &c::Generated::Token(c::TokenPiece { id: 7, text: "a".into(), scores: vec![] }));
     v.add("calls/generated_checkpoint", &c::Generated::Checkpoint(models::response()));
     let end = c::GenerationEnd { response: models::response(), reason: c::StopReason::EndOfText, prompt_tokens: 12 };
     v.add("calls/generated_done", &c::Generated::Done(end));

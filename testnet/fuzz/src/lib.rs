@@ -4,9 +4,11 @@
 //! | module | owns |
 //! |---|---|
 //! | [`files`] | headers of model files, manifests, differences |
+//! | [`weights`] | blocks of quantised weights |
 //! | [`wire`] | frames, transactions, records, proofs, invites, gossip |
 
 pub mod files;
+pub mod weights;
 pub mod wire;
 
 /// One target: reads any bytes, panics if something holds that must not.
@@ -20,6 +22,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", files::manifest),
     ("sealed_manifest", files::sealed_manifest),
     ("delta", files::delta),
+    ("pack", weights::pack),
     ("codec", wire::codec),
     ("transaction", wire::transaction),
     ("frame", wire::frame),

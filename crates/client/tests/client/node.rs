@@ -256,7 +256,7 @@ impl Served {
             }
             let id = 100 + u32::try_from(position).unwrap();
             said.push(id);
-            let piece = calls::TokenPiece { id, text: format!("{id} ") };
+            let piece = calls::TokenPiece { id, text: format!("{id} "), scores: vec![] };
             reply.item::<calls::Generate>(&calls::Generated::Token(piece)).await?;
             if said.len().is_multiple_of(4) {
                 let point = self.respond(&call.request, &salt, (&said, said.len() as u64), Status::Checkpoint);

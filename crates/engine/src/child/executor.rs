@@ -8,6 +8,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvError, TryRecvError},
     },
+    time::Instant,
 };
 
 use zero2ai_proto::{
@@ -21,13 +22,15 @@ use zero2ai_proto::{
 use super::link::Writer;
 use crate::{
     error::{EngineError, chain},
-    runtime::{self, Event, Given, LoadRequest, Runtime},
+    runtime::{self, Event, Given, LoadRequest, Meanwhile, Runtime},
 };
 
 pub(super) enum Job {
     Load(LoadModel, Vec<OwnedFd>),
-    Predict(PredictJob),
-    Generate(GenerateJob),
+    /// With the time when it is to be given up.
+    Predict(Instant, PredictJob),
+    /// As above.
+    Generate(Instant, GenerateJob),
     Cancel(u64),
 }
 
@@ -69,8 +72,8 @@ impl Executor {
     fn take(&mut self, job: Job) -> Result<(), EngineError> {
         match job {
             Job::Load(load, fds) => self.load(load, fds),
-            Job::Predict(job) => self.predict(&job),
-            Job::Generate(job) => self.generate(&job),
+            Job::Predict(until, job) => self.predict(until, &job),
+            Job::Generate(until, job) => self.generate(until, &job),
             Job::Cancel(id) => {
                 if let Some(runtime) = self.runtime.as_mut() {
                     runtime.leave(id);
@@ -97,10 +100,19 @@ impl Executor {
         }
     }
 
-    fn predict(&mut self, request: &PredictJob) -> Result<(), EngineError> {
+    fn predict(&mut self, until: Instant, request: &PredictJob) -> Result<(), EngineError> {
         let job = request.job;
         let Some(runtime) = self.runtime.as_mut() else { return self.fail(job, &no_model()) };
-        match guarded(|| runtime.predict(&request.inputs), Fault::Worker, &mut self.panicked) {
+        let (writer, mut told) = (&self.writer, Ok(()));
+        let mut tell = |events| {
+            if told.is_ok() {
+                told = writer.send_all(&frames(events));
+            }
+        };
+        let mut meanwhile = Meanwhile { until: Some(until), tell: &mut tell };
+        let predicted = guarded(|| runtime.predict(&request.inputs, &mut meanwhile), Fault::Worker, &mut self.panicked);
+        told?;
+        match predicted {
             Ok(outputs) => match self.writer.send(&FromWorker::Predicted(PredictedJob { job, outputs })) {
                 Err(EngineError::Frame(error)) => {
                     let message = format!("the model's outputs do not fit one answer ({error}); send a smaller batch");
@@ -112,10 +124,10 @@ impl Executor {
         }
     }
 
-    fn generate(&mut self, request: &GenerateJob) -> Result<(), EngineError> {
+    fn generate(&mut self, until: Instant, request: &GenerateJob) -> Result<(), EngineError> {
         let job = request.job;
         let Some(runtime) = self.runtime.as_mut() else { return self.fail(job, &no_model()) };
-        match guarded(|| runtime.enter(request), Fault::Worker, &mut self.panicked) {
+        match guarded(|| runtime.enter(request, until), Fault::Worker, &mut self.panicked) {
             Ok(()) => Ok(()),
             Err(error) => self.fail(job, &error),
         }
@@ -126,23 +138,27 @@ impl Executor {
         let Some(runtime) = self.runtime.as_mut() else { return Ok(()) };
         // A panic leaves nothing to go on with: `run` ends the process, and with it every job.
         let events = guarded(|| Ok(runtime.step()), Fault::Worker, &mut self.panicked).unwrap_or_default();
-        let mut frames = Vec::with_capacity(events.len());
-        for event in events {
-            match event {
-                Event::Given(Given { job, piece, end }) => {
-                    frames.extend(piece.map(|piece| FromWorker::Token(TokenJob { job, piece })));
-                    let end = end.map(|(reason, prompt_tokens)| GeneratedJob { job, reason, prompt_tokens });
-                    frames.extend(end.map(FromWorker::Generated));
-                }
-                Event::Failed { job, error } => frames.push(failed(job, &error)),
-            }
-        }
-        self.writer.send_all(&frames)
+        self.writer.send_all(&frames(events))
     }
 
     fn fail(&self, job: u64, error: &EngineError) -> Result<(), EngineError> {
         self.writer.send(&failed(job, error))
     }
+}
+
+fn frames(events: Vec<Event>) -> Vec<FromWorker> {
+    let mut frames = Vec::with_capacity(events.len());
+    for event in events {
+        match event {
+            Event::Given(Given { job, piece, end }) => {
+                frames.extend(piece.map(|piece| FromWorker::Token(TokenJob { job, piece })));
+                let end = end.map(|(reason, prompt_tokens)| GeneratedJob { job, reason, prompt_tokens });
+                frames.extend(end.map(FromWorker::Generated));
+            }
+            Event::Failed { job, error } => frames.push(failed(job, &error)),
+        }
+    }
+    frames
 }
 
 fn failed(job: u64, error: &EngineError) -> FromWorker {

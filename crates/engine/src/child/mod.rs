@@ -11,6 +11,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use zero2ai_proto::worker::{FromWorker, ToWorker, WORKER_PROTOCOL, WorkerReady};
@@ -84,8 +85,8 @@ fn run() -> Result<(), EngineError> {
                 let fds = fds.ok_or_else(|| EngineError::Protocol("a load came without its files".to_owned()))?;
                 Job::Load(load, fds)
             }
-            ToWorker::Predict(job) => Job::Predict(job),
-            ToWorker::Generate(job) => Job::Generate(job),
+            ToWorker::Predict(job) => Job::Predict(until(job.within_ms), job),
+            ToWorker::Generate(job) => Job::Generate(until(job.within_ms), job),
             ToWorker::Cancel(id) => Job::Cancel(id),
         };
         if jobs.send(job).is_err() {
@@ -94,6 +95,12 @@ fn run() -> Result<(), EngineError> {
     }
     // When the node is gone nothing computed can be of use: leave without waiting for the job that runs.
     Ok(())
+}
+
+/// When a job that came now is to be given up.
+fn until(within_ms: u64) -> Instant {
+    let now = Instant::now();
+    now.checked_add(Duration::from_millis(within_ms)).unwrap_or(now)
 }
 
 /// How much the worker gives way to others on a busy machine; 0 is as everyone, 19 the most.

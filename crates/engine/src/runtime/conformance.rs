@@ -5,7 +5,7 @@ use zero2ai_proto::{
     tensor::{DType, Tensor},
 };
 
-use super::Runtime;
+use super::{Meanwhile, Runtime};
 use crate::error::EngineError;
 
 /// Runs every sample; the error names the sample, the output and the distance.
@@ -20,7 +20,7 @@ pub(super) fn check(runtime: &mut dyn Runtime, samples: &[ConformanceSample]) ->
                 samples.len(),
             ))
         };
-        let outputs = match runtime.predict(&sample.inputs) {
+        let outputs = match runtime.predict(&sample.inputs, &mut Meanwhile { until: None, tell: &mut |_| {} }) {
             Ok(outputs) => outputs,
             Err(error) => return Err(fail(error.to_string())),
         };

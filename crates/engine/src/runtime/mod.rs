@@ -5,7 +5,7 @@ mod onnx;
 mod source;
 mod text;
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Instant};
 
 use zero2ai_proto::{
     calls::{StopReason, TokenPiece},
@@ -23,10 +23,11 @@ pub(crate) trait Runtime: Send {
     fn info(&self) -> &ModelInfo;
 
     /// One prediction. Inputs are checked here.
-    fn predict(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError>;
+    fn predict(&mut self, inputs: &[Tensor], meanwhile: &mut Meanwhile<'_>) -> Result<Vec<Tensor>, EngineError>;
 
-    /// Takes up a generation: what it gives comes out of [`Self::step`]. An error is the end of that job alone.
-    fn enter(&mut self, job: &GenerateJob) -> Result<(), EngineError>;
+    /// Takes up a generation: what it gives comes out of [`Self::step`], until a time when it is given up. An error is the end
+    /// of that job alone.
+    fn enter(&mut self, job: &GenerateJob, until: Instant) -> Result<(), EngineError>;
 
     /// Gives a generation up; nothing comes of it any more.
     fn leave(&mut self, job: u64);
@@ -36,6 +37,21 @@ pub(crate) trait Runtime: Send {
 
     /// Takes all generations that run one step further: parts of prompts, one token each of the others.
     fn step(&mut self) -> Vec<Event>;
+}
+
+/// What a long prediction minds while it runs.
+pub(crate) struct Meanwhile<'a> {
+    /// When it is to be given up.
+    pub(crate) until: Option<Instant>,
+    /// Takes what generations gave between its parts.
+    pub(crate) tell: &'a mut dyn FnMut(Vec<Event>),
+}
+
+impl Meanwhile<'_> {
+    /// An error once the time is over.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        if self.until.is_some_and(|until| until <= Instant::now()) { Err(EngineError::late()) } else { Ok(()) }
+    }
 }
 
 /// What a step gave to one job.

@@ -34,6 +34,9 @@ use crate::{
 /// heavy load starts a process in seconds.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// The longest that a job may take.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
 /// Bytes that name a caller, at most: a key or a hash.
 const CALLER_BYTES: usize = 64;
 
@@ -141,14 +144,28 @@ impl Worker {
         }
     }
 
-    /// Runs one prediction. Dropping the future gives the job up.
+    /// [`Self::predict_within`] an hour.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn predict(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
+        self.predict_within(inputs, LONGEST).await
+    }
+
+    /// Runs one prediction. Dropping the future gives the job up. One that waits or, of a text model, runs when its time is
+    /// over fails with [`Fault::Late`](zero2ai_proto::worker::Fault::Late).
+    ///
+    /// A text model takes `tokens` I64 `[n]` and gives `logits` F32 `[vocabulary]`, the scores after them. With `from` I64
+    /// `[1]` beside it, it also gives `logprobs` F32 `[n - from]`: the natural logarithm of the probability of each token from
+    /// that position (1 or more) on, after those before it.
     ///
     /// # Errors
     /// [`EngineError::Failed`] from the worker, with its fault; [`EngineError::Busy`], [`EngineError::Died`],
     /// [`EngineError::Frame`] for inputs beyond 32 MiB.
-    pub async fn predict(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
+    pub async fn predict_within(&self, inputs: Vec<Tensor>, within: Duration) -> Result<Vec<Tensor>, EngineError> {
         let (job, answer) = self.jobs.ask()?;
-        self.jobs.send(&ToWorker::Predict(PredictJob { job: job.id(), inputs }), Vec::new()).await?;
+        let predict = PredictJob { job: job.id(), inputs, within_ms: millis(within) };
+        self.jobs.send(&ToWorker::Predict(predict), Vec::new()).await?;
         match answer.await {
             Ok(outcome) => match outcome? {
                 Outcome::Predicted(outputs) => Ok(outputs),
@@ -158,8 +175,17 @@ impl Worker {
         }
     }
 
+    /// [`Self::generate_within`] an hour.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn generate(&self, caller: &[u8], input: GenerateInput) -> Result<GenerateStream, EngineError> {
+        self.generate_within(caller, input, LONGEST).await
+    }
+
     /// Starts generating text. The stream gives every token, the end-of-text one included, then the end. Dropping it
-    /// stops the work within one step; so a caller's deadline is kept by dropping it.
+    /// stops the work within one step; so does its time, after which the stream ends with
+    /// [`Fault::Late`](zero2ai_proto::worker::Fault::Late).
     ///
     /// Texts run together, and `caller` (64 bytes at most; empty is nobody) says whose this one is: callers are served alike
     /// however many texts they send, and what was computed for a text's beginning is used again for the same caller's later
@@ -170,7 +196,12 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Self::predict`]; what is wrong with the input itself comes as the stream's first item.
-    pub async fn generate(&self, caller: &[u8], input: GenerateInput) -> Result<GenerateStream, EngineError> {
+    pub async fn generate_within(
+        &self,
+        caller: &[u8],
+        input: GenerateInput,
+        within: Duration,
+    ) -> Result<GenerateStream, EngineError> {
         if caller.len() > CALLER_BYTES {
             return Err(EngineError::input(format!("a caller is named by at most {CALLER_BYTES} bytes")));
         }
@@ -182,9 +213,9 @@ impl Worker {
             return Err(EngineError::input(format!("the prompt has {bytes} bytes; at most {PROMPT_BYTES} are taken")));
         }
         let (job, events) = self.jobs.follow()?;
-        self.jobs
-            .send(&ToWorker::Generate(GenerateJob { job: job.id(), input, caller: caller.to_vec().into() }), Vec::new())
-            .await?;
+        let caller = caller.to_vec().into();
+        let generate = GenerateJob { job: job.id(), input, caller, within_ms: millis(within) };
+        self.jobs.send(&ToWorker::Generate(generate), Vec::new()).await?;
         Ok(GenerateStream::new(job, events, self.end.clone()))
     }
 
@@ -216,6 +247,10 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn millis(within: Duration) -> u64 {
+    u64::try_from(within.min(LONGEST).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn wrong_answer() -> EngineError {

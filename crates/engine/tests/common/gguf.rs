@@ -35,6 +35,15 @@ fn byte_tokens() -> Vec<String> {
 
 /// The file's bytes, its matrices of type `dtype`, its architecture called `architecture`.
 pub(crate) fn tiny(dtype: GgmlDType, architecture: &str) -> Vec<u8> {
+    file(dtype, false, architecture)
+}
+
+/// The same weights, after rounding to `dtype`, in single precision.
+pub(crate) fn tiny_unrounded(dtype: GgmlDType) -> Vec<u8> {
+    file(dtype, true, "llama")
+}
+
+fn file(dtype: GgmlDType, unrounded: bool, architecture: &str) -> Vec<u8> {
     let mut state = 12_345_u64;
     let mut random = |shape: &[usize], scale: f32| {
         let values: Vec<f32> = (0..shape.iter().product::<usize>())
@@ -48,7 +57,11 @@ pub(crate) fn tiny(dtype: GgmlDType, architecture: &str) -> Vec<u8> {
     let mut tensors: Vec<(String, QTensor)> = Vec::new();
     let mut add = |name: &str, tensor: Tensor| {
         let dtype = if tensor.rank() == 1 { GgmlDType::F32 } else { dtype };
-        tensors.push((name.to_owned(), QTensor::quantize(&tensor, dtype).unwrap()));
+        let mut stored = QTensor::quantize(&tensor, dtype).unwrap();
+        if unrounded {
+            stored = QTensor::quantize(&stored.dequantize(&Device::Cpu).unwrap(), GgmlDType::F32).unwrap();
+        }
+        tensors.push((name.to_owned(), stored));
     };
     add("token_embd.weight", random(&[VOCABULARY, WIDTH], 2.0));
     add("output.weight", random(&[VOCABULARY, WIDTH], 1.0));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use zero2ai_proto::{ManifestId, calls::StopReason, keys::random_bytes};
 
-use super::now_s;
+use super::{logprobs::Logprobs, now_s};
 use crate::fault::Fault;
 
 /// Which of the two routes for text.
@@ -72,16 +72,16 @@ impl Head {
     }
 
     /// A whole answer.
-    pub(super) fn whole(&self, text: &str, reason: StopReason, usage: Usage) -> Value {
-        let finish = finish(reason);
+    pub(super) fn whole(&self, text: &str, logprobs: &Logprobs, reason: StopReason, usage: Usage) -> Value {
+        let (finish, logprobs) = (finish(reason), logprobs.json(self.kind, 0));
         let mut answer = match self.kind {
             Kind::Chat => {
                 let message = json!({ "role": "assistant", "content": text, "refusal": null });
-                let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish });
+                let choice = json!({ "index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish });
                 self.envelope("chat.completion", json!([choice]))
             }
             Kind::Text => {
-                let choice = json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish });
+                let choice = json!({ "index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish });
                 self.envelope("text_completion", json!([choice]))
             }
         };
@@ -91,22 +91,23 @@ impl Head {
 
     /// The first piece of a stream, which says who speaks; completions have none.
     pub(super) fn opening(&self) -> Option<Value> {
-        (self.kind == Kind::Chat).then(|| self.chunk(json!({ "role": "assistant", "content": "" }), None))
+        (self.kind == Kind::Chat).then(|| self.chunk(json!({ "role": "assistant", "content": "" }), Value::Null, None))
     }
 
-    /// A piece of text.
-    pub(super) fn piece(&self, text: &str) -> Value {
+    /// A piece of text; `offset` characters of it went before.
+    pub(super) fn piece(&self, text: &str, logprobs: &Logprobs, offset: usize) -> Value {
+        let logprobs = logprobs.json(self.kind, offset);
         match self.kind {
-            Kind::Chat => self.chunk(json!({ "content": text }), None),
-            Kind::Text => self.text_chunk(text, None),
+            Kind::Chat => self.chunk(json!({ "content": text }), logprobs, None),
+            Kind::Text => self.text_chunk(text, logprobs, None),
         }
     }
 
     /// The piece that says why it ended.
     pub(super) fn closing(&self, reason: StopReason) -> Value {
         match self.kind {
-            Kind::Chat => self.chunk(json!({}), Some(finish(reason))),
-            Kind::Text => self.text_chunk("", Some(finish(reason))),
+            Kind::Chat => self.chunk(json!({}), Value::Null, Some(finish(reason))),
+            Kind::Text => self.text_chunk("", Value::Null, Some(finish(reason))),
         }
     }
 
@@ -118,13 +119,13 @@ impl Head {
         piece
     }
 
-    fn chunk(&self, delta: Value, finish: Option<&str>) -> Value {
-        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
+    fn chunk(&self, delta: Value, logprobs: Value, finish: Option<&str>) -> Value {
+        let choice = json!({ "index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish });
         self.envelope("chat.completion.chunk", json!([choice]))
     }
 
-    fn text_chunk(&self, text: &str, finish: Option<&str>) -> Value {
-        let choice = json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": finish });
+    fn text_chunk(&self, text: &str, logprobs: Value, finish: Option<&str>) -> Value {
+        let choice = json!({ "index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish });
         self.envelope("text_completion", json!([choice]))
     }
 }

@@ -7,12 +7,14 @@
 //! | [`fields`] | taking a request's fields, and refusing those that are left |
 //! | [`request`] | chat and completion requests, turned into the network's own |
 //! | [`answer`] | the shape of answers and of the pieces of a stream |
+//! | [`logprobs`] | tokens' probabilities in OpenAI's two shapes |
 //! | [`stream`] | tokens as server-sent events |
 
 pub(crate) mod models;
 
 mod answer;
 mod fields;
+mod logprobs;
 mod request;
 mod stream;
 
@@ -32,6 +34,7 @@ use zero2ai_proto::{limits::REQUEST_HORIZON_MS, manifest::Task};
 
 use self::{
     answer::{Head, Kind, Usage},
+    logprobs::Logprobs,
     request::Wish,
     stream::Telling,
 };
@@ -96,12 +99,14 @@ async fn next(text: &mut TextStream) -> Result<TextEvent, Fault> {
 /// Waits for the whole text. The caller leaving drops this, and with it the work.
 async fn whole(shared: &Shared, head: &Head, mut text: TextStream, first: TextEvent) -> Result<Response, Fault> {
     let (mut said, mut tokens, mut event) = (String::new(), 0u32, first);
+    let mut logprobs = Logprobs::default();
     let end = loop {
         match event {
             TextEvent::Token(piece) => {
                 shared.metrics.token();
                 tokens = tokens.saturating_add(1);
                 said += &piece.text;
+                logprobs.push(&piece);
             }
             TextEvent::Done(end) => break end,
         }
@@ -112,5 +117,5 @@ async fn whole(shared: &Shared, head: &Head, mut text: TextStream, first: TextEv
     let receipt = end.receipts.last().map(|r| r.id().map_err(Fault::internal)).transpose()?;
     let receipt = receipt.map(|id| id.to_string()).unwrap_or_default();
     let marks = [("zero2ai-node", end.node.to_string()), ("zero2ai-receipt", receipt)];
-    Ok((marks, json_answer(&head.whole(&said, end.reason, usage))).into_response())
+    Ok((marks, json_answer(&head.whole(&said, &logprobs, end.reason, usage))).into_response())
 }

@@ -7,7 +7,7 @@ use zero2ai_proto::{
     ModelRef,
     calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling},
     keys::random_bytes,
-    limits::{NEW_TOKENS, PROMPT_BYTES},
+    limits::{NEW_TOKENS, PROMPT_BYTES, TOP_SCORES},
 };
 
 use super::{answer::Kind, fields::Fields};
@@ -18,6 +18,9 @@ use crate::fault::Fault;
 const CHAT_TOKENS: u32 = 1_024;
 /// New tokens of a completion where the caller names no limit, as OpenAI's.
 const TEXT_TOKENS: u32 = 16;
+
+/// Likeliest tokens of a completion, at most: as OpenAI's.
+const TEXT_SCORES: u8 = 5;
 
 /// A request, read.
 #[derive(Debug)]
@@ -111,6 +114,13 @@ fn sampling(fields: &mut Fields, kind: Kind) -> Result<Sampling, Fault> {
         None => u64::from_le_bytes(random_bytes().map_err(Fault::internal)?),
     };
     let stop = fields.take::<OneOrMany>("stop")?.map(Vec::from).unwrap_or_default();
+    // Below zero they would ask for repetition: the network has no such thing.
+    let frequency = fields.number("frequency_penalty", 0.0, 2.0)?.unwrap_or(0.0);
+    let presence = fields.number("presence_penalty", 0.0, 2.0)?.unwrap_or(0.0);
+    // Not OpenAI's: named as other servers of its routes have them.
+    let min_p = fields.number("min_p", 0.0, 1.0)?.unwrap_or(0.0);
+    let repetition = fields.number("repetition_penalty", 0.1, 10.0)?.unwrap_or(1.0);
+    let logprobs = logprobs(fields, kind)?;
     // The likeliest token stays however little is left.
     Ok(Sampling {
         max_tokens,
@@ -119,29 +129,50 @@ fn sampling(fields: &mut Fields, kind: Kind) -> Result<Sampling, Fault> {
         top_p_milli: milli(top_p).max(1),
         seed,
         stop,
+        min_p_milli: milli(min_p),
+        repetition_milli: milli(repetition),
+        frequency_milli: milli(frequency),
+        presence_milli: milli(presence),
+        logprobs,
     })
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 2000
+/// How many likeliest tokens are told beside each: chats say whether and how many apart.
+fn logprobs(fields: &mut Fields, kind: Kind) -> Result<Option<u8>, Fault> {
+    let count = |fields: &mut Fields, name: &str, most: u8| -> Result<Option<u8>, Fault> {
+        let given: Option<u64> = fields.take(name)?;
+        given.map_or(Ok(None), |n| match u8::try_from(n) {
+            Ok(n) if n <= most => Ok(Some(n)),
+            _ => Err(Fault::invalid(format!("'{name}' is {n}; 0 to {most} are allowed")).of(name)),
+        })
+    };
+    if kind == Kind::Text {
+        return count(fields, "logprobs", TEXT_SCORES);
+    }
+    let wanted = fields.take::<bool>("logprobs")?.unwrap_or(false);
+    match count(fields, "top_logprobs", TOP_SCORES)? {
+        Some(1..) if !wanted => {
+            Err(Fault::invalid("'top_logprobs' is only allowed with 'logprobs': true").of("top_logprobs"))
+        }
+        top => Ok(wanted.then(|| top.unwrap_or(0))),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 10000
 fn milli(x: f64) -> u32 {
     (x * 1_000.0).round() as u32
 }
 
 /// What the network does not do. A value that asks for nothing is no reason to refuse.
 fn refuse(fields: &mut Fields, kind: Kind) -> Result<(), Fault> {
-    let (no, zero, one, none) = (json!(false), [json!(0), json!(0.0)], [json!(1)], [json!([]), json!({})]);
+    let (no, one, none) = (json!(false), [json!(1)], [json!([]), json!({})]);
     fields.refuse("n", &one)?;
     fields.refuse("logit_bias", &none)?;
-    fields.refuse("frequency_penalty", &zero)?;
-    fields.refuse("presence_penalty", &zero)?;
     if kind == Kind::Text {
-        fields.refuse("logprobs", &[])?;
         fields.refuse("best_of", &one)?;
         fields.refuse("echo", &[no])?;
         return fields.refuse("suffix", &[json!("")]);
     }
-    fields.refuse("logprobs", std::slice::from_ref(&no))?;
-    fields.refuse("top_logprobs", &zero)?;
     fields.refuse("tools", &none)?;
     fields.refuse("tool_choice", &[json!("none"), json!("auto")])?;
     fields.refuse("functions", &none)?;
@@ -261,6 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn penalties_and_probabilities_are_passed_on() {
+        let wish = chat(&json!({
+            "frequency_penalty": 0.5, "presence_penalty": 2, "repetition_penalty": 1.1, "min_p": 0.05, "logprobs": true, "top_logprobs": 20,
+        }));
+        let sampling = wish.unwrap().input.sampling;
+        let milli =
+            (sampling.frequency_milli, sampling.presence_milli, sampling.repetition_milli, sampling.min_p_milli);
+        assert_eq!((milli, sampling.logprobs), ((500, 2_000, 1_100, 50), Some(20)));
+        assert_eq!(chat(&json!({ "logprobs": true })).unwrap().input.sampling.logprobs, Some(0));
+        assert_eq!(chat(&json!({ "logprobs": false, "top_logprobs": 0 })).unwrap().input.sampling.logprobs, None);
+        let text =
+            |n: u32| parse(format!("{{\"model\":\"a/b\",\"prompt\":\"x\",\"logprobs\":{n}}}").as_bytes(), Kind::Text);
+        assert_eq!(text(5).unwrap().input.sampling.logprobs, Some(5));
+        assert_eq!(text(6).unwrap_err().param.as_deref(), Some("logprobs"));
+    }
+
+    #[test]
     fn without_a_seed_answers_differ_and_defaults_are_openais() {
         let [a, b] = [(); 2].map(|()| chat(&json!({})).unwrap().input.sampling);
         assert_ne!(a.seed, b.seed);
@@ -276,8 +324,12 @@ mod tests {
             ("n", json!(1_000_000)),
             ("n", json!(-1)),
             ("tools", json!([{ "type": "function" }])),
-            ("logprobs", json!(true)),
+            ("logprobs", json!(3)),
             ("top_logprobs", json!(3)),
+            ("top_logprobs", json!(21)),
+            ("presence_penalty", json!(2.5)),
+            ("repetition_penalty", json!(0)),
+            ("min_p", json!(-1)),
             ("max_tokens", json!(1_000_000_000)),
             ("max_tokens", json!(0)),
             ("max_tokens", json!(-5)),
@@ -298,7 +350,7 @@ mod tests {
             ("messages", json!("hi")),
             ("model", json!("no-slash")),
             ("model", Value::Null),
-            ("frequency_penalty", json!(0.5)),
+            ("frequency_penalty", json!(-0.5)),
             ("logit_bias", json!({ "1": 2 })),
         ] {
             let fault = chat(&json!({ name: value })).unwrap_err();

@@ -16,6 +16,7 @@ use zero2ai_client::{TextEnd, TextEvent, TextStream};
 
 use super::{
     answer::{Head, Usage},
+    logprobs::Logprobs,
     next,
 };
 use crate::{fault::Fault, state::Shared};
@@ -35,7 +36,7 @@ pub(super) struct Telling {
 /// The answer's head and its stream.
 pub(super) fn answer(telling: Telling) -> Response {
     let opening = telling.head.opening().map(|piece| event(piece, telling.include_usage)).unwrap_or_default();
-    let told = Told { telling, tokens: 0, ready: opening };
+    let told = Told { telling, tokens: 0, logprobs: Logprobs::default(), offset: 0, ready: opening };
     let body = Body::from_stream(stream::unfold(Some(told), |told| async {
         let (bytes, rest) = told?.next().await;
         Some((Ok::<_, Infallible>(bytes), rest))
@@ -47,6 +48,10 @@ pub(super) fn answer(telling: Telling) -> Response {
 struct Told {
     telling: Telling,
     tokens: u32,
+    /// Of tokens whose text is not certain yet.
+    logprobs: Logprobs,
+    /// Characters told.
+    offset: usize,
     /// Events that wait to go out with the next.
     ready: String,
 }
@@ -63,11 +68,15 @@ impl Told {
                 Ok(TextEvent::Token(piece)) => {
                     self.telling.shared.metrics.token();
                     self.tokens = self.tokens.saturating_add(1);
+                    self.logprobs.push(&piece);
                     // Nothing is certain yet inside a character.
                     if piece.text.is_empty() {
                         continue;
                     }
-                    self.ready += &event(self.telling.head.piece(&piece.text), self.telling.include_usage);
+                    let logprobs = std::mem::take(&mut self.logprobs);
+                    let told = self.telling.head.piece(&piece.text, &logprobs, self.offset);
+                    self.offset = self.offset.saturating_add(piece.text.chars().count());
+                    self.ready += &event(told, self.telling.include_usage);
                     return (std::mem::take(&mut self.ready).into(), Some(self));
                 }
                 Ok(TextEvent::Done(end)) => return (self.end(&end), None),
@@ -79,6 +88,10 @@ impl Told {
     fn end(mut self, end: &TextEnd) -> Bytes {
         let Telling { head, include_usage, shared, .. } = &self.telling;
         shared.metrics.prompt(end.prompt_tokens);
+        if !self.logprobs.is_empty() {
+            // The last tokens gave no text: a token that ends texts, or part of a character.
+            self.ready += &event(head.piece("", &self.logprobs, self.offset), *include_usage);
+        }
         self.ready += &event(head.closing(end.reason), *include_usage);
         if *include_usage {
             let usage = Usage { prompt: end.prompt_tokens, completion: self.tokens };

@@ -47,6 +47,8 @@ pub(crate) fn engine_error(error: EngineError) -> RpcError {
     let code = match error.fault() {
         Fault::Input => ErrorCode::Invalid,
         Fault::Model | Fault::Worker => ErrorCode::Model,
+        Fault::Busy => ErrorCode::Busy,
+        Fault::Late => ErrorCode::Timeout,
     };
     RpcError::new(code, error.to_string())
 }

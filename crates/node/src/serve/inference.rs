@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use zero2ai_proto::{
@@ -84,6 +85,8 @@ pub(super) struct Admitted {
     pub(super) signed: Signed<Request>,
     pub(super) salt: [u8; 32],
     pub(super) serving: Arc<Serving>,
+    /// Until the request's deadline.
+    pub(super) left: Duration,
     _place: Place,
 }
 
@@ -125,7 +128,8 @@ pub(super) fn admit(
     // The place first: a request that only hears `Busy` is not used up.
     let place = serving.enter().ok_or_else(busy)?;
     spent.take(account, &request, now_ms())?;
-    Ok(Admitted { signed, salt, serving, _place: place })
+    let left = Duration::from_millis(request.deadline_ms.saturating_sub(now_ms()));
+    Ok(Admitted { signed, salt, serving, left, _place: place })
 }
 
 fn check_times(request: &Request, now: u64) -> Result<(), RpcError> {
@@ -193,7 +197,12 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
     let input = encode(&call.inputs).map_err(internal)?;
     let admitted = admit(core, spent, call.request, &call.salt, &input, false)?;
     let units = tensor::units(&call.inputs);
-    let outputs = admitted.serving.worker.predict(call.inputs).await.map_err(|e| admitted.failed(core, e))?;
+    let outputs = admitted
+        .serving
+        .worker
+        .predict_within(call.inputs, admitted.left)
+        .await
+        .map_err(|e| admitted.failed(core, e))?;
     let output = encode(&outputs).map_err(internal)?;
     let response = admitted.respond(core, &output, units, Status::Complete)?;
     admitted.keep(core, &response).await?;

@@ -4,7 +4,7 @@ mod convert;
 mod inputs;
 mod inspect;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tract_onnx::prelude::{
     Framework, InferenceModelExt, IntoRunnable, IntoTValue, Symbol, TVec, TypedModel, TypedRunnableModel,
@@ -17,7 +17,7 @@ use zero2ai_proto::{
     worker::{GenerateJob, ModelInfo},
 };
 
-use super::{Event, Runtime, source::Source};
+use super::{Event, Meanwhile, Runtime, source::Source};
 use crate::error::EngineError;
 
 /// Version of the runtime as it is told to others: answers may differ in their last bits between versions.
@@ -78,7 +78,9 @@ impl Runtime for Onnx {
         &self.info
     }
 
-    fn predict(&mut self, given: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    fn predict(&mut self, given: &[Tensor], meanwhile: &mut Meanwhile<'_>) -> Result<Vec<Tensor>, EngineError> {
+        // One that has begun cannot be stopped.
+        meanwhile.check()?;
         let ordered = inputs::arrange(&self.inputs, given)?;
         let values = ordered.into_iter().map(|t| convert::to_tract(t).map(IntoTValue::into_tvalue));
         let values = values.collect::<Result<TVec<_>, _>>()?;
@@ -86,7 +88,7 @@ impl Runtime for Onnx {
         self.info.outputs.iter().zip(outputs).map(|(spec, value)| convert::from_tract(&spec.name, &value)).collect()
     }
 
-    fn enter(&mut self, _: &GenerateJob) -> Result<(), EngineError> {
+    fn enter(&mut self, _: &GenerateJob, _: Instant) -> Result<(), EngineError> {
         Err(EngineError::input("this model takes tensors and does not generate text; use predict"))
     }
 

@@ -10,7 +10,8 @@ use zero2ai_proto::worker::GenerateJob;
 use super::{
     super::{Event, Given},
     cache::{Cache, PAGE, Page, Pages},
-    generation::TextGeneration,
+    generation::{Choice, TextGeneration},
+    guess,
     linear::broken,
     model::{Model, Part},
     pace::Pace,
@@ -22,6 +23,10 @@ use crate::error::EngineError;
 
 /// Rows of one pass over a model whose bits depend on how its rows are cut: always at multiples of this.
 const FIXED_PART: usize = 128;
+
+/// Rows of texts that give tokens in one pass, guessed ones included: more texts than this are each one row, and no guess is
+/// worth the time it would take from others.
+const GIVING_ROWS: usize = 16;
 
 struct Waiting {
     text: TextGeneration,
@@ -48,6 +53,8 @@ struct Turn {
     job: u64,
     running: Running,
     tokens: Vec<u32>,
+    /// How many of them, the last ones, are guesses.
+    guessed: usize,
 }
 
 /// All texts of one model. The pages that running texts may come to hold are set aside when they start, so that none is left
@@ -69,6 +76,11 @@ pub(super) struct Batch {
     pace: Pace,
     /// Rows read since the start.
     read: u64,
+    /// When each text is to be given up.
+    until: HashMap<u64, Instant>,
+    /// Whether tokens are guessed, and how many guesses were right since the start.
+    guessing: bool,
+    guessed: u64,
 }
 
 impl Batch {
@@ -86,11 +98,24 @@ impl Batch {
             told: Vec::new(),
             pace: Pace::default(),
             read: 0,
+            until: HashMap::new(),
+            guessing: true,
+            guessed: 0,
         }
     }
 
+    /// Tokens of a prompt that may be read at once.
+    pub(super) fn rows_at_once(&self) -> usize {
+        self.pace.budget(self.schedule.giving())
+    }
+
     /// Takes up a text.
-    pub(super) fn enter(&mut self, job: &GenerateJob, mut text: TextGeneration) -> Result<(), EngineError> {
+    pub(super) fn enter(
+        &mut self,
+        job: &GenerateJob,
+        mut text: TextGeneration,
+        until: Instant,
+    ) -> Result<(), EngineError> {
         if let Some(reason) = text.over() {
             let given = Given { job: job.job, piece: None, end: Some((reason, text.prompt_tokens)) };
             self.told.push(Event::Given(given));
@@ -98,6 +123,7 @@ impl Batch {
         }
         let (pages, caller) = (text.room().div_ceil(PAGE), job.caller.to_vec());
         self.schedule.enter(job.job, caller.clone(), text.pending().len(), pages)?;
+        self.until.insert(job.job, until);
         self.waiting.insert(job.job, Waiting { text, caller, pages });
         self.changed = true;
         Ok(())
@@ -105,7 +131,7 @@ impl Batch {
 
     /// Drops a text, if it is here.
     pub(super) fn leave(&mut self, job: u64) {
-        self.schedule.leave(job);
+        self.forget(job);
         self.changed |= self.waiting.remove(&job).is_some();
         if let Some(running) = self.running.remove(&job) {
             self.free(running);
@@ -123,7 +149,8 @@ impl Batch {
             self.admit(model);
         }
         let started = Instant::now();
-        let budget = self.pace.budget(self.schedule.giving());
+        self.give_up_late(started);
+        let budget = self.rows_at_once();
         let mut turns = self.turns(model, budget);
         let mut parts: Vec<Part<'_>> = turns.iter_mut().map(Turn::part).collect();
         let rows = parts.iter().map(|part| part.tokens.len()).sum();
@@ -156,6 +183,34 @@ impl Batch {
         self.pages.count()
     }
 
+    /// How many guesses were right since the start.
+    #[cfg(test)]
+    pub(super) const fn guessed(&self) -> u64 {
+        self.guessed
+    }
+
+    /// Reads nothing in advance.
+    #[cfg(test)]
+    pub(super) fn without_guesses(mut self) -> Self {
+        self.guessing = false;
+        self
+    }
+
+    /// Ends texts whose time is over.
+    fn give_up_late(&mut self, now: Instant) {
+        let late: Vec<u64> = self.until.iter().filter(|(_, until)| **until <= now).map(|(job, _)| *job).collect();
+        for job in late {
+            self.leave(job);
+            self.told.push(Event::Failed { job, error: EngineError::late() });
+        }
+    }
+
+    /// Takes a text out of all plans.
+    fn forget(&mut self, job: u64) {
+        self.schedule.leave(job);
+        self.until.remove(&job);
+    }
+
     fn admit(&mut self, model: &Model) {
         while let Some(job) = self.schedule.next() {
             let Some(Waiting { text, caller, pages }) = self.waiting.get_mut(&job) else { break };
@@ -183,19 +238,28 @@ impl Batch {
     /// What the next step reads, with memory for it.
     fn turns(&mut self, model: &Model, budget: usize) -> Vec<Turn> {
         let mut turns = Vec::new();
-        for (job, rows) in self.schedule.plan(budget) {
+        let plan = self.schedule.plan(budget);
+        let giving = plan.iter().filter(|(_, rows)| *rows == 1).count();
+        let guesses = GIVING_ROWS.checked_div(giving).unwrap_or(0).saturating_sub(1).min(guess::MOST);
+        let guesses = if self.guessing && model.keeps_bits() { guesses } else { 0 };
+        for (job, rows) in plan {
             let Some(mut running) = self.running.remove(&job) else { continue };
             let rows = if model.keeps_bits() {
                 rows
             } else {
                 FIXED_PART.saturating_sub(running.cache.len() % FIXED_PART).min(running.text.pending().len())
             };
-            let tokens = running.text.take(rows);
+            let mut tokens = running.text.take(rows);
+            let known = tokens.len();
+            if running.text.read_all() {
+                tokens.extend(running.text.guess(guesses, running.cache.len().saturating_add(known)));
+            }
+            let guessed = tokens.len().saturating_sub(known);
             match running.cache.grow(tokens.len(), &model.config, &self.pages) {
                 Ok(made) => {
                     running.promised = running.promised.saturating_sub(made);
                     self.promised = self.promised.saturating_sub(made);
-                    turns.push(Turn { job, running, tokens });
+                    turns.push(Turn { job, running, tokens, guessed });
                 }
                 Err(error) => self.fail(job, running, error),
             }
@@ -214,30 +278,51 @@ impl Batch {
                 return;
             }
         };
-        for Turn { job, mut running, tokens } in turns {
-            self.schedule.read(job, tokens.len());
-            if model.keeps_bits() {
-                self.keep(&mut running, &tokens);
-            }
+        for Turn { job, mut running, mut tokens, guessed } in turns {
+            self.schedule.read(job, tokens.len().saturating_sub(guessed));
             if !running.text.read_all() {
+                self.keep_of(&mut running, &tokens, model);
                 self.running.insert(job, running);
                 continue;
             }
             match chosen.next().flatten() {
-                Some(Ok(id)) => {
-                    let (piece, end) = running.text.give(id, running.cache.len(), tokenizer);
-                    let end = end.map(|reason| (reason, running.text.prompt_tokens));
-                    self.told.push(Event::Given(Given { job, piece: Some(piece), end }));
-                    if end.is_some() {
-                        self.schedule.leave(job);
-                        self.free(running);
-                    } else {
-                        self.running.insert(job, running);
-                    }
+                Some(Ok(choices)) => {
+                    // What was read after a wrong guess is forgotten.
+                    let right = choices.len().saturating_sub(1);
+                    let wrong = guessed.saturating_sub(right);
+                    running.text.learn(guessed, right);
+                    running.cache.cut(wrong);
+                    tokens.truncate(tokens.len().saturating_sub(wrong));
+                    self.guessed = self.guessed.saturating_add(right as u64);
+                    self.schedule.gave(job, right);
+                    self.keep_of(&mut running, &tokens, model);
+                    self.tell(job, running, choices, tokenizer);
                 }
                 Some(Err(error)) => self.fail(job, running, error),
                 None => self.fail(job, running, EngineError::worker("a text was given no scores")),
             }
+        }
+    }
+
+    /// Gives a text's tokens, all of which but the last were read already.
+    fn tell(&mut self, job: u64, mut running: Running, choices: Vec<Choice>, tokenizer: &Tokenizer) {
+        let first = running.cache.len().saturating_sub(choices.len().saturating_sub(1));
+        for (index, choice) in choices.into_iter().enumerate() {
+            running.text.take(usize::from(index > 0));
+            let (piece, end) = running.text.give(choice, first.saturating_add(index), tokenizer);
+            let end = end.map(|reason| (reason, running.text.prompt_tokens));
+            self.told.push(Event::Given(Given { job, piece: Some(piece), end }));
+            if end.is_some() {
+                self.forget(job);
+                return self.free(running);
+            }
+        }
+        self.running.insert(job, running);
+    }
+
+    fn keep_of(&mut self, running: &mut Running, tokens: &[u32], model: &Model) {
+        if model.keeps_bits() {
+            self.keep(running, tokens);
         }
     }
 
@@ -258,7 +343,7 @@ impl Batch {
 
     /// Ends a text with an error.
     fn fail(&mut self, job: u64, running: Running, error: EngineError) {
-        self.schedule.leave(job);
+        self.forget(job);
         self.free(running);
         self.told.push(Event::Failed { job, error });
     }
@@ -275,22 +360,39 @@ impl Batch {
 }
 
 impl Turn {
+    /// Rows of scores that it wants: one for what follows the known tokens, and one for what follows each guess.
+    fn scored(&self) -> usize {
+        if self.running.text.read_all() { self.guessed.saturating_add(1) } else { 0 }
+    }
+
     fn part(&mut self) -> Part<'_> {
-        let scored = self.running.text.read_all();
+        let scored = self.scored();
         Part { tokens: &self.tokens, cache: &mut self.running.cache, scored }
+    }
+
+    fn guesses(&self) -> &[u32] {
+        self.tokens.get(self.tokens.len().saturating_sub(self.guessed)..).unwrap_or_default()
     }
 }
 
-/// The next token of each text that has scores, in their order, chosen on all threads.
-fn choose(turns: &[Turn], scores: &[f32], model: &Model) -> Result<Vec<Option<Result<u32, EngineError>>>, EngineError> {
+type Choices = Result<Vec<Choice>, EngineError>;
+
+/// The next tokens of each text that has scores, in their order, chosen on all threads.
+fn choose(turns: &[Turn], scores: &[f32], model: &Model) -> Result<Vec<Option<Choices>>, EngineError> {
     let vocabulary = model.vocabulary().max(1);
-    let scored: Vec<&Turn> = turns.iter().filter(|turn| turn.running.text.read_all()).collect();
-    let mut chosen: Vec<Option<Result<u32, EngineError>>> = scored.iter().map(|_| None).collect();
+    let mut rest = scores;
+    let mut scored: Vec<(&Turn, &[f32])> = Vec::new();
+    for turn in turns.iter().filter(|turn| turn.scored() > 0) {
+        let (own, after) = rest.split_at(turn.scored().saturating_mul(vocabulary).min(rest.len()));
+        rest = after;
+        scored.push((turn, own));
+    }
+    let mut chosen: Vec<Option<Choices>> = scored.iter().map(|_| None).collect();
     let pool = &model.machine().pool;
     let run = pool.for_each_chunk(&mut chosen, 1, 1, &|index, place| {
-        let (turn, row) = (scored.get(index), scores.chunks_exact(vocabulary).nth(index));
-        if let (Some(turn), Some(row)) = (turn, row) {
-            place.fill_with(|| Some(turn.running.text.choose(row)));
+        if let Some((turn, rows)) = scored.get(index) {
+            let choose = || turn.running.text.choose(rows.chunks_exact(vocabulary), turn.guesses());
+            place.fill_with(|| Some(choose()));
         }
     });
     run.map_err(broken)?;

@@ -27,7 +27,7 @@ fn scores(source: &Source, path: Path, threads: usize, part: usize) -> Vec<u32> 
     let mut cache = Cache::default();
     let parts = ids.chunks(part).map(|tokens| {
         cache.grow(tokens.len(), &model.config, &Pages::default()).unwrap();
-        model.forward(&mut [Part { tokens, cache: &mut cache, scored: true }]).unwrap()
+        model.forward(&mut [Part { tokens, cache: &mut cache, scored: 1 }]).unwrap()
     });
     parts.last().unwrap().iter().map(|score| score.to_bits()).collect()
 }

@@ -76,6 +76,11 @@ impl Cache {
         Ok(self.pages.len().saturating_sub(before))
     }
 
+    /// Forgets the last positions, which are in no page that is shared.
+    pub(super) fn cut(&mut self, rows: usize) {
+        self.len = self.len.saturating_sub(rows);
+    }
+
     /// Positions held.
     pub(super) const fn len(&self) -> usize {
         self.len

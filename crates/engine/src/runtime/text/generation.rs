@@ -1,13 +1,22 @@
 //! One text being generated: tokens to read, tokens given. Knows nothing of memory or of other texts.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use zero2ai_proto::{
-    calls::{GenerateInput, Prompt, Sampling, StopReason, TokenPiece},
-    limits::{NEW_TOKENS, PROMPT_BYTES},
+    ByteBuf,
+    calls::{GenerateInput, Prompt, Sampling, StopReason, TokenPiece, TokenScore},
+    limits::{NEW_TOKENS, PROMPT_BYTES, SCORE_BYTES},
 };
 
-use super::{emitter::Emitter, gguf::Config, sampler, template::Template, tokenizer::Tokenizer};
+use super::{
+    emitter::Emitter,
+    gguf::Config,
+    guess::Guesser,
+    likelihood::{Likelihood, minus_micro},
+    sampler::{self, Past},
+    template::Template,
+    tokenizer::Tokenizer,
+};
 use crate::error::EngineError;
 
 /// A text in the making.
@@ -23,6 +32,18 @@ pub(super) struct TextGeneration {
     room: usize,
     /// Set when the tokens resumed from end the text already.
     over: Option<StopReason>,
+    /// All tokens of the prompt and of the answer so far.
+    known: Vec<u32>,
+    past: Past,
+    guesser: Guesser,
+}
+
+/// A token that follows from scores.
+#[derive(Debug)]
+pub(super) struct Choice {
+    id: u32,
+    /// Its own and the likeliest tokens' logarithms of probability, if they are wanted.
+    logs: Vec<(u32, f64)>,
 }
 
 /// A prompt must leave room for one token of answer.
@@ -75,6 +96,8 @@ impl TextGeneration {
                 break;
             }
         }
+        let mut past = Past::of(&pending);
+        resume.iter().for_each(|id| past.give(*id));
         pending.extend_from_slice(resume);
         if pending.len() >= config.context {
             over = over.or(Some(StopReason::Context));
@@ -83,7 +106,8 @@ impl TextGeneration {
         // The last token of an answer is never read again.
         let wanted = (prompt_tokens as usize).saturating_add(sampling.max_tokens as usize);
         let room = wanted.min(config.context);
-        Ok(Self { prompt_tokens, sampling, pending: pending.into(), given, emitter, room, over })
+        let (known, guesser) = (pending.clone(), Guesser::default());
+        Ok(Self { prompt_tokens, sampling, pending: pending.into(), given, emitter, room, over, known, past, guesser })
     }
 
     /// Positions that it may come to hold.
@@ -111,13 +135,58 @@ impl TextGeneration {
         self.pending.drain(..rows.min(self.pending.len())).collect()
     }
 
-    /// The token that follows from these scores.
-    pub(super) fn choose(&self, scores: &[f32]) -> Result<u32, EngineError> {
-        sampler::choose(scores, &self.sampling, self.given.into())
+    /// Tokens that may follow those known, at most so many, and never more than there is room and leave for; `read` positions
+    /// will be held before them.
+    pub(super) fn guess(&mut self, most: usize, read: usize) -> Vec<u32> {
+        let wanted = self.sampling.max_tokens.saturating_sub(self.given).saturating_sub(1) as usize;
+        let room = self.room.saturating_sub(read);
+        self.guesser.guess(&self.known, most.min(wanted).min(room))
+    }
+
+    /// Takes note of how many guesses were right.
+    pub(super) fn learn(&mut self, guessed: usize, right: usize) {
+        self.guesser.learn(guessed, right);
+    }
+
+    /// The tokens that follow: from the first row of scores the next one, and as long as that was guessed, from the next row the
+    /// one after it. One, then, and one more for each right guess.
+    pub(super) fn choose<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [f32]>,
+        guessed: &[u32],
+    ) -> Result<Vec<Choice>, EngineError> {
+        let (mut choices, mut guessed) = (Vec::new(), guessed.iter());
+        let mut past = Cow::Borrowed(&self.past);
+        let mut position = u64::from(self.given);
+        for row in rows {
+            let id = sampler::choose(row, &self.sampling, &past, position)?;
+            choices.push(Choice { id, logs: self.logs(row, id) });
+            if guessed.next() != Some(&id) {
+                break;
+            }
+            past.to_mut().give(id);
+            position = position.saturating_add(1);
+        }
+        Ok(choices)
+    }
+
+    fn logs(&self, row: &[f32], id: u32) -> Vec<(u32, f64)> {
+        let Some(count) = self.sampling.logprobs else { return Vec::new() };
+        let likelihood = Likelihood::new(row);
+        let others = likelihood.likeliest(count.into());
+        std::iter::once(id).chain(others).map(|id| (id, likelihood.log(id))).collect()
     }
 
     /// Gives a token, to be read next; `read` positions are held. Answers why it was the last, if so.
-    pub(super) fn give(&mut self, id: u32, read: usize, tokenizer: &Tokenizer) -> (TokenPiece, Option<StopReason>) {
+    pub(super) fn give(
+        &mut self,
+        choice: Choice,
+        read: usize,
+        tokenizer: &Tokenizer,
+    ) -> (TokenPiece, Option<StopReason>) {
+        let Choice { id, logs } = choice;
+        self.past.give(id);
+        self.known.push(id);
         self.given = self.given.saturating_add(1);
         let (mut text, stopped) = self.emitter.push(tokenizer.bytes(id));
         let end = match () {
@@ -132,7 +201,12 @@ impl TextGeneration {
             text.push_str(&self.emitter.finish());
         }
         self.pending.push_back(id);
-        (TokenPiece { id, text }, end)
+        let score = |(id, log): (u32, f64)| {
+            let bytes = tokenizer.bytes(id);
+            let bytes = ByteBuf::from(bytes.get(..SCORE_BYTES).unwrap_or(bytes));
+            TokenScore { id, bytes, minus_log_micro: minus_micro(log) }
+        };
+        (TokenPiece { id, text, scores: logs.into_iter().map(score).collect() }, end)
     }
 }
 

@@ -8,6 +8,8 @@
 //! | `cache`, `prefix` | pages of keys and values, and which of them later texts can start from |
 //! | `schedule`, `pace`, `batch` | who runs, how much a step reads, the step |
 //! | `generation`, `sampler`, `emitter` | one text: its tokens, their choice, what is certain of their text |
+//! | `guess` | which tokens may come next, so that several come out of one pass |
+//! | `likelihood` | how likely tokens are |
 
 mod batch;
 #[cfg(test)]
@@ -16,7 +18,9 @@ mod cache;
 mod emitter;
 mod generation;
 mod gguf;
+mod guess;
 mod kquants;
+mod likelihood;
 mod linear;
 mod model;
 mod pace;
@@ -27,6 +31,8 @@ mod template;
 #[cfg(test)]
 mod together;
 mod tokenizer;
+
+use std::time::Instant;
 
 use zero2ai_proto::{
     manifest::Task,
@@ -39,12 +45,13 @@ use self::{
     cache::{Cache, PAGE, Page, Pages},
     generation::TextGeneration,
     gguf::Gguf,
+    likelihood::Likelihood,
     linear::Machine,
     model::{Model, Part},
     template::Template,
     tokenizer::Tokenizer,
 };
-use super::{Event, Runtime, source::Source};
+use super::{Event, Meanwhile, Runtime, source::Source};
 use crate::error::EngineError;
 
 /// Version of the runtime as it is told to others: answers may differ between versions. The instruction set is told too,
@@ -59,6 +66,8 @@ const CACHE_SHARE: u64 = 3;
 const CACHE_BYTES: u64 = 1 << 30;
 /// Tokens of a prediction read in one pass.
 const PART: usize = 128;
+/// Of them, if the scores of all are wanted: a row of scores is as long as the vocabulary.
+const SCORED_PART: usize = 32;
 
 /// A loaded language model.
 pub(super) struct Text {
@@ -102,28 +111,61 @@ impl Text {
         };
         let cache_bytes = memory.map_or(CACHE_BYTES, |m| m / CACHE_SHARE);
         let pages = usize::try_from(cache_bytes / Page::bytes(&config)).unwrap_or(usize::MAX);
-        let text = Self { info, model, tokenizer, template, pages, batch: Batch::new(pages) };
+        let mut text = Self { info, model, tokenizer, template, pages, batch: Batch::new(pages) };
         text.warm_up()?;
         Ok(text)
     }
 
     /// Shows that the model gives numbers. candle packs its weights at their first use: now, so that no caller waits for it.
-    fn warm_up(&self) -> Result<(), EngineError> {
-        let logits = self.scores(&[0])?;
+    fn warm_up(&mut self) -> Result<(), EngineError> {
+        let mut nobody = Meanwhile { until: None, tell: &mut |_| {} };
+        let (logits, _) = self.replay(&[0], None, &mut nobody)?;
         if logits.len() != self.tokenizer.len() || logits.iter().any(|l| !l.is_finite()) {
             return Err(EngineError::model("the model's scores are not finite; its weights are damaged"));
         }
         Ok(())
     }
 
-    /// Scores after these tokens, in memory of their own.
-    fn scores(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        let (mut cache, mut scores) = (Cache::default(), Vec::new());
-        for tokens in tokens.chunks(PART) {
-            cache.grow(tokens.len(), &self.model.config, &Pages::default())?;
-            scores = self.model.forward(&mut [Part { tokens, cache: &mut cache, scored: true }])?;
+    /// Scores after these tokens, in memory of their own; and from a position on, each token's log-probability after those
+    /// before it. Texts that run go on between its parts.
+    fn replay(
+        &mut self,
+        tokens: &[u32],
+        from: Option<usize>,
+        meanwhile: &mut Meanwhile<'_>,
+    ) -> Result<(Vec<f32>, Vec<f32>), EngineError> {
+        let (mut cache, mut last, mut logs) = (Cache::default(), Vec::new(), Vec::new());
+        let vocabulary = self.model.vocabulary().max(1);
+        while cache.len() < tokens.len() {
+            meanwhile.check()?;
+            if self.batch.has_work() {
+                let events = self.batch.step(&self.model, &self.tokenizer);
+                (meanwhile.tell)(events);
+            }
+            let start = cache.len();
+            // Where bits depend on how rows are cut, they are always cut alike.
+            let most = match from {
+                Some(_) => SCORED_PART,
+                None if self.model.keeps_bits() => self.batch.rows_at_once().min(PART),
+                None => PART,
+            };
+            let end = start.saturating_add(most).min(tokens.len());
+            let part = tokens.get(start..end).unwrap_or_default();
+            cache.grow(part.len(), &self.model.config, &Pages::default())?;
+            let scored = if from.is_some() { part.len() } else { 1 };
+            let scores = self.model.forward(&mut [Part { tokens: part, cache: &mut cache, scored }])?;
+            if let Some(from) = from {
+                // The scores after a token tell how likely the next one was.
+                for (row, next) in scores.chunks_exact(vocabulary).zip(start.saturating_add(1)..) {
+                    if let Some(id) = tokens.get(next).filter(|_| next >= from) {
+                        logs.push(Likelihood::new(row).log(*id) as f32);
+                    }
+                }
+            }
+            last = scores;
         }
-        Ok(scores)
+        let before_last = last.len().saturating_sub(vocabulary);
+        Ok((last.split_off(before_last), logs))
     }
 
     /// An error if the text, with all it may come to hold, cannot fit even alone.
@@ -146,32 +188,39 @@ impl Runtime for Text {
     }
 
     /// Scores after a row of tokens: for conformance samples, and for replaying what another node said.
-    fn predict(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    fn predict(&mut self, inputs: &[Tensor], meanwhile: &mut Meanwhile<'_>) -> Result<Vec<Tensor>, EngineError> {
         let wrong = || {
             EngineError::input(
-                "a text model's prediction takes one tensor, 'tokens' I64 [n], and gives the scores after it",
+                "a text model's prediction takes one tensor, 'tokens' I64 [n], and gives the scores after it; with a second, \
+                 'from' I64 [1], it also gives the log-probabilities of the tokens from that position, 1 or more, on",
             )
         };
-        let [tokens] = inputs else { return Err(wrong()) };
-        tokens.check().map_err(|e| EngineError::input(e.to_string()))?;
-        if tokens.dtype != DType::I64 || tokens.shape.len() != 1 {
-            return Err(wrong());
+        let (tokens, from) = match inputs {
+            [tokens] => (tokens, None),
+            [tokens, from] if from.name == "from" => (tokens, Some(from)),
+            _ => return Err(wrong()),
+        };
+        let ids = numbers(tokens, wrong)?;
+        let from = match from.map(|from| numbers(from, wrong)).transpose()?.as_deref() {
+            None => None,
+            Some([from]) if (1..=ids.len()).contains(&(*from as usize)) => Some(*from as usize),
+            Some(_) => return Err(wrong()),
+        };
+        if ids.is_empty() || ids.iter().any(|id| (*id as usize) >= self.tokenizer.len()) {
+            return Err(EngineError::input("the tokens must be at least one, and of the model's vocabulary"));
         }
-        let id = |b: &[u8; 8]| u32::try_from(i64::from_le_bytes(*b)).ok();
-        let ids: Option<Vec<u32>> = tokens.data.as_chunks::<8>().0.iter().map(id).collect();
-        let ids = ids.filter(|ids| !ids.is_empty() && ids.iter().all(|id| (*id as usize) < self.tokenizer.len()));
-        let ids =
-            ids.ok_or_else(|| EngineError::input("the tokens must be at least one, and of the model's vocabulary"))?;
         generation::check_length(ids.len(), &self.model.config)?;
         self.check_room(ids.len())?;
-        let scores = self.scores(&ids)?;
-        Ok(vec![Tensor::f32("logits", &[scores.len() as u64], &scores)])
+        let (scores, logs) = self.replay(&ids, from, meanwhile)?;
+        let mut outputs = vec![Tensor::f32("logits", &[scores.len() as u64], &scores)];
+        outputs.extend(from.map(|_| Tensor::f32("logprobs", &[logs.len() as u64], &logs)));
+        Ok(outputs)
     }
 
-    fn enter(&mut self, job: &GenerateJob) -> Result<(), EngineError> {
+    fn enter(&mut self, job: &GenerateJob, until: Instant) -> Result<(), EngineError> {
         let text = TextGeneration::start(&job.input, &self.model.config, &self.tokenizer, self.template.as_ref())?;
         self.check_room(text.room())?;
-        self.batch.enter(job, text)
+        self.batch.enter(job, text, until)
     }
 
     fn leave(&mut self, job: u64) {
@@ -185,4 +234,15 @@ impl Runtime for Text {
     fn step(&mut self) -> Vec<Event> {
         self.batch.step(&self.model, &self.tokenizer)
     }
+}
+
+/// The numbers of a row, each an id.
+fn numbers(tensor: &Tensor, wrong: impl Fn() -> EngineError) -> Result<Vec<u32>, EngineError> {
+    tensor.check().map_err(|e| EngineError::input(e.to_string()))?;
+    if tensor.dtype != DType::I64 || tensor.shape.len() != 1 {
+        return Err(wrong());
+    }
+    // What fits no id is of no vocabulary.
+    let id = |b: &[u8; 8]| u32::try_from(i64::from_le_bytes(*b)).unwrap_or(u32::MAX);
+    Ok(tensor.data.as_chunks::<8>().0.iter().map(id).collect())
 }

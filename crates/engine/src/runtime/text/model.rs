@@ -46,8 +46,8 @@ pub(super) struct Part<'a> {
     pub(super) tokens: &'a [u32],
     /// Grows by them; there is room.
     pub(super) cache: &'a mut Cache,
-    /// Whether the scores after the last of them are wanted.
-    pub(super) scored: bool,
+    /// After how many of them, counted from the last, the scores are wanted.
+    pub(super) scored: usize,
 }
 
 impl Model {
@@ -98,7 +98,7 @@ impl Model {
         self.head.outputs()
     }
 
-    /// Runs the rows of all parts. Answers the scores of the parts that want them, one row after the other.
+    /// Runs the rows of all parts. Answers the scores that the parts want, one row after the other.
     pub(super) fn forward(&self, parts: &mut [Part<'_>]) -> Result<Vec<f32>, EngineError> {
         if self.keeps_bits() || parts.len() < 2 {
             return self.pass(parts);
@@ -130,7 +130,7 @@ impl Model {
         self.scores(parts, &x, &mut work.rounded)
     }
 
-    /// Scores after the last row of each part that wants them.
+    /// Scores after the last rows of each part, as many as it wants.
     fn scores(&self, parts: &[Part<'_>], x: &[f32], rounded: &mut Rows) -> Result<Vec<f32>, EngineError> {
         let Config { width, eps, .. } = self.config;
         let Machine { pool, path, .. } = &self.machine;
@@ -138,9 +138,8 @@ impl Model {
         for part in parts {
             let (own, after) = rest.split_at(part.tokens.len().saturating_mul(width).min(rest.len()));
             rest = after;
-            if part.scored {
-                last.extend_from_slice(own.get(own.len().saturating_sub(width)..).unwrap_or_default());
-            }
+            let wanted = part.scored.saturating_mul(width);
+            last.extend_from_slice(own.get(own.len().saturating_sub(wanted)..).unwrap_or_default());
         }
         if last.is_empty() {
             return Ok(Vec::new());

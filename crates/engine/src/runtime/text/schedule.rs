@@ -153,6 +153,13 @@ impl Schedule {
         }
     }
 
+    /// Counts tokens that a text gave beside the one that [`Self::read`] counts.
+    pub(super) fn gave(&mut self, job: u64, tokens: usize) {
+        let Some(entry) = self.running.iter().find(|e| e.job == job) else { return };
+        let caller = entry.caller.clone();
+        self.charge(&caller, GIVEN.saturating_mul(tokens as u64));
+    }
+
     /// Forgets a text.
     pub(super) fn leave(&mut self, job: u64) {
         self.running.retain(|e| e.job != job);

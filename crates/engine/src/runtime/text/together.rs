@@ -1,7 +1,10 @@
 //! Test: texts that run together, are cut anywhere, or begin with what another text left, give what each gives alone.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use candle_core::quantized::GgmlDType;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -9,11 +12,13 @@ use zero2ai_kernels::{Path, Pool};
 use zero2ai_proto::{
     ByteBuf,
     calls::{GenerateInput, Prompt, Sampling, StopReason},
-    worker::GenerateJob,
+    tensor::{DType, Tensor},
+    worker::{Fault, GenerateJob},
 };
 
 use super::{
-    super::{Event, Given, source::Source},
+    super::{Event, Given, Meanwhile, Runtime as _, source::Source},
+    Text,
     batch::Batch,
     bits::fixture::{VOCABULARY, tiny},
     cache::{Cache, PAGE, Page, Pages},
@@ -42,13 +47,18 @@ fn machinery(dtype: GgmlDType) -> Machinery {
 fn job(job: u64, prompt: &str, max_tokens: u32, caller: &[u8]) -> GenerateJob {
     let sampling = Sampling { max_tokens, temperature_milli: 900, seed: 5, ..Sampling::default() };
     let input = GenerateInput { prompt: Prompt::Text(prompt.to_owned()), sampling, resume: vec![] };
-    GenerateJob { job, input, caller: ByteBuf::from(caller) }
+    GenerateJob { job, input, caller: ByteBuf::from(caller), within_ms: 0 }
+}
+
+/// Later than any test ends.
+fn never() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
 }
 
 impl Machinery {
     fn enter(&self, batch: &mut Batch, job: &GenerateJob) {
         let text = TextGeneration::start(&job.input, &self.model.config, &self.tokenizer, None).unwrap();
-        batch.enter(job, text).unwrap();
+        batch.enter(job, text, never()).unwrap();
     }
 
     /// Steps until nothing is left; answers every text's tokens and why it ended, and how many steps that took.
@@ -74,7 +84,7 @@ fn scores(model: &Model, mut cache: Cache, tokens: &[u32], part: usize) -> (Vec<
     let mut bits = Vec::new();
     for tokens in tokens[cache.len()..].chunks(part) {
         cache.grow(tokens.len(), &model.config, &Pages::default()).unwrap();
-        let scores = model.forward(&mut [Part { tokens, cache: &mut cache, scored: true }]).unwrap();
+        let scores = model.forward(&mut [Part { tokens, cache: &mut cache, scored: 1 }]).unwrap();
         bits = scores.iter().map(|s| s.to_bits()).collect();
     }
     (bits, cache)
@@ -101,9 +111,9 @@ fn company_and_borrowed_pages_leave_every_bit_as_it_was() {
             cache.grow(rows, &model.config, &Pages::default()).unwrap();
         }
         let mut parts = [
-            Part { tokens: &other[40..], cache: &mut a, scored: true },
-            Part { tokens: &own[4 * PAGE..], cache: &mut b, scored: true },
-            Part { tokens: &own[74..], cache: &mut c, scored: true },
+            Part { tokens: &other[40..], cache: &mut a, scored: 1 },
+            Part { tokens: &own[4 * PAGE..], cache: &mut b, scored: 1 },
+            Part { tokens: &own[74..], cache: &mut c, scored: 1 },
         ];
         let all = model.forward(&mut parts).unwrap();
         let all: Vec<Vec<u32>> =
@@ -195,4 +205,134 @@ fn a_prompt_holds_nobody_up_and_a_text_given_up_is_gone() {
     let (ended, _) = machinery.run(&mut batch);
     assert!(!ended.contains_key(&1) && ended.contains_key(&8));
     assert!(Page::bytes(&machinery.model.config) > 0 && !batch.has_work());
+}
+
+#[test]
+fn guesses_change_how_many_passes_it_takes_and_nothing_else() {
+    for dtype in [GgmlDType::Q8_0, GgmlDType::Q4_1] {
+        let machinery = machinery(dtype);
+        let texts: Vec<GenerateJob> = (0..10)
+            .map(|i| {
+                let prompt = if i % 2 == 0 { "ab ab ab ab".repeat(1 + i / 2) } else { format!("number {i} of them") };
+                let mut job = job(i as u64, &prompt, 20 + i as u32 * 3, b"a");
+                let sampling = &mut job.input.sampling;
+                // The likeliest token mostly: such small models soon repeat themselves.
+                sampling.temperature_milli = if i % 4 == 3 { 700 } else { 0 };
+                sampling.logprobs = (i % 3 == 0).then_some(2);
+                sampling.frequency_milli = if i % 5 == 4 { 300 } else { 0 };
+                sampling.stop = if i == 6 { vec!["ab".to_owned()] } else { vec![] };
+                job
+            })
+            .collect();
+        let run = |batch: &mut Batch, texts: &[GenerateJob]| {
+            texts.iter().for_each(|job| machinery.enter(batch, job));
+            machinery.run(batch)
+        };
+        let mut plain = Batch::new(1_000).without_guesses();
+        let (want, _) = run(&mut plain, &texts);
+        assert_eq!(plain.guessed(), 0);
+        let mut together = Batch::new(1_000);
+        assert_eq!(run(&mut together, &texts).0, want, "{dtype:?}");
+        // Again, on pages that were kept; each alone; and where there is hardly any room.
+        assert_eq!(run(&mut together, &texts).0, want, "{dtype:?}");
+        let (mut alone, mut guessed) = (BTreeMap::new(), 0);
+        for text in &texts {
+            let mut batch = Batch::new(8);
+            alone.extend(run(&mut batch, std::slice::from_ref(text)).0);
+            guessed += batch.guessed();
+            assert!(batch.held() <= 8);
+        }
+        assert_eq!(alone, want, "{dtype:?}");
+        assert!(guessed > 20, "{guessed} guesses were right: these texts do not test much");
+        let (_, slow) = run(&mut Batch::new(8).without_guesses(), &texts[..1]);
+        let (_, fast) = run(&mut Batch::new(8), &texts[..1]);
+        assert!(fast <= slow, "{fast} steps with guesses, {slow} without");
+    }
+}
+
+#[test]
+fn penalties_and_probabilities_are_the_same_alone_and_taken_over() {
+    let machinery = machinery(GgmlDType::Q8_0);
+    let mut whole = job(1, "say it again, say it again", 24, b"");
+    let sampling = &mut whole.input.sampling;
+    (sampling.repetition_milli, sampling.presence_milli, sampling.min_p_milli) = (1300, 400, 50);
+    sampling.logprobs = Some(3);
+    let pieces = |job: &GenerateJob| {
+        let mut batch = Batch::new(1_000);
+        machinery.enter(&mut batch, job);
+        let mut pieces = Vec::new();
+        while batch.has_work() {
+            for event in batch.step(&machinery.model, &machinery.tokenizer) {
+                let Event::Given(Given { piece, .. }) = event else { panic!("{event:?}") };
+                pieces.extend(piece);
+            }
+        }
+        pieces
+    };
+    let said = pieces(&whole);
+    assert!(said.len() > 8);
+    for piece in &said {
+        let (own, others) = piece.scores.split_first().unwrap();
+        assert_eq!((own.id, others.len()), (piece.id, 3));
+        assert!(others.is_sorted_by_key(|score| score.minus_log_micro));
+        assert!(others.iter().all(|other| other.id != own.id || other == own));
+        assert!(own.minus_log_micro >= others[0].minus_log_micro);
+    }
+    let mut rest = whole.clone();
+    rest.input.resume = said[..5].iter().map(|piece| piece.id).collect();
+    assert_eq!(pieces(&rest), said[5..]);
+    whole.input.sampling.repetition_milli = 1000;
+    assert_ne!(pieces(&whole), said, "the penalty changes something here");
+}
+
+#[test]
+fn a_text_whose_time_is_over_ends_as_late_and_the_others_go_on() {
+    let machinery = machinery(GgmlDType::Q8_0);
+    let mut batch = Batch::new(1_000);
+    for (number, until) in [(1, Instant::now()), (2, never())] {
+        let job = job(number, "whatever", 4, b"a");
+        let text = TextGeneration::start(&job.input, &machinery.model.config, &machinery.tokenizer, None).unwrap();
+        batch.enter(&job, text, until).unwrap();
+    }
+    let events = batch.step(&machinery.model, &machinery.tokenizer);
+    let late = |event: &Event| matches!(event, Event::Failed { job: 1, error } if error.fault() == Fault::Late);
+    assert_eq!(events.iter().filter(|event| late(event)).count(), 1, "{events:?}");
+    let (ended, _) = machinery.run(&mut batch);
+    assert_eq!(ended.keys().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_long_prediction_holds_no_text_up() {
+    let file = memfd_create("tiny", MemfdFlags::empty()).unwrap();
+    rustix::io::pwrite(&file, &tiny(GgmlDType::Q8_0, "llama"), 0).unwrap();
+    let mut text = Text::load(&Source::new("tiny.gguf", file).unwrap(), None).unwrap();
+    text.enter(&job(1, "short", 60, b"a"), never()).unwrap();
+    let ids: Vec<u8> = (0..90_i64).flat_map(|i| (i % 256).to_le_bytes()).collect();
+    let mut inputs = [("tokens", 90, ids), ("from", 1, 1_i64.to_le_bytes().to_vec())].map(|(name, len, data)| Tensor {
+        name: name.to_owned(),
+        dtype: DType::I64,
+        shape: vec![len],
+        data: ByteBuf::from(data),
+    });
+    let mut tokens = 0;
+    let mut count = |events: Vec<Event>| tokens += events.len();
+    let outputs = text.predict(&inputs, &mut Meanwhile { until: None, tell: &mut count }).unwrap();
+    assert_eq!(outputs.len(), 2);
+    assert!(tokens >= 3, "{tokens} tokens came while 90 tokens were read in parts of 32");
+    // And one that has no time left does not begin.
+    inputs[1].data = ByteBuf::from(2_i64.to_le_bytes());
+    let late = text.predict(&inputs, &mut Meanwhile { until: Some(Instant::now()), tell: &mut |_| {} });
+    assert_eq!(late.unwrap_err().fault(), Fault::Late);
+}
+
+#[test]
+fn one_text_too_many_is_told_that_we_are_busy() {
+    let machinery = machinery(GgmlDType::Q8_0);
+    let mut batch = Batch::new(1_000);
+    let refused = (0..1_000).find_map(|number| {
+        let job = job(number, "whatever", 4, b"a");
+        let text = TextGeneration::start(&job.input, &machinery.model.config, &machinery.tokenizer, None).unwrap();
+        batch.enter(&job, text, never()).err()
+    });
+    assert_eq!(refused.unwrap().fault(), Fault::Busy);
 }
