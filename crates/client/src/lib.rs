@@ -25,6 +25,7 @@
 //! | `describe` | what a model takes and gives |
 //! | `receipts` | a provider's receipts, proved under its anchor |
 //! | `health` | endpoints that failed lately |
+//! | `error`, `kind` | what can fail, and the word for it that programs are given |
 
 mod account;
 mod client;
@@ -32,6 +33,7 @@ mod describe;
 mod error;
 mod generate;
 mod health;
+mod kind;
 mod membership;
 mod order;
 mod predict;
@@ -44,6 +46,7 @@ pub use account::Admission;
 pub use client::{Client, ClientConfig};
 pub use error::ClientError;
 pub use generate::{TextEnd, TextEvent, TextStream};
+pub use kind::ErrorKind;
 pub use membership::Membership;
 pub use predict::Prediction;
 pub use resolve::{Resolution, ResolvedEndpoint};
