@@ -121,7 +121,7 @@ impl From<&ClientError> for ErrorKind {
             ClientError::Proof(LightError::Missing(_))
             | ClientError::Withdrawn { .. }
             | ClientError::NoEndpoint { .. } => Self::NotFound,
-            ClientError::Proof(_) | ClientError::Untrue { .. } => Self::Unverified,
+            ClientError::Proof(_) | ClientError::Untrue { .. } | ClientError::Audit(_) => Self::Unverified,
             ClientError::NoBootstrap(_)
             | ClientError::NoGenesis(_)
             | ClientError::OtherPool { .. }
