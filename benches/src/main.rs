@@ -7,6 +7,7 @@
 //! | `swarm` | one seeder and many leechers, each with an uplink of limited rate |
 //! | `publish` | cutting, sealing and storing a file, beside a plain copy of the same bytes |
 //! | `versions` | what the second version of a model adds to the store |
+//! | `rpc` | calls: beside the same call in process, gRPC and HTTP; many clients for minutes |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
 //! | `net` | network namespaces with links of limited rate |
@@ -22,6 +23,7 @@ mod process;
 mod publish;
 mod report;
 mod results;
+mod rpc;
 mod swarm;
 mod tools;
 mod transfer;
@@ -47,6 +49,8 @@ enum Command {
     Publish(publish::Options),
     /// Bytes that a fine-tuned second version adds to the store
     Versions(versions::Options),
+    /// What a call costs: peer RPC beside the same call in process, gRPC, and the gateway; many clients for minutes
+    Rpc(rpc::Options),
     /// Writes the tables of RESULTS.md from the raw figures
     Report(report::Options),
     /// One process of a bench; started by the others
@@ -63,6 +67,7 @@ fn main() -> anyhow::Result<()> {
         Command::Swarm(options) => swarm::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Versions(options) => versions::run(&options),
+        Command::Rpc(options) => rpc::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Role { role } => tools::play(&role),
     }
