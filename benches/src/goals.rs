@@ -59,6 +59,14 @@ pub(crate) fn table_of(results: &Path) -> Result<String> {
         0.05,
         false,
     ));
+    let rpc = read("rpc.json")?;
+    for (figure, goal) in [("p50 ms", 0.5), ("p99 ms", 2.0)] {
+        let of = |tool: &str| rpc.as_ref()?.spread(tool, figure).map(|s| s.median);
+        let beyond = of(crate::rpc::PEER).zip(of(crate::rpc::IN_PROCESS)).map(|(call, alone)| call - alone);
+        rows.push(row(&format!("peer RPC: ms beyond the same call in process, {}", &figure[..3]), beyond, goal, false));
+    }
+    let errors = rpc.as_ref().and_then(|r| r.spread(crate::rpc::SOAK, "errors")).map(|s| s.most);
+    rows.push(row("peer RPC: errors of many clients in minutes", errors, 0.0, false));
     Ok(table(&["goal", "wanted", "measured", ""], &rows))
 }
 

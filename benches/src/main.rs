@@ -9,6 +9,7 @@
 //! | `versions` | what the second version of a model adds to the store |
 //! | `text` | text generation beside llama.cpp |
 //! | `perplexity` | perplexity of a fixed text, beside llama.cpp's |
+//! | `rpc` | calls: beside the same call in process, gRPC and HTTP; many clients for minutes |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
 //! | `net` | network namespaces with links of limited rate |
@@ -25,6 +26,7 @@ mod process;
 mod publish;
 mod report;
 mod results;
+mod rpc;
 mod swarm;
 mod text;
 mod tools;
@@ -57,6 +59,8 @@ enum Command {
     Text(text::Options),
     /// Perplexity of a fixed text, beside llama.cpp's
     Perplexity(perplexity::Options),
+    /// What a call costs: peer RPC beside the same call in process, gRPC, and the gateway; many clients for minutes
+    Rpc(rpc::Options),
     /// Writes the tables of RESULTS.md from the raw figures
     Report(report::Options),
     /// One process of a bench; started by the others
@@ -76,6 +80,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Swarm(options) => swarm::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Versions(options) => versions::run(&options),
+        Command::Rpc(options) => rpc::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Text(options) => text::run(&options),
         Command::Perplexity(options) => perplexity::run(&options),

@@ -117,6 +117,11 @@ impl Child {
         Ok(now)
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Processor seconds used so far, to a hundredth.
     fn cpu_now(&self) -> f64 {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();

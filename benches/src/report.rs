@@ -66,6 +66,7 @@ fn show(results: &Results) -> String {
         "publish" => publish(results),
         "text" => text(results),
         "perplexity" => perplexity(results),
+        "rpc" => rpc(results),
         _ => versions(results),
     };
     let m = &results.machine;
@@ -145,6 +146,35 @@ pub(crate) fn swarm(results: &Results) -> String {
         ("CPU s/GiB", 2),
     ];
     plain(results, "tool", &figures) + &bounds(results) + &results.failures()
+}
+
+pub(crate) fn rpc(results: &Results) -> String {
+    let head = ["", "p50 ms", "p99 ms", "calls/s", "connections/s", "MB/s", "token delay p50 ms", "token delay p99 ms"];
+    let figures = [
+        ("p50 ms", 3),
+        ("p99 ms", 3),
+        ("calls/s", 0),
+        ("connections/s", 0),
+        ("MB/s", 0),
+        ("token p50 ms", 3),
+        ("token p99 ms", 3),
+    ];
+    let row = |tool: &&str| {
+        let cells = figures.iter().map(|(figure, digits)| cell(results, tool, figure, *digits));
+        std::iter::once((*tool).to_owned()).chain(cells).collect()
+    };
+    let tools = results.tools();
+    let mut text = table(&head, &tools.iter().filter(|t| **t != crate::rpc::SOAK).map(row).collect::<Vec<_>>());
+    let long = |figure: &str| results.spread(crate::rpc::SOAK, figure).map(|s| s.median);
+    if let (Some(calls), Some(errors), Some(first), Some(last)) =
+        (long("calls"), long("errors"), long("MiB after a tenth"), long("MiB at the end"))
+    {
+        text += &format!(
+            "\nThe long run: {calls:.0} predictions, {errors:.0} errors; the node and its workers held {first:.0} MiB after a \
+             tenth of it and {last:.0} MiB at its end.\n"
+        );
+    }
+    text
 }
 
 pub(crate) fn publish(results: &Results) -> String {

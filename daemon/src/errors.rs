@@ -1,7 +1,7 @@
-//! Errors of the crates below, as an exit code and a paragraph. This is the one place that knows their variants.
+//! Errors of the crates below, as an exit code and a paragraph. The client's are told apart in the client, for every program
+//! that uses it; the node's here.
 
-use zero2ai_client::{BindError, CallError, ClientError, ConnectError};
-use zero2ai_ledger::LightError;
+use zero2ai_client::{CallError, ClientError, ErrorKind};
 use zero2ai_node::{GatewayError, NodeError};
 
 use crate::exit::{Exit, Failure};
@@ -20,54 +20,13 @@ fn sentence(error: &dyn std::fmt::Display) -> String {
     text
 }
 
-fn connect(error: &ConnectError) -> Exit {
-    match error {
-        ConnectError::NoAddress { .. } | ConnectError::Unreachable { .. } | ConnectError::Handshake { .. } => {
-            Exit::Unreachable
-        }
-        ConnectError::WrongIdentity { .. } => Exit::Unverified,
-        ConnectError::WrongPoolKey { .. } => Exit::Denied,
-        ConnectError::Busy { .. } => Exit::Busy,
-    }
-}
-
-fn call(error: &CallError) -> Exit {
-    match error {
-        CallError::Remote(error) => error.code.into(),
-        CallError::Connect(error) => connect(error),
-        CallError::Closed { .. } => Exit::Unreachable,
-        CallError::Timeout { .. } => Exit::Timeout,
-        CallError::Codec { .. } => Exit::Internal,
-    }
-}
-
-fn client(error: &ClientError) -> Exit {
-    match error {
-        ClientError::Bind(BindError::PortTaken(_)) => Exit::InUse,
-        ClientError::Bind(_) | ClientError::Randomness(_) => Exit::Internal,
-        ClientError::NoNode { last, .. } => connect(last),
-        ClientError::Call(error) => call(error),
-        ClientError::Proof(LightError::Missing { .. }) => Exit::NotFound,
-        ClientError::Proof(_) | ClientError::Untrue { .. } => Exit::Unverified,
-        ClientError::NoBootstrap(_)
-        | ClientError::NoGenesis(_)
-        | ClientError::OtherPool { .. }
-        | ClientError::Membership { .. } => Exit::Config,
-        ClientError::Withdrawn { .. } | ClientError::NoEndpoint { .. } => Exit::NotFound,
-        ClientError::Exhausted { last, .. } => client(last),
-        ClientError::TimeOver { .. } => Exit::Timeout,
-        ClientError::NotAdmitted(_) => Exit::Denied,
-        ClientError::Tensor(_) | ClientError::Tensors(_) | ClientError::Codec(_) => Exit::Invalid,
-    }
-}
-
 fn node(error: &NodeError) -> Exit {
     match error {
         NodeError::Config { .. } | NodeError::Home { .. } | NodeError::OtherPool { .. } => Exit::Config,
         NodeError::HomeInUse { .. } | NodeError::Port { .. } => Exit::InUse,
         NodeError::Invite(_) => Exit::Invite,
         // What the ledger or the gate refuses, it refuses for the invite's sake.
-        NodeError::Join { source, .. } => match call(source) {
+        NodeError::Join { source, .. } => match Exit::from(ErrorKind::from(source.as_ref())) {
             Exit::Invalid | Exit::Denied => Exit::Invite,
             other => other,
         },
@@ -81,13 +40,13 @@ fn node(error: &NodeError) -> Exit {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self::new(call(&error), sentence(&error))
+        Self::new(ErrorKind::from(&error).into(), sentence(&error))
     }
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Self::new(client(&error), sentence(&error))
+        Self::new(error.kind().into(), sentence(&error))
     }
 }
 

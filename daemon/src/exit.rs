@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use zero2ai_proto::rpc::ErrorCode;
+use zero2ai_client::ErrorKind;
 
 /// Exit codes. The numbers are an interface for scripts: never reused for another meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,12 @@ pub(crate) enum Exit {
     Unavailable = 14,
     Model = 15,
     Busy = 16,
+    Unsupported = 17,
     Interrupted = 130,
 }
 
 /// Every code with its name in `--json` errors and its meaning.
-const TABLE: [(Exit, &str, &str); 17] = [
+const TABLE: [(Exit, &str, &str); 18] = [
     (Exit::Internal, "internal", "something broke in this program"),
     (Exit::Usage, "usage", "the command line is wrong"),
     (Exit::Config, "config", "the home folder or config.toml cannot be used"),
@@ -45,6 +46,7 @@ const TABLE: [(Exit, &str, &str); 17] = [
     (Exit::Unavailable, "unavailable", "the chain is halted or too far behind for this"),
     (Exit::Model, "model", "the model cannot be read or run"),
     (Exit::Busy, "busy", "every endpoint is busy: try again later"),
+    (Exit::Unsupported, "unsupported", "the node does not know how to do this: is it older than this program?"),
     (Exit::Interrupted, "interrupted", "stopped by Ctrl-C or SIGTERM before it was done"),
 ];
 
@@ -60,19 +62,24 @@ impl Exit {
     }
 }
 
-impl From<ErrorCode> for Exit {
-    fn from(code: ErrorCode) -> Self {
-        match code {
-            ErrorCode::Invalid => Self::Invalid,
-            ErrorCode::Denied => Self::Denied,
-            ErrorCode::NotFound => Self::NotFound,
-            ErrorCode::Busy => Self::Busy,
-            ErrorCode::Timeout => Self::Timeout,
-            ErrorCode::Unsupported | ErrorCode::Internal => Self::Internal,
-            ErrorCode::Unavailable => Self::Unavailable,
-            ErrorCode::Clock => Self::Clock,
-            ErrorCode::Storage => Self::Storage,
-            ErrorCode::Model => Self::Model,
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Invalid => Self::Invalid,
+            ErrorKind::Denied => Self::Denied,
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::Busy => Self::Busy,
+            ErrorKind::Timeout => Self::Timeout,
+            ErrorKind::Unsupported => Self::Unsupported,
+            ErrorKind::Unavailable => Self::Unavailable,
+            ErrorKind::Clock => Self::Clock,
+            ErrorKind::Storage => Self::Storage,
+            ErrorKind::Model => Self::Model,
+            ErrorKind::Unreachable => Self::Unreachable,
+            ErrorKind::Unverified => Self::Unverified,
+            ErrorKind::Config => Self::Config,
+            ErrorKind::InUse => Self::InUse,
+            ErrorKind::Internal => Self::Internal,
         }
     }
 }
@@ -173,6 +180,21 @@ mod tests {
         for (exit, name, _) in TABLE {
             assert_eq!(exit.name(), name);
             assert!(help().contains(name));
+        }
+    }
+
+    #[test]
+    fn a_kind_of_error_has_the_same_word_in_every_client() {
+        for kind in [
+            ErrorKind::Invalid,
+            ErrorKind::Unsupported,
+            ErrorKind::Unverified,
+            ErrorKind::InUse,
+            ErrorKind::Config,
+            ErrorKind::NotFound,
+            ErrorKind::Internal,
+        ] {
+            assert_eq!(Exit::from(kind).name(), kind.word());
         }
     }
 }

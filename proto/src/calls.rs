@@ -11,8 +11,8 @@ use crate::{
     methods,
     name::{ModelName, ModelRef},
     proof::{SignedHeader, StateProof, TrustStep},
-    receipt::{ProviderReceipts, Request, Response},
-    record::{EndpointRecord, NameRecord},
+    receipt::{AuditExport, ProviderReceipts, Request, Response},
+    record::{Address, EndpointRecord, NameRecord},
     tensor::Tensor,
     tx::Tx,
     worker::ModelInfo,
@@ -57,6 +57,9 @@ methods! {
     /// Which chunks of a manifest are here and, while a transfer brings more of it, each that comes. Ends when all are here or
     /// nothing brings more; the first item is a bit field.
     WatchHave = 18: ManifestCall => HaveNews;
+    /// Everything the ledger proves of a model: an encoded [`ProvenAudit`] in pieces, one an item. The receipts are for the
+    /// caller to ask each provider for, who shows what that caller may see.
+    AuditProofs = 19: AuditProofsCall => Piece;
 }
 
 /// A request without content.
@@ -437,6 +440,31 @@ pub struct ReceiptsCall {
     pub from: u64,
     /// The header the audit stands under: the anchor in its state is used. Must be final here.
     pub height: u64,
+}
+
+/// Request of [`AuditProofs`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditProofsCall {
+    /// The model.
+    pub name: ModelName,
+}
+
+/// Answer to [`AuditProofs`], once its pieces are put together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenAudit {
+    /// The audit, with every provider's anchor and no receipt.
+    pub export: AuditExport,
+    /// Where this node believes those providers to be; nothing proves it.
+    pub addresses: Vec<ProviderAddresses>,
+}
+
+/// Where one provider of a [`ProvenAudit`] may be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderAddresses {
+    /// The provider.
+    pub provider: NodeId,
+    /// Its addresses, at most [`crate::limits::ADDRESSES`].
+    pub addresses: Vec<Address>,
 }
 
 /// Request of [`Describe`].

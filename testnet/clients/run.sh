@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts a node with a gateway, publishes the digits classifier and SmolLM2, and runs the tests of the real clients.
+# Starts a node with a gateway, publishes the digits classifier and SmolLM2, and runs the tests of the real clients: openai,
+# tritonclient, and LangChain on top of them.
 # Needs a built target/release/zero2ai and a Python with requirements.txt; the language model is downloaded once (93 MB)
 # into the cache that the demo uses.
 #   testnet/clients/run.sh [PYTHON]

@@ -359,6 +359,66 @@ fn half_requests_hold_nothing_up() {
     assert!(start.elapsed() < Duration::from_secs(35), "a request that never ends was kept");
 }
 
+/// The whole answer of a request that is written by hand.
+fn by_hand(gateway: &Gateway, headers: &str, body: impl FnOnce(&mut TcpStream)) -> String {
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+    let head = format!(
+        "POST /v2/models/acme/digits/infer HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\
+         {headers}\r\n\r\n",
+        gateway.token
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    body(&mut stream);
+    let mut said = Vec::new();
+    // Cut in the middle is an answer too.
+    let _ = stream.read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn bodies_without_end_cost_little() {
+    let gateway = gateway();
+    // A gigabyte that is only announced is refused before a byte of it came.
+    let said = by_hand(&gateway, "Content-Length: 1073741824", |_| {});
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    // One that says no length is taken up to a bound and thrown away, then refused or cut.
+    let mut sent = 0usize;
+    let said = by_hand(&gateway, "Transfer-Encoding: chunked", |stream| {
+        let piece = [&b"100000\r\n"[..], &vec![b' '; 1 << 20], b"\r\n"].concat();
+        while sent < 1 << 30 && stream.write_all(&piece).is_ok() {
+            sent += 1 << 20;
+        }
+    });
+    assert!(sent < 256 << 20, "{sent} bytes were taken");
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 413"), "{said}");
+    assert_eq!(gateway.get("/v2/health/live").status(), 200);
+}
+
+#[test]
+fn a_caller_that_says_no_more_holds_nothing_up() {
+    let gateway = gateway();
+    let body =
+        json!({ "inputs": [{ "name": "", "datatype": "FP32", "shape": [1, 64], "data": vec![0; 64] }] }).to_string();
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+    let said = by_hand(&gateway, &headers, |stream| {
+        stream.write_all(body.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 200"), "{said}");
+    // Half a body and then no more: nothing runs, and the place is free at once.
+    let said = by_hand(&gateway, &headers, |stream| {
+        stream.write_all(&body.as_bytes()[..10]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 400"), "{said}");
+    for bytes in [&b"{\"model\": \"acme/\xff\"}"[..], b"\xef\xbb\xbf{}", b"{\"model\": \"\\ud800\"}"] {
+        openai_error(&gateway.ask("POST", "/v1/chat/completions", &[], bytes), 400, "invalid_request_error");
+    }
+}
+
 #[test]
 fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
     let network = Network::start(1).unwrap();
@@ -411,6 +471,18 @@ fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
     assert_eq!(gateway.get("/v2/health/live").status(), 200, "health is not work");
     drop(held);
     assert_eq!(patient().status(), 200, "places come back when their callers leave");
+
+    // The account behind the gateway is revoked: its provider says so, and nothing is tried for long.
+    let account = gateway.node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned();
+    assert_eq!(provider.run(&["pool", "rights", &account, "none"]).unwrap().code, 0);
+    let start = Instant::now();
+    let refused = loop {
+        let answer = gateway.post(infer, &body);
+        if answer.status() != 200 || start.elapsed() > Duration::from_secs(60) {
+            break answer;
+        }
+    };
+    assert!(oip_error(&refused, 403).contains("admitted"), "{}", refused.json());
 }
 
 #[test]

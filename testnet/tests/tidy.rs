@@ -149,6 +149,39 @@ fn each_library_is_named_by_its_owner_alone() {
     assert!(wrong.is_empty(), "libraries named outside their crate: {wrong:#?}");
 }
 
+/// What an application that links the client must not get with it, by prefix of the library's name: no models, no consensus,
+/// no swarm, no database, no server.
+const NOT_IN_CLIENT: &[&str] =
+    &["candle", "tract", "cudarc", "arc-malachitebft", "libp2p", "sled", "rocksdb", "axum", "hyper", "zero2ai-store"];
+
+/// Names of the packages in the lock file with those that each names, whatever their versions: more than is ever linked.
+fn locked() -> BTreeMap<String, Vec<String>> {
+    let text = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in text.split("[[package]]").skip(1) {
+        let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+        let name = package.lines().find(|l| l.starts_with("name = ")).and_then(quoted).unwrap();
+        let named = package.lines().filter(|l| l.starts_with(" \"")).filter_map(quoted);
+        let bare = named.map(|n| n.split(' ').next().unwrap_or_default().to_owned());
+        packages.entry(name).or_default().extend(bare);
+    }
+    packages
+}
+
+#[test]
+fn the_client_stays_small() {
+    let packages = locked();
+    let (mut seen, mut next) = (std::collections::BTreeSet::new(), vec!["zero2ai-client".to_owned()]);
+    while let Some(name) = next.pop() {
+        if seen.insert(name.clone()) {
+            next.extend(packages.get(&name).unwrap_or_else(|| panic!("Cargo.lock has no {name}")).iter().cloned());
+        }
+    }
+    assert!(seen.len() > 50, "the walk found {seen:?} only");
+    let wrong: Vec<_> = seen.iter().filter(|n| NOT_IN_CLIENT.iter().any(|prefix| n.starts_with(prefix))).collect();
+    assert!(wrong.is_empty(), "the client library brings {wrong:?} into every application");
+}
+
 /// The one crate that may hold `unsafe` code. It repeats the workspace's lints, since a crate cannot take them but for one.
 const UNSAFE: &str = "crates/kernels";
 

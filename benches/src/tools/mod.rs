@@ -171,6 +171,7 @@ pub(crate) enum Role {
     Quic(quic::Role),
     Iroh(iroh::Role),
     Publish(crate::publish::Role),
+    Rpc(crate::rpc::Role),
 }
 
 impl Role {
@@ -191,6 +192,7 @@ pub(crate) fn play(role: &str) -> Result<()> {
             Role::Ours(role) => ours::play(role).await,
             Role::Quic(role) => quic::play(role).await,
             Role::Iroh(role) => iroh::play(role).await,
+            Role::Rpc(role) => crate::rpc::play(role).await,
             Role::Publish(role) => {
                 wait_for_go().await?;
                 tokio::task::spawn_blocking(|| crate::publish::play(role)).await?
@@ -209,7 +211,7 @@ pub(crate) fn say(word: &str, about: &impl Serialize) -> Result<()> {
 }
 
 /// Says that it can begin, and waits until it may.
-async fn wait_for_go() -> Result<()> {
+pub(crate) async fn wait_for_go() -> Result<()> {
     say("ready", &())?;
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
@@ -219,7 +221,7 @@ async fn wait_for_go() -> Result<()> {
 }
 
 /// Waits until the bench wants it to end.
-async fn until_stopped() -> Result<()> {
+pub(crate) async fn until_stopped() -> Result<()> {
     let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     stop.recv().await;
     Ok(())

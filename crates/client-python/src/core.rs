@@ -11,12 +11,13 @@ use pyo3::{Py, PyResult, Python, pyclass, pyfunction, pymethods};
 use tokio::time::{Instant, timeout_at};
 use zero2ai_client::{Client, ClientError, Membership};
 use zero2ai_proto::{
-    ModelRef, NodeId,
+    ModelName, ModelRef, NodeId,
     calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling},
     pool::Invite,
 };
 
 use crate::{
+    audit,
     failure::Failure,
     shape::{self, Input},
     task::{Task, Value},
@@ -181,6 +182,17 @@ impl Core {
             let stream = client.generate(&found, input, left).await.inspect_err(|_| client.forget(&name))?;
             let text = Text::new(stream, client.pool());
             Ok::<Value, Failure>(Box::new(move |py| Ok(Py::new(py, text)?.into_any())))
+        })
+    }
+
+    /// Everything the ledger and the providers know of a model, checked.
+    fn audit(&self, py: Python<'_>, name: &str, timeout: f64) -> PyResult<Task> {
+        let read = || Ok((self.client()?, ModelName::from_str(name).map_err(Failure::invalid)?, seconds(timeout)?));
+        let (client, name, patience) = read().map_err(|e: Failure| e.raise(py))?;
+        Task::start(py, async move {
+            // The providers' part ends by itself in time; the ledger's is waited for here.
+            let audit = client.audit(&name, patience).await?;
+            Ok::<Value, Failure>(Box::new(move |py| audit::audit(py, &audit)))
         })
     }
 

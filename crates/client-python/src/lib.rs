@@ -10,6 +10,7 @@
 //! | [`shape`] | Rust values as dictionaries and arrays |
 //! | [`failure`] | errors as Python's, with codes |
 
+mod audit;
 mod core;
 mod failure;
 mod runtime;

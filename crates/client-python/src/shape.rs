@@ -76,7 +76,7 @@ fn receipt<'py>(py: Python<'py>, receipt: &Receipt, pool: &PoolId) -> PyResult<B
     Ok(dict)
 }
 
-fn status(status: Status) -> &'static str {
+pub(crate) fn status(status: Status) -> &'static str {
     match status {
         Status::Complete => "complete",
         Status::Checkpoint => "checkpoint",

@@ -1,6 +1,6 @@
 //! What can fail, and whether another node may do better.
 
-use zero2ai_ledger::LightError;
+use zero2ai_ledger::{AuditError, LightError};
 use zero2ai_proto::{
     CodecError, ModelName, NodeId, PoolId,
     rpc::{ErrorCode, RpcError},
@@ -62,6 +62,9 @@ pub enum ClientError {
         /// What is wrong with it.
         why: String,
     },
+    /// An audit, put together, does not hold.
+    #[error("the audit does not hold: {0}; whoever gave a part of it is faulty or lies: ask another node")]
+    Audit(#[from] AuditError),
     /// The version was withdrawn by its owner.
     #[error("{name}@{version} was withdrawn by its owner: choose another version")]
     Withdrawn {

@@ -24,14 +24,18 @@
 //! | `predict`, `generate` | predictions and text, going on to the next endpoint when one is gone |
 //! | `describe` | what a model takes and gives |
 //! | `receipts` | a provider's receipts, proved under its anchor |
+//! | `audit` | all that ledger and providers know of a model, put together and checked here |
 //! | `health` | endpoints that failed lately |
+//! | `error`, `kind` | what can fail, and the word for it that programs are given |
 
 mod account;
+mod audit;
 mod client;
 mod describe;
 mod error;
 mod generate;
 mod health;
+mod kind;
 mod membership;
 mod order;
 mod predict;
@@ -41,12 +45,14 @@ mod resolve;
 mod trust;
 
 pub use account::Admission;
+pub use audit::Audit;
 pub use client::{Client, ClientConfig};
 pub use error::ClientError;
 pub use generate::{TextEnd, TextEvent, TextStream};
+pub use kind::ErrorKind;
 pub use membership::Membership;
 pub use predict::Prediction;
 pub use resolve::{Resolution, ResolvedEndpoint};
-pub use zero2ai_ledger::TrustedChain;
+pub use zero2ai_ledger::{AuditReport, TrustedChain};
 pub use zero2ai_proto::calls::Submitted;
 pub use zero2ai_rpc::{BindError, CallError, ConnectError, Replies};

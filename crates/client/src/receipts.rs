@@ -6,7 +6,7 @@ use zero2ai_proto::{
     calls::{Receipts, ReceiptsCall},
     encode,
     proof::SignedHeader,
-    receipt::Receipt,
+    receipt::{ProvenReceipt, Receipt},
     record::Address,
     state::{AnchorState, key},
 };
@@ -28,6 +28,19 @@ impl Client {
         from: u64,
         header: &SignedHeader,
     ) -> Result<Vec<(u64, Receipt)>, ClientError> {
+        let page = self.receipts_page(provider, addresses, name, from, header).await?;
+        Ok(page.into_iter().map(|proven| (proven.proof.index, proven.receipt)).collect())
+    }
+
+    /// The same with the proofs.
+    pub(crate) async fn receipts_page(
+        &self,
+        provider: NodeId,
+        addresses: &[Address],
+        name: &ModelName,
+        from: u64,
+        header: &SignedHeader,
+    ) -> Result<Vec<ProvenReceipt>, ClientError> {
         let height = self.verify_header(header).await?.height;
         let request = ReceiptsCall { name: name.clone(), from, height };
         let answer = self.call::<Receipts>(provider, addresses, &request, QUICK).await?;
@@ -39,8 +52,7 @@ impl Client {
                 false => Err(untrue(&"it shows receipts without an anchor")),
             };
         };
-        let mut checked = Vec::with_capacity(answer.receipts.len());
-        for proven in answer.receipts {
+        for proven in &answer.receipts {
             if proven.proof.size != anchor.size {
                 return Err(untrue(&"a receipt is proved in a log of another size than the anchored one"));
             }
@@ -49,8 +61,7 @@ impl Client {
             if request.provider != provider || request.name != *name {
                 return Err(untrue(&"a receipt is of another provider or model"));
             }
-            checked.push((proven.proof.index, proven.receipt));
         }
-        Ok(checked)
+        Ok(answer.receipts)
     }
 }

@@ -2,7 +2,10 @@
 
 use zero2ai_proto::{
     ByteBuf, Cid, Signed,
-    calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason, TokenPiece, TokenScore},
+    calls::{
+        ChatMessage, ChatRole, GenerateInput, Prompt, ProvenAudit, ProviderAddresses, Sampling, StopReason, TokenPiece,
+        TokenScore,
+    },
     encode,
     manifest::{
         BaseChunk, ChunkRef, ConformanceSample, Delta, Domain, FileEntry, Format, GrantInfo, Manifest, Part,
@@ -10,6 +13,7 @@ use zero2ai_proto::{
     },
     proof::{LogProof, TrustStep},
     receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
+    record::Address,
     tensor::{DType, Tensor, TensorSpec},
     worker::{
         FailedJob, Fault, FromWorker, GenerateJob, GeneratedJob, LoadModel, LoadedModel, ModelInfo, PredictJob,
@@ -79,6 +83,12 @@ pub(crate) fn audit() -> AuditExport {
         entries: vec![ledger::state_proof()],
         providers: vec![provider_receipts()],
     }
+}
+
+pub(crate) fn proven_audit() -> ProvenAudit {
+    let providers = vec![ProviderReceipts { receipts: vec![], ..provider_receipts() }];
+    let at = ProviderAddresses { provider: key(2).public(), addresses: vec![Address::Rpc("192.0.2.1:7411".into())] };
+    ProvenAudit { export: AuditExport { providers, ..audit() }, addresses: vec![at] }
 }
 
 pub(crate) fn generate_input() -> GenerateInput {

@@ -74,6 +74,8 @@ fn add_calls(v: &mut Vectors) {
     );
     v.add("calls/replicated", &c::Replicated { bytes: 20_496, chunks: 7 });
     v.add("calls/receipts", &c::ReceiptsCall { name: name(), from: 0, height: 7 });
+    v.add("calls/audit_proofs", &c::AuditProofsCall { name: name() });
+    v.add("calls/proven_audit", &models::proven_audit());
     v.add("calls/describe", &c::DescribeCall { name: name(), version: 1 });
     v.add("calls/provider_receipts", &models::provider_receipts());
 }

@@ -5,10 +5,13 @@ from ._client import AsyncClient, AsyncText, Client, Text
 from ._errors import (
     Busy, Cancelled, Denied, Error, Invalid, ModelFailed, NotFound, Timeout, Unavailable, Unreachable, Unverified,
 )  # fmt: skip
-from ._values import Endpoint, Model, Prediction, Receipt, Resolution, TensorSpec, TextEnd, Token
+from ._values import (
+    Audit, AuditVersion, Endorsement, Endpoint, Event, Model, Prediction, Receipt, Resolution, TensorSpec, TextEnd, Token, Use,
+)  # fmt: skip
 
 __all__ = [
-    "AsyncClient", "AsyncText", "Busy", "Cancelled", "Client", "Denied", "Endpoint", "Error", "Invalid", "Model",
+    "AsyncClient", "AsyncText", "Audit", "AuditVersion", "Busy", "Cancelled", "Client", "Denied", "Endorsement", "Endpoint",
+    "Error", "Event", "Invalid", "Model",
     "ModelFailed", "NotFound", "Prediction", "Receipt", "Resolution", "TensorSpec", "Text", "TextEnd", "Timeout", "Token",
-    "Unavailable", "Unreachable", "Unverified",
+    "Unavailable", "Unreachable", "Unverified", "Use",
 ]  # fmt: skip

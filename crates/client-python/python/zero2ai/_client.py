@@ -10,7 +10,7 @@ from typing import Any, Union
 
 from . import _core
 from ._errors import Invalid
-from ._values import Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors
+from ._values import Audit, Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors
 
 Prompt = Union[str, Sequence[Mapping[str, str]]]
 
@@ -167,6 +167,11 @@ class Client(_Base):
         args = name, prompt, max_tokens, temperature, top_k, top_p, seed, stop, timeout
         return Text(self._generate(*args).wait())
 
+    def audit(self, name: str, *, timeout: float = 120.0) -> Audit:
+        """Who published, graded and used `publisher/model`: gathered from the ledger and the providers, checked here from the
+        genesis alone. Of its uses it shows what this account may see: its own, or all if it is the owner or an auditor."""
+        return Audit._of(self._core.audit(name, timeout).wait())
+
     def receipts(self, name: str, provider: str, *, start: int = 0, timeout: float = 30.0) -> list[Receipt]:
         """Receipts of a model that one provider has anchored on the ledger and shows to this account, each proved, from log
         index `start` on; at most 512 come at once."""
@@ -221,6 +226,10 @@ class AsyncClient(_Base):
         """See `Client.generate`."""
         args = name, prompt, max_tokens, temperature, top_k, top_p, seed, stop, timeout
         return AsyncText(await _awaited(self._generate(*args)))
+
+    async def audit(self, name: str, *, timeout: float = 120.0) -> Audit:
+        """See `Client.audit`."""
+        return Audit._of(await _awaited(self._core.audit(name, timeout)))
 
     async def receipts(self, name: str, provider: str, *, start: int = 0, timeout: float = 30.0) -> list[Receipt]:
         """See `Client.receipts`."""

@@ -142,6 +142,84 @@ class TextEnd:
         return cls(**{**raw, "receipts": [Receipt(**r) for r in raw["receipts"]]})
 
 
+@dataclass(frozen=True)
+class AuditVersion:
+    """A version on the ledger. `score` is what its validators found, from 0 to 1; None before anyone graded it."""
+
+    version: int
+    manifest: str
+    publisher: str
+    bytes: int
+    height: int
+    time_ms: int
+    withdrawn: bool
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Endorsement:
+    """What one validator found. The ledger computed the figures again from the counts it signed."""
+
+    version: int
+    validator: str
+    samples: int
+    precision: float
+    recall: float
+    f1: float
+    verdict: str
+    height: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a model: `kind` is published, endorsed, channel or withdrawn."""
+
+    kind: str
+    version: int
+    account: str
+    tx: str
+    height: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Use:
+    """An anchored receipt: who asked whom, when, and how much was given."""
+
+    account: str
+    provider: str
+    index: int
+    receipt: str
+    version: int
+    asked_ms: int
+    answered_ms: int
+    units: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Who published, graded and used a model, proved from the genesis under one header; `signatures` is how many signers of how
+    many certified it. `missing` are providers whose receipts could not be had; `encoded` is for `zero2ai audit verify`."""
+
+    name: str
+    owner: str
+    height: int
+    time_ms: int
+    signatures: tuple[int, int]
+    versions: list[AuditVersion]
+    endorsements: list[Endorsement]
+    events: list[Event]
+    uses: list[Use]
+    missing: list[str]
+    encoded: bytes
+
+    @classmethod
+    def _of(cls, raw: dict[str, Any]) -> Audit:
+        rows = {"versions": AuditVersion, "endorsements": Endorsement, "events": Event, "uses": Use}
+        return cls(**{**raw, **{key: [row(**one) for one in raw[key]] for key, row in rows.items()}})
+
+
 def _tensor(name: str, value: Any) -> tuple[str, str, list[int], npt.NDArray[np.uint8]]:
     """One input as the compiled half takes it: no copy here if the array is contiguous and little-endian."""
     if isinstance(value, str):

@@ -16,7 +16,7 @@ use zero2ai_client::{Client, ClientConfig};
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, encode,
     proof::StateProof,
-    receipt::{Receipt, Request, Response, Status, commit, request_hash},
+    receipt::{AuditExport, Receipt, Request, Response, Status, commit, request_hash},
     record::Address,
     rpc::{ErrorCode, Method, RpcError},
     state::key,
@@ -40,6 +40,8 @@ pub(crate) enum Manners {
     Lies,
     /// Gives the answer of the first request to every later one.
     Replays,
+    /// Leaves the newest event out of audits.
+    Hides,
     /// Breaks down after so many tokens.
     DiesAfter(usize),
 }
@@ -154,6 +156,13 @@ impl Served {
                 reply.item::<calls::Predict>(&predicted).await
             }
             calls::Generate::ID => self.generate(call.request::<calls::Generate>()?, &mut reply).await,
+            calls::AuditProofs::ID => {
+                let audit = self.audit(&call.request::<calls::AuditProofs>()?)?;
+                for piece in encode(&audit).unwrap().chunks(1000) {
+                    reply.item::<calls::AuditProofs>(&calls::Piece { data: ByteBuf::from(piece) }).await?;
+                }
+                Ok(())
+            }
             method => Err(refused(ErrorCode::Unsupported, format!("no method {method}"))),
         }
     }
@@ -180,6 +189,26 @@ impl Served {
             source: calls::Source::Ledger,
             took_us: 1,
         })
+    }
+
+    fn audit(&self, call: &calls::AuditProofsCall) -> Result<calls::ProvenAudit, RpcError> {
+        let chain = self.chain.lock().unwrap();
+        let entries = chain.ledger.audit_entries(&call.name, chain.ledger.height() - 1);
+        let mut entries = entries.map_err(|e| refused(ErrorCode::NotFound, e))?;
+        if self.manners == Manners::Hides {
+            let event = entries.iter().rposition(|e| e.key.starts_with(b"event/")).unwrap();
+            entries.remove(event);
+        }
+        let export = AuditExport {
+            version: 1,
+            genesis: ByteBuf::from(chain.genesis.clone()),
+            name: call.name.clone(),
+            steps: chain.steps.clone(),
+            header: chain.head.clone(),
+            entries,
+            providers: vec![],
+        };
+        Ok(calls::ProvenAudit { export, addresses: vec![] })
     }
 
     fn redeem(&self, call: &calls::RedeemCall) -> Result<calls::Redeemed, RpcError> {

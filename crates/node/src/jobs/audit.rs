@@ -7,9 +7,9 @@ use futures::StreamExt as _;
 use zero2ai_ledger::{LedgerError, light::verify_log};
 use zero2ai_proto::{
     ByteBuf, ModelName, NodeId, PoolId,
-    calls::{Receipts as ReceiptsMethod, ReceiptsCall},
+    calls::{ProvenAudit, ProviderAddresses, Receipts as ReceiptsMethod, ReceiptsCall},
     decode, encode,
-    limits::{RECEIPTS, SIGNED_BYTES},
+    limits::{ADDRESSES, RECEIPTS, SIGNED_BYTES},
     proof::StateProof,
     receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, request_hash},
     rpc::RpcError,
@@ -40,8 +40,8 @@ fn value<T: serde::Serialize + serde::de::DeserializeOwned>(proof: &StateProof) 
 }
 
 impl Core {
-    /// See the module.
-    pub(crate) async fn audit(&self, name: &ModelName) -> Result<AuditExport, RpcError> {
+    /// What the ledger proves, with every provider's anchor and no receipt; and the height of its header.
+    pub(crate) fn audit_proofs(&self, name: &ModelName) -> Result<(AuditExport, u64), RpcError> {
         let (header, height) = self.head()?;
         let entries = self.chain.read(|l| l.audit_entries(name, height.saturating_sub(1))).map_err(|e| match e {
             LedgerError::Missing(_) => {
@@ -49,14 +49,39 @@ impl Core {
             }
             other => internal(other),
         })?;
-        let mut anchored = Vec::new();
-        for node in self.chain.read(|l| l.members().map(|(n, _)| n).collect::<Vec<_>>()) {
-            let anchor = prove(self, height, &key::anchor(&node))?;
-            if let Some(state) = value::<AnchorState>(&anchor)? {
-                anchored.push((node, anchor, state));
+        let mut providers = Vec::new();
+        for provider in self.chain.read(|l| l.members().map(|(n, _)| n).collect::<Vec<_>>()) {
+            let anchor = prove(self, height, &key::anchor(&provider))?;
+            if anchor.value.is_some() {
+                providers.push(ProviderReceipts { provider, anchor, receipts: Vec::new() });
             }
         }
-        let asked = anchored.into_iter().map(|(provider, anchor, state)| async move {
+        let genesis = ByteBuf::from(self.chain.read(|l| l.genesis_bytes().to_vec()));
+        let steps = self.chain.trust_steps();
+        Ok((AuditExport { version: 1, genesis, name: name.clone(), steps, header, entries, providers }, height))
+    }
+
+    /// The same for another member, and where those providers are.
+    pub(crate) fn proven_audit(&self, name: &ModelName) -> Result<ProvenAudit, RpcError> {
+        let (export, _) = self.audit_proofs(name)?;
+        let at = |p: &ProviderReceipts| {
+            let mut addresses = match p.provider == self.id {
+                true => self.addresses.clone(),
+                false => self.directory.addresses(&p.provider).unwrap_or_default(),
+            };
+            addresses.truncate(ADDRESSES);
+            ProviderAddresses { provider: p.provider, addresses }
+        };
+        let addresses = export.providers.iter().map(at).collect();
+        Ok(ProvenAudit { export, addresses })
+    }
+
+    /// See the module.
+    pub(crate) async fn audit(&self, name: &ModelName) -> Result<AuditExport, RpcError> {
+        let (export, height) = self.audit_proofs(name)?;
+        let asked = export.providers.into_iter().map(|ProviderReceipts { provider, anchor, .. }| async move {
+            let state =
+                value::<AnchorState>(&anchor)?.ok_or_else(|| internal("an anchor that is there has no value"))?;
             let asked = tokio::time::timeout(ALL_PAGES, self.receipts_of(&provider, name, height)).await;
             let receipts = asked.unwrap_or_else(|_| Err(unavailable("it took too long")));
             let checked = receipts.and_then(|r| self.check_receipts(&provider, name, &state, &r).map(|()| r));
@@ -65,12 +90,10 @@ impl Core {
                 tracing::warn!(provider = %provider.short(), %error, "a provider's receipts are left out");
                 Vec::new()
             });
-            ProviderReceipts { provider, anchor, receipts }
+            Ok::<_, RpcError>(ProviderReceipts { provider, anchor, receipts })
         });
-        let providers: Vec<_> = futures::stream::iter(asked).buffered(AT_ONCE).collect().await;
-        let genesis = ByteBuf::from(self.chain.read(|l| l.genesis_bytes().to_vec()));
-        let steps = self.chain.trust_steps();
-        Ok(AuditExport { version: 1, genesis, name: name.clone(), steps, header, entries, providers })
+        let providers = futures::stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await;
+        Ok(AuditExport { providers: providers.into_iter().collect::<Result<_, _>>()?, ..export })
     }
 
     async fn receipts_of(&self, node: &NodeId, name: &ModelName, height: u64) -> Result<Vec<ProvenReceipt>, RpcError> {

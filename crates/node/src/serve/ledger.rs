@@ -1,10 +1,15 @@
 //! Admission, headers, blocks, proofs and transactions.
 
+use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, Signed,
-    calls::{Blocks, BlocksCall, ProveCall, Proved, Redeem, Redeemed, SubmitCall, SubmitTx, Submitted, TrustSteps},
-    limits::{BLOCKS, RECEIPTS},
-    rpc::RpcError,
+    calls::{
+        AuditProofs, AuditProofsCall, Blocks, BlocksCall, Piece, ProveCall, Proved, Redeem, Redeemed, SubmitCall,
+        SubmitTx, Submitted, TrustSteps,
+    },
+    encode,
+    limits::{BLOCKS, CHUNK_BYTES, RECEIPTS},
+    rpc::{ErrorCode, RpcError},
     tx::{Tx, TxBody},
 };
 use zero2ai_rpc::{IncomingCall, ReplySink};
@@ -47,6 +52,24 @@ pub(super) fn prove(core: &Core, call: &ProveCall) -> Result<Proved, RpcError> {
     let (header, height) = core.head()?;
     let proofs = call.keys.iter().map(|k| audit::prove(core, height, k)).collect::<Result<_, _>>()?;
     Ok(Proved { header, proofs })
+}
+
+/// What the ledger proves of a model. A long history takes many proofs: `turn` has a place for one caller at a time.
+pub(super) async fn audit_proofs(
+    core: &Core,
+    turn: &Semaphore,
+    call: AuditProofsCall,
+    reply: &mut ReplySink,
+) -> Result<(), RpcError> {
+    let busy = |_| RpcError::new(ErrorCode::Busy, "another audit is being gathered here: try again in a moment");
+    let gathered = {
+        let _turn = turn.try_acquire().map_err(busy)?;
+        encode(&core.proven_audit(&call.name)?).map_err(internal)?
+    };
+    for piece in gathered.chunks(CHUNK_BYTES) {
+        reply.item::<AuditProofs>(&Piece { data: ByteBuf::from(piece) }).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn trust_steps(core: &Core, reply: &mut ReplySink) -> Result<(), RpcError> {

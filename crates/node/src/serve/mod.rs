@@ -23,11 +23,12 @@ mod store;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
 use zero2ai_proto::{
     NodeId,
     calls::{
-        Blocks, Describe, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove, Receipts,
-        Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
+        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove,
+        Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
     },
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
@@ -45,6 +46,8 @@ const LOCAL: u16 = 100;
 pub(crate) struct Service {
     pub(crate) core: Arc<Core>,
     spent: Spent,
+    /// One audit is gathered for others at a time: whoever comes meanwhile hears that it is busy.
+    audits: Semaphore,
 }
 
 impl Service {
@@ -53,7 +56,7 @@ impl Service {
         // Nothing answered longer ago has a deadline left.
         let since = now_ms().saturating_sub(2 * (REQUEST_HORIZON_MS + CLOCK_SKEW_MS));
         spent.remember(core.receipts.since(since).iter().map(|r| &r.request), now_ms());
-        Self { core, spent }
+        Self { core, spent, audits: Semaphore::new(1) }
     }
 }
 
@@ -112,6 +115,9 @@ impl Service {
             }
             Describe::ID => reply.item::<Describe>(&inference::describe(core, &call.request::<Describe>()?)?).await,
             Generate::ID => generate::generate(core, &self.spent, &call, &mut reply).await,
+            AuditProofs::ID => {
+                ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await
+            }
             Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,
