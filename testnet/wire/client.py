@@ -209,7 +209,7 @@ class Client:
 
     async def generate(self, found: Found, prompt: str, max_tokens: int, provider: bytes, timeout: float = 120) -> Answer:
         """Greedy text; the answer's outputs are (token, text) pairs."""
-        content = {0: [0, prompt], 1: {0: max_tokens, 1: 0, 2: 0, 3: 1000, 4: 0, 5: []}, 2: []}
+        content = {0: [0, prompt], 1: {0: max_tokens, 1: 0, 2: 0, 3: 1000, 4: 0, 5: [], 6: 0, 7: 1000, 8: 0, 9: 0, 10: None}, 2: []}
         request, salt = self.order(found, provider, content, timeout)
         peer = await self.peer(provider, found.endpoints[provider].addresses)
         pieces, ids, response = [], [], None

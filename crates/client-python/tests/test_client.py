@@ -136,6 +136,28 @@ class Predictions(unittest.TestCase):
         self.assertEqual(receipt.encoded, answer.receipt.encoded)
         self.assertIsNotNone(receipt.index)
 
+    def test_an_audit_is_checked_here_and_by_the_program(self):
+        answer = client.predict(NAME, rows()[0])
+
+        def audited():
+            audit = client.audit(NAME)
+            # A provider may be a block behind the audit's header: then it is asked again.
+            whole = not audit.missing and any(use.receipt == answer.receipt.id for use in audit.uses)
+            return audit if whole else None
+
+        audit = until(audited, "the receipt's anchor")
+        self.assertEqual([(v.version, v.withdrawn) for v in audit.versions], [(1, False)])
+        self.assertEqual([e.kind for e in audit.events], ["published"])
+        self.assertEqual({use.account for use in audit.uses}, {client.account}, "others' uses are not for this account")
+        (folder / "audit").write_bytes(audit.encoded)
+        network[0].json("pool", "genesis", "--out", folder / "genesis")
+        verified = network[0].json("audit", "verify", folder / "audit", "--genesis", folder / "genesis")
+        self.assertEqual((verified["verified"], len(verified["receipts"])), (True, len(audit.uses)))
+        with self.assertRaises(zero2ai.NotFound):
+            client.audit("acme/nothing")
+        with self.assertRaises(zero2ai.Invalid):
+            client.audit("acme/digits@1")
+
     def test_many_threads_share_a_client(self):
         data, _ = rows()
         expected, wrong = client.predict(NAME, data).output, []
