@@ -125,6 +125,11 @@ impl Checks {
         self.acknowledged.extend(settled);
     }
 
+    /// The highest block that an acknowledged transaction is in; 0 if there is none.
+    pub(super) fn last_acknowledged(&self) -> usize {
+        self.acknowledged.iter().map(|(_, height)| usize::try_from(*height).unwrap_or(usize::MAX)).max().unwrap_or(0)
+    }
+
     /// A proof was found: it must hold, and not be against an honest signer.
     pub(super) fn evidence(&mut self, proof: &Evidence) {
         if let Err(error) = proof.check(&self.pool) {

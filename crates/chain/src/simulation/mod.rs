@@ -190,6 +190,8 @@ impl Sim {
                 target = Some(self.checks.top().saturating_add(AFTER));
             }
             if let Some(target) = target {
+                // What was acknowledged must reach every honest node, which may take longer than the blocks that were asked for.
+                let target = target.max(self.checks.last_acknowledged());
                 if self.lowest() >= target && self.evidence_rests() {
                     break;
                 }
