@@ -272,9 +272,10 @@ impl Sim {
         }
     }
 
-    /// Steps until every chain has `heights` blocks, which must be the same.
+    /// Steps until every chain has `heights` blocks, which must be the same. With a quarter of all messages lost a height may
+    /// take some rounds, each longer than the one before: fifty simulated seconds were seen (seed 8385253341868387771, loss 27).
     fn run(&mut self, heights: usize) {
-        let until = self.up + 120_000;
+        let until = self.up + 900_000;
         for step in 0u64.. {
             if self.chains.iter().all(|c| c.len() >= heights) {
                 break;
