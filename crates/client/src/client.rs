@@ -3,10 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -14,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use zero2ai_proto::{NodeId, PoolId, SecretKey, limits::ADDRESSES, pool::PoolKey, record::Address, rpc::Method};
 use zero2ai_rpc::{CallError, ConnectError, Endpoint, EndpointConfig, Peer, Peers, Replies};
 
-use crate::{error::ClientError, health::Health, recent::Recent, trust::Trust};
+use crate::{error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
 
 /// How long a call bears a silent machine: such calls (a transaction, a command to one's own node) are dear to repeat.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -28,7 +25,8 @@ pub struct ClientConfig {
     pub pool: PoolId,
     /// Its key.
     pub pool_key: PoolKey,
-    /// Nodes to begin with; the first that answers is asked for names and proofs.
+    /// Nodes to begin with; the first that answers is asked for names and proofs. Once they are gone, providers that were met
+    /// since are asked.
     pub bootstrap: Vec<(NodeId, Vec<Address>)>,
     /// The encoded genesis, from which everything is checked. `None` until an invite is redeemed.
     pub genesis: Option<Vec<u8>>,
@@ -49,9 +47,7 @@ pub(crate) struct Inner {
     pub(crate) recent: Recent,
     /// One above the last nonce this client used, since proofs lag behind its own transactions.
     pub(crate) next_nonce: AtomicU64,
-    pub(crate) bootstrap: Vec<(NodeId, Vec<Address>)>,
-    /// Which node to begin with answered last.
-    preferred: AtomicUsize,
+    pub(crate) nodes: Nodes,
 }
 
 impl fmt::Debug for Client {
@@ -86,8 +82,7 @@ impl Client {
                 health: Health::default(),
                 recent: Recent::default(),
                 next_nonce: AtomicU64::new(0),
-                bootstrap: config.bootstrap,
-                preferred: AtomicUsize::new(0),
+                nodes: Nodes::new(config.bootstrap),
             }),
         };
         client.home().await?;
@@ -150,42 +145,6 @@ impl Client {
         match deadline {
             None => dial.await,
             Some(at) => timeout_at(at, dial).await.unwrap_or_else(|_| Err(no_answer(node, addresses))),
-        }
-    }
-
-    /// The node to ask: the one that answered last, or the next that does.
-    pub(crate) async fn home(&self) -> Result<Peer, ClientError> {
-        let all = &self.inner.bootstrap;
-        let first = self.inner.preferred.load(Ordering::Relaxed);
-        let mut last = None;
-        for i in 0..all.len() {
-            let index = first.wrapping_add(i) % all.len();
-            let (node, addresses) = &all[index];
-            match self.dial(*node, addresses, None).await {
-                Ok(peer) => {
-                    self.inner.preferred.store(index, Ordering::Relaxed);
-                    return Ok(peer);
-                }
-                Err(error) => last = Some(Box::new(error)),
-            }
-        }
-        let pool = self.inner.pool;
-        Err(last.map_or(ClientError::NoBootstrap(pool), |last| ClientError::NoNode { pool, tried: all.len(), last }))
-    }
-
-    /// Asks the node to begin with; if it turns out to be gone, the next one, once for each.
-    pub(crate) async fn ask<M: Method>(
-        &self,
-        request: &M::Request,
-        patience: Duration,
-    ) -> Result<(M::Reply, NodeId), ClientError> {
-        let mut tries = self.inner.bootstrap.len();
-        loop {
-            let peer = self.home().await?;
-            match peer.call::<M>(request, patience).await {
-                Err(CallError::Closed { .. }) if tries > 1 => tries -= 1,
-                other => return Ok((other?, peer.id())),
-            }
         }
     }
 }

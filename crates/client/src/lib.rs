@@ -15,6 +15,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `client` | [`Client`]: connecting, and calls of any method |
+//! | `nodes` | who is asked for names and proofs: nodes it began with, providers it met |
 //! | `account` | the client's own identity on the ledger: admission, transactions |
 //! | `membership` | joining with an invite; the account's key and pool in a file |
 //! | `trust` | the chain of signer sets from the genesis, kept and extended |
@@ -37,6 +38,7 @@ mod generate;
 mod health;
 mod kind;
 mod membership;
+mod nodes;
 mod order;
 mod predict;
 mod receipts;

@@ -177,7 +177,10 @@ impl Client {
         };
         let answer = timeout(PROBE, probe).await.ok().flatten();
         match answer {
-            Some(_) => self.inner.health.answered(&node),
+            Some(_) => {
+                self.inner.health.answered(&node);
+                self.inner.nodes.met(node, addresses);
+            }
             None => self.inner.health.failed(node),
         }
         answer

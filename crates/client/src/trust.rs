@@ -13,7 +13,7 @@ use zero2ai_proto::{
     calls::{Empty, Head, Prove, ProveCall, TrustSteps},
     proof::{SignedHeader, StateProof},
 };
-use zero2ai_rpc::CallError;
+use zero2ai_rpc::{CallError, Peer};
 
 use crate::{client::Client, error::ClientError};
 
@@ -75,20 +75,21 @@ impl Client {
         }
     }
 
-    /// Fetches the steps from the node to begin with; if it turns out to be gone, from the next one, once for each.
+    /// Fetches the steps from the node that answered last; if it turns out to be gone, from the next one, once for each.
     async fn extend(&self) -> Result<(), ClientError> {
-        let mut tries = self.inner.bootstrap.len();
+        let mut tries = self.inner.nodes.len();
         loop {
-            match self.extend_from_one().await {
-                Err(ClientError::Call(CallError::Closed { .. })) if tries > 1 => tries -= 1,
+            let peer = self.home().await?;
+            match self.extend_from(&peer).await {
+                Err(ClientError::Call(CallError::Closed { .. })) if tries > 1 => self.gone(&peer, &mut tries),
                 other => return other,
             }
         }
     }
 
     /// Follows each step as it comes: none is kept that does not hold, so a lying node costs its time alone.
-    async fn extend_from_one(&self) -> Result<(), ClientError> {
-        let mut steps = self.home().await?.stream::<TrustSteps>(&Empty {}, QUICK).await?;
+    async fn extend_from(&self, peer: &Peer) -> Result<(), ClientError> {
+        let mut steps = peer.stream::<TrustSteps>(&Empty {}, QUICK).await?;
         while let Some(step) = steps.next().await {
             let step = step?;
             self.inner.trust.with(|chain| chain.extend(std::slice::from_ref(&step)))?;
