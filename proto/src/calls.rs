@@ -60,6 +60,8 @@ methods! {
     /// Everything the ledger proves of a model: an encoded [`ProvenAudit`] in pieces, one an item. The receipts are for the
     /// caller to ask each provider for, who shows what that caller may see.
     AuditProofs = 19: AuditProofsCall => Piece;
+    /// The ledger's state near the head: an encoded [`crate::proof::Snapshot`] in pieces, one an item. For a node that is new.
+    GetSnapshot = 21: Empty => Piece;
 }
 
 /// A request without content.

@@ -22,6 +22,8 @@ pub const SEAL_OVERHEAD: usize = 16;
 /// Bytes in one encoded sealed manifest: about 150,000 chunks (146 GiB). It must fit [`FRAME_BYTES`] only when it is
 /// small; larger ones travel in pieces of [`CHUNK_BYTES`].
 pub const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of an encoded snapshot of a ledger's state. A pool whose state is larger is joined block by block.
+pub const SNAPSHOT_BYTES: usize = 256 * 1024 * 1024;
 /// Chunks named by one manifest.
 pub const MANIFEST_CHUNKS: usize = 150_000;
 /// Files in one model.

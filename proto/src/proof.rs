@@ -46,3 +46,19 @@ pub struct TrustStep {
     /// The set with that next hash, which signs from the following height on.
     pub next_signers: SignerSet,
 }
+
+/// The whole state of a ledger after one height, for a node that would rather not execute all blocks before. Its entries make
+/// up the root that the header behind that height carries; the steps lead from the genesis to that header's signers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Version of this struct's shape: 1.
+    pub version: u16,
+    /// The header of the height: its id is the next one's parent.
+    pub header: SignedHeader,
+    /// The header after it, whose `app_hash` is the root of the entries.
+    pub next: SignedHeader,
+    /// Every change of the signer set since the genesis, oldest first, in headers up to the height.
+    pub steps: Vec<TrustStep>,
+    /// Key and encoded value of every entry, ascending by key, no key twice.
+    pub entries: Vec<(ByteBuf, ByteBuf)>,
+}

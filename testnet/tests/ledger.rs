@@ -1,7 +1,7 @@
 //! `zero2ai ledger`: what lies on a node's disk, read and checked beside the running node and without it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use zero2ai_testnet::{Network, fixture};
+use zero2ai_testnet::{Daemon, Network, fixture};
 
 #[test]
 fn the_ledger_is_shown_checked_and_exported_with_and_without_a_node() {
@@ -42,4 +42,37 @@ fn the_ledger_is_shown_checked_and_exported_with_and_without_a_node() {
     let ran = node.run(&["ledger", "verify", "--json"]).unwrap();
     assert_eq!(ran.code, 13, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stderr.contains("block ") && ran.stderr.contains("byte"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_node_that_comes_late_begins_with_a_snapshot_unless_it_wants_all() {
+    let network = Network::start(1).unwrap();
+    let model = fixture("digits/digits.onnx");
+    let publish = ["publish", model.to_str().unwrap(), "--name", "lab/m", "--replicas", "0", "--store-only"];
+    network.nodes[0].json(&publish).unwrap();
+    let join = |name: &str, extra: &[&str]| {
+        let (home, file) = (network.path().join(name), network.path().join(format!("{name}.invite")));
+        std::fs::create_dir_all(&home).unwrap();
+        std::fs::write(home.join("config.toml"), "snapshot_blocks = 3\n").unwrap();
+        std::fs::write(&file, network.invite("member").unwrap()).unwrap();
+        Daemon::up(&home, &[&["--join-file", file.to_str().unwrap()], extra].concat()).unwrap()
+    };
+    let (late, whole) = (join("late", &[]), join("whole", &["--full-history"]));
+    for node in [&late, &whole] {
+        // The model is known, and a transaction of the newcomer's own becomes final.
+        assert_eq!(node.json(&["resolve", "lab/m"]).unwrap()["version"], 1);
+        let name = if std::ptr::eq(node, &late) { "late/m" } else { "whole/m" };
+        let published = ["publish", model.to_str().unwrap(), "--name", name, "--replicas", "0", "--store-only"];
+        assert!(node.json(&published).unwrap()["height"].as_u64().unwrap() > 3);
+    }
+    let verified = |node: &Daemon| node.json(&["ledger", "verify"]).unwrap();
+    let (late_says, whole_says) = (verified(&late), verified(&whole));
+    assert_eq!((&whole_says["base"], &whole_says["faults"]), (&0.into(), &serde_json::json!([])), "{whole_says}");
+    let base = late_says["base"].as_u64().unwrap();
+    assert!(base >= 3 && late_says["faults"] == serde_json::json!([]), "{late_says}");
+    let ran = late.run(&["ledger", "block", "1"]).unwrap();
+    assert!(ran.code == 5 && ran.stderr.contains("snapshot"), "{}", ran.stderr);
+    assert_eq!(late.json(&["ledger", "block", &(base + 1).to_string()]).unwrap()["height"], base + 1);
+    let events = |node: &Daemon| node.json(&["audit", "lab/m"]).unwrap()["events"].clone();
+    assert!(events(&late) == events(&whole) && events(&late) != serde_json::json!([]), "{}", events(&late));
 }

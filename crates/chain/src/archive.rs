@@ -1,22 +1,25 @@
 //! The blocks on a disk, read and replayed without a chain that runs. Changes nothing and locks nothing, so a node may be
 //! running on the folder: a block that it is just writing is not seen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zero2ai_ledger::{Applied, Ledger};
-use zero2ai_proto::{NodeId, block::Block, calls::SealedBlock, evidence::Statement};
+use zero2ai_proto::{NodeId, block::Block, calls::SealedBlock, evidence::Statement, proof::Snapshot};
 
 pub use zero2ai_store::Tail;
 
 use crate::{
     disk::{Blocks, Looked, look_at_guards},
     error::ChainError,
+    snapshot,
     wal::WalEntry,
 };
 
 /// The stored blocks of one chain folder.
 #[derive(Debug)]
 pub struct Archive {
+    dir: PathBuf,
+    snapshot: Option<Snapshot>,
     blocks: Blocks,
     tail: Option<Tail>,
 }
@@ -38,13 +41,22 @@ impl Archive {
     /// Reads every record of the folder `chain` once, and keeps the places.
     ///
     /// # Errors
-    /// [`ChainError::StoredBlock`] names the height of a record that does not hold; [`ChainError::Disk`].
+    /// [`ChainError::StoredBlock`] names the height of a record that does not hold; [`ChainError::Snapshot`];
+    /// [`ChainError::Disk`].
     pub fn open(chain: &Path) -> Result<Self, ChainError> {
-        let (blocks, tail) = Blocks::look(chain.join("blocks"))?;
-        Ok(Self { blocks, tail })
+        let snapshot = snapshot::read(chain)?;
+        let base = snapshot.as_ref().map_or(0, |s| s.header.certificate.height);
+        let (blocks, tail) = Blocks::look(chain.join("blocks"), base)?;
+        Ok(Self { dir: chain.to_owned(), snapshot, blocks, tail })
     }
 
-    /// Height of the last block; 0 if there is none.
+    /// The height behind which the blocks begin: 0, or that of the snapshot which stands for the blocks before.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.blocks.base()
+    }
+
+    /// Height of the last block, or of the snapshot; 0 if there is neither.
     #[must_use]
     pub fn height(&self) -> u64 {
         self.blocks.height()
@@ -65,19 +77,20 @@ impl Archive {
         self.blocks.get(height)
     }
 
-    /// Applies every block to the genesis, checking each certificate, header and transaction as on the day it came, the
+    /// Applies every block to the genesis, or to the snapshot, which is checked first: checking each certificate, header and transaction as on the day it came, the
     /// state root in every header among them. `see` is told of each block after it was applied. The last block's state
     /// root is in no header yet.
     ///
     /// # Errors
-    /// [`ChainError::StoredBlock`] names the first height that does not hold; [`ChainError::Genesis`].
+    /// [`ChainError::StoredBlock`] names the first height that does not hold; [`ChainError::Snapshot`];
+    /// [`ChainError::Genesis`].
     pub fn replay(
         &self,
         genesis: &[u8],
         mut see: impl FnMut(&Ledger, &SealedBlock, &Block, &Applied),
     ) -> Result<Ledger, ChainError> {
-        let mut ledger = Ledger::genesis(genesis).map_err(ChainError::Genesis)?;
-        for height in 1..=self.height() {
+        let mut ledger = snapshot::begin(&self.dir, genesis, self.snapshot.as_ref())?;
+        for height in self.base().saturating_add(1)..=self.height() {
             let damaged = |why: String| self.blocks.damaged(height, why);
             let sealed = self.block(height)?.ok_or_else(|| damaged("it is missing".into()))?;
             let block = check_final(&ledger, height, &sealed).map_err(damaged)?;

@@ -28,52 +28,64 @@ fn failed(what: &'static str) -> impl Fn(StoreError) -> ChainError {
     move |source| ChainError::Disk { what, source }
 }
 
-/// The blocks, shared with those who read them. Record `i` is the block of height `i + 1`.
+/// Height of the block in a record.
+const fn height_of(base: u64, record: u64) -> u64 {
+    base.saturating_add(record).saturating_add(1)
+}
+
+/// The blocks, shared with those who read them. Record `i` is the block of height `base + 1 + i`.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
     dir: PathBuf,
     log: Arc<RwLock<Log>>,
+    /// 0, or the height of the snapshot that stands for the blocks before.
+    base: u64,
 }
 
 impl Blocks {
-    fn open(dir: PathBuf) -> Result<Self, ChainError> {
+    fn open(dir: PathBuf, base: u64) -> Result<Self, ChainError> {
         let config = LogConfig { record_bytes: SEALED_BYTES, ..LogConfig::default() };
         let (log, report) = match Log::open(&dir, config) {
             Err(StoreError::LogDamaged { record, offset, segment, .. }) => {
                 let why = format!("{segment} does not hold at byte {offset}");
-                return Err(ChainError::StoredBlock { height: record.saturating_add(1), why, dir });
+                return Err(ChainError::StoredBlock { height: height_of(base, record), why, dir });
             }
             opened => opened.map_err(failed("opening the stored blocks"))?,
         };
         if report.cut_bytes > 0 {
             tracing::warn!(bytes = report.cut_bytes, "cut an unfinished block off the end of the stored blocks");
         }
-        Ok(Self { dir, log: Arc::new(RwLock::new(log)) })
+        Ok(Self { dir, log: Arc::new(RwLock::new(log)), base })
     }
 
     /// Opens the blocks to read them; see [`Log::look`].
-    pub(crate) fn look(dir: PathBuf) -> Result<(Self, Option<Tail>), ChainError> {
+    pub(crate) fn look(dir: PathBuf, base: u64) -> Result<(Self, Option<Tail>), ChainError> {
         let config = LogConfig { record_bytes: SEALED_BYTES, ..LogConfig::default() };
         match Log::look(&dir, config) {
             Err(StoreError::LogDamaged { record, offset, segment, .. }) => {
                 let why = format!("{segment} does not hold at byte {offset}");
-                Err(ChainError::StoredBlock { height: record.saturating_add(1), why, dir })
+                Err(ChainError::StoredBlock { height: height_of(base, record), why, dir })
             }
             looked => {
                 let (log, tail) = looked.map_err(failed("reading the stored blocks"))?;
-                Ok((Self { dir, log: Arc::new(RwLock::new(log)) }, tail))
+                Ok((Self { dir, log: Arc::new(RwLock::new(log)), base }, tail))
             }
         }
     }
 
-    /// The height of the last stored block.
+    /// The height of the last stored block; of the snapshot, if there is none behind it.
     pub(crate) fn height(&self) -> u64 {
-        self.log.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.base.saturating_add(self.log.read().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
+    /// The height behind which the stored blocks begin.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
     }
 
     /// The stored block of `height`, its checksum checked, or `None` if there is none.
     pub(crate) fn get(&self, height: u64) -> Result<Option<SealedBlock>, ChainError> {
-        let Some(index) = height.checked_sub(1) else { return Ok(None) };
+        let Some(index) = height.checked_sub(1).and_then(|i| i.checked_sub(self.base)) else { return Ok(None) };
         let read = self.log.read().unwrap_or_else(PoisonError::into_inner).get(index);
         let bytes = match read {
             Err(StoreError::LogDamaged { segment, offset, .. }) => {
@@ -117,8 +129,9 @@ pub(crate) struct Found {
 }
 
 impl Disk {
-    pub(crate) fn open(dir: &Path) -> Result<(Self, Found), ChainError> {
-        let blocks = Blocks::open(dir.join("blocks"))?;
+    /// Opens the files of the folder `dir`, whose blocks begin behind `base`.
+    pub(crate) fn open(dir: &Path, base: u64) -> Result<(Self, Found), ChainError> {
+        let blocks = Blocks::open(dir.join("blocks"), base)?;
         let wal_dir = dir.join("wal");
         let guard = |why: String| ChainError::Guard { path: wal_dir.clone(), why };
         let config = LogConfig { segment_bytes: WAL_SEGMENT_BYTES, record_bytes: SEALED_BYTES };

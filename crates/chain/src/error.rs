@@ -12,6 +12,14 @@ pub enum ChainError {
     /// The genesis.
     #[error("the chain cannot start from its genesis: {0}")]
     Genesis(#[source] LedgerError),
+    /// The snapshot that the chain begins with.
+    #[error("the snapshot {} that this chain begins with cannot be used: {why}; set its folder aside and start again, so that the node fetches the blocks from its peers", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        why: String,
+    },
     /// A file of the chain could not be read or written.
     #[error(
         "the chain stopped, since {what} failed: {source}; nothing was signed that is not on disk; free the disk or repair it, then start the node again"

@@ -13,7 +13,7 @@ use zero2ai_proto::{
     calls::SealedBlock,
     consensus::{ConsensusGossip, HeadGossip, TxGossip},
     limits::BLOCKS,
-    proof::{SignedHeader, TrustStep},
+    proof::{SignedHeader, Snapshot, TrustStep},
     tx::Tx,
 };
 
@@ -148,8 +148,19 @@ impl ChainHandle {
         self.shared.read().steps().to_vec()
     }
 
-    /// Final blocks from height `from` on, at most `max` and [`BLOCKS`]; fewer, or none, where there are no more. Reads
-    /// the disk, on a thread that may block.
+    /// The whole state after the newest block's parent, with what proves it; `None` below height 2. Blocks wait while it is
+    /// copied: some microseconds an entry.
+    ///
+    /// # Errors
+    /// The ledger's own failure.
+    pub async fn snapshot(&self) -> Result<Option<Snapshot>, ChainError> {
+        let shared = Arc::clone(&self.shared);
+        let taken = spawn_blocking(move || shared.read().snapshot()).await;
+        Ok(taken.map_err(|e| ChainError::Worker(e.to_string()))??)
+    }
+
+    /// Final blocks from height `from` on, at most `max` and [`BLOCKS`]; fewer, or none, where there are no more, or where
+    /// the chain began with a snapshot behind them. Reads the disk, on a thread that may block.
     ///
     /// # Errors
     /// A stored block is damaged or cannot be read.

@@ -38,7 +38,9 @@ pub struct Fault {
 pub struct Report {
     /// The pool that the genesis makes.
     pub pool: Option<PoolId>,
-    /// Blocks that hold: from 1 to here.
+    /// Height of the snapshot that the chain begins with, whose proofs hold; 0 without one.
+    pub base: u64,
+    /// Blocks that hold: from the one after the base to here.
     pub height: u64,
     /// The last of them.
     pub head: Option<BlockId>,
@@ -91,6 +93,8 @@ fn check_blocks(folders: &Folders, genesis: &[u8], report: &mut Report) -> Ancho
         if let Some(tail) = archive.tail() {
             report.tail(&dir.join("blocks"), tail, "block");
         }
+        report.base = archive.base();
+        (report.height, report.head) = (report.base, None);
         archive.replay(genesis, |ledger, sealed, block, applied| {
             (report.height, report.head, report.root) = (applied.header.height, Some(applied.id), Some(ledger.root()));
             report.txs = report.txs.saturating_add(block.txs.len() as u64);
@@ -103,6 +107,7 @@ fn check_blocks(folders: &Folders, genesis: &[u8], report: &mut Report) -> Ancho
     match replayed {
         Ok(_) => {}
         Err(ChainError::StoredBlock { height, why, .. }) => report.fault(format!("block {height}"), why),
+        Err(ChainError::Snapshot { path, why }) => report.fault(path.display().to_string(), why),
         Err(ChainError::Genesis(error)) => report.fault("genesis", error),
         Err(error) => report.fault(dir.display().to_string(), error),
     }

@@ -12,6 +12,7 @@
 //! | [`handle`] | [`ChainHandle`]: reading, submitting, delivering gossip |
 //! | [`archive`] | [`Archive`]: the blocks on a disk, read and replayed without a chain that runs |
 //! | [`error`] | [`ChainError`], [`SubmitError`], [`SyncError`] |
+//! | [`snapshot`] | where the blocks on a disk begin: behind the genesis, or behind a snapshot |
 //! | [`history`] | everything a disk holds of the past, checked from the genesis on |
 //! | `machine` | host and files together: nothing leaves before the disk holds what it must |
 //! | `host` | the core's host, without disk, socket or clock |
@@ -38,6 +39,7 @@ pub mod config;
 pub mod error;
 pub mod handle;
 pub mod history;
+pub mod snapshot;
 pub mod task;
 
 mod context;

@@ -310,7 +310,7 @@ mod tests {
         let sealed = SealedBlock { block: ByteBuf::from(encode::<Block>(&block).unwrap()), certificate };
 
         let config = ChainConfig::new(dir.path(), SecretKey::from_bytes(&[2; 32]), genesis);
-        let (disk, _) = Disk::open(dir.path()).unwrap();
+        let (disk, _) = Disk::open(dir.path(), 0).unwrap();
         let shared = Arc::new(Shared::new(ledger));
         let host = Host::new(&config, shared.clone(), None, &[], NOW);
         Machine::new(host, disk, Vec::new()).step(vec![Event::Fetched(Ok(vec![sealed]))], &shared, NOW)

@@ -6,11 +6,11 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
-use zero2ai_ledger::{BlockError, Ledger};
+use zero2ai_ledger::{BlockError, Ledger, LedgerError};
 use zero2ai_proto::{
     TxId,
     block::{Block, Certificate, Header},
-    proof::{SignedHeader, TrustStep},
+    proof::{SignedHeader, Snapshot, TrustStep},
 };
 
 /// Final transactions whose height is remembered, so that one that is sent again is answered at once.
@@ -20,7 +20,9 @@ const RECENT_TXS: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) ledger: Ledger,
-    /// Header of height `i + 1`. All are kept, about a kilobyte each; pruning comes with snapshots.
+    /// Header of the snapshot's height, if the ledger began with one.
+    base: Option<SignedHeader>,
+    /// Header of height `i + 1` behind the genesis or the snapshot. All are kept, about a kilobyte each.
     headers: Vec<SignedHeader>,
     steps: Vec<TrustStep>,
     recent: HashMap<TxId, u64>,
@@ -28,8 +30,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    fn new(ledger: Ledger) -> Self {
-        Self { ledger, headers: Vec::new(), steps: Vec::new(), recent: HashMap::new(), recent_order: VecDeque::new() }
+    fn new(ledger: Ledger, base: Option<SignedHeader>, steps: Vec<TrustStep>) -> Self {
+        Self { ledger, base, headers: Vec::new(), steps, recent: HashMap::new(), recent_order: VecDeque::new() }
     }
 
     /// Applies a block that its certificate makes final. Nothing changes on an error.
@@ -58,15 +60,29 @@ impl View {
     }
 
     pub(crate) fn header(&self, height: u64) -> Option<&SignedHeader> {
-        self.headers.get(usize::try_from(height.checked_sub(1)?).ok()?)
+        let base = self.ledger.base();
+        if height == base {
+            return self.base.as_ref();
+        }
+        self.headers.get(usize::try_from(height.checked_sub(base)?.checked_sub(1)?).ok()?)
     }
 
+    /// The newest header under whose state something can be proved: none at the genesis, or at a snapshot.
     pub(crate) fn head(&self) -> Option<&SignedHeader> {
         self.headers.last()
     }
 
     pub(crate) fn steps(&self) -> &[TrustStep] {
         &self.steps
+    }
+
+    /// The state that the newest header proves, if its parent is no genesis.
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, LedgerError> {
+        let Some(next) = self.head() else { return Ok(None) };
+        let height = self.ledger.height().saturating_sub(1);
+        let Some(header) = self.header(height) else { return Ok(None) };
+        let steps = self.steps.iter().take_while(|s| s.header.certificate.height <= height).cloned().collect();
+        self.ledger.snapshot(header.clone(), next.clone(), steps).map(Some)
     }
 
     /// The height at which a transaction became final, if that is not long ago.
@@ -80,8 +96,14 @@ impl View {
 pub(crate) struct Shared(RwLock<View>);
 
 impl Shared {
+    /// At the genesis.
     pub(crate) fn new(ledger: Ledger) -> Self {
-        Self(RwLock::new(View::new(ledger)))
+        Self(RwLock::new(View::new(ledger, None, Vec::new())))
+    }
+
+    /// At a snapshot: its header, and the steps up to there.
+    pub(crate) fn at_snapshot(ledger: Ledger, header: SignedHeader, steps: Vec<TrustStep>) -> Self {
+        Self(RwLock::new(View::new(ledger, Some(header), steps)))
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, View> {

@@ -13,8 +13,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use zero2ai_ledger::Ledger;
-use zero2ai_proto::{calls::SealedBlock, evidence::Evidence, limits::BLOCKS};
+use zero2ai_proto::{calls::SealedBlock, evidence::Evidence, limits::BLOCKS, proof::Snapshot};
 
 use crate::{
     BlockSource, ChainNet,
@@ -26,6 +25,7 @@ use crate::{
     host::{Host, Now, Wish},
     machine::{Done, Event, Machine},
     shared::Shared,
+    snapshot,
 };
 
 /// How long a peer may take to send a batch of blocks before another is asked.
@@ -81,7 +81,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Chain {
-    /// Opens the chain's files, or makes them, and replays the stored blocks: each certificate and block is checked again.
+    /// Opens the chain's files, or makes them, and replays the stored blocks, from the snapshot on if there is one: each certificate and block is checked again.
     /// The folder belongs to this process alone; the caller holds the home's lock.
     ///
     /// # Errors
@@ -94,10 +94,14 @@ impl Chain {
 
 impl Opened {
     fn open(config: &ChainConfig) -> Result<Self, ChainError> {
-        let ledger = Ledger::genesis(&config.genesis).map_err(ChainError::Genesis)?;
-        let (disk, Found { wal, mark }) = Disk::open(&config.dir)?;
-        let shared = Arc::new(Shared::new(ledger));
-        for height in 1..=disk.blocks.height() {
+        let snapshot = snapshot::read(&config.dir)?;
+        let ledger = snapshot::begin(&config.dir, &config.genesis, snapshot.as_ref())?;
+        let (disk, Found { wal, mark }) = Disk::open(&config.dir, ledger.base())?;
+        let shared = Arc::new(match snapshot {
+            Some(Snapshot { header, steps, .. }) => Shared::at_snapshot(ledger, header, steps),
+            None => Shared::new(ledger),
+        });
+        for height in disk.blocks.base().saturating_add(1)..=disk.blocks.height() {
             replay(&shared, &disk, height)?;
         }
         let clock = Clock(Instant::now());

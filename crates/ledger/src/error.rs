@@ -195,13 +195,18 @@ pub enum LedgerError {
     #[error("the genesis cannot be used: {0}; take it again from a member of the pool")]
     Genesis(String),
     /// No state is held for that height.
-    #[error("no state of height {asked} is held; the newest is {head}")]
+    #[error("no state of height {asked} is held; those of {base} to {head} are")]
     UnknownHeight {
         /// Height asked for.
         asked: u64,
+        /// Oldest height.
+        base: u64,
         /// Newest height.
         head: u64,
     },
+    /// A snapshot that is not the state it should be.
+    #[error("the snapshot cannot be used: {0}")]
+    Snapshot(String),
     /// Something asked for does not exist at that height.
     #[error("{0} does not exist at that height")]
     Missing(String),

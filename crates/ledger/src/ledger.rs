@@ -43,9 +43,9 @@ pub struct Ledger {
     pub(crate) handles: BTreeMap<AccountId, u32>,
     /// The block that was checked last, so that applying it does not execute it again.
     pub(crate) checked: Mutex<Option<Prepared>>,
-    tree: Tree,
-    genesis: Genesis,
-    genesis_bytes: Vec<u8>,
+    pub(crate) tree: Tree,
+    pub(crate) genesis: Genesis,
+    pub(crate) genesis_bytes: Vec<u8>,
 }
 
 impl Ledger {
@@ -147,6 +147,12 @@ impl Ledger {
     #[must_use]
     pub const fn head_id(&self) -> BlockId {
         self.head
+    }
+
+    /// Height of the oldest state that is held: 0, or that of the snapshot that the ledger began with.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.tree.base()
     }
 
     /// True if the newest block had transactions: their state root is proved by the next header only, so that one is
@@ -327,7 +333,7 @@ impl Ledger {
     /// Proves what `key` is, or that it is not, under the state root after `height`: the `app_hash` of header `height + 1`.
     ///
     /// # Errors
-    /// [`LedgerError::UnknownHeight`] above the newest.
+    /// [`LedgerError::UnknownHeight`] above the newest, and below the snapshot that the ledger began with.
     pub fn prove(&self, key: &[u8], height: u64) -> Result<StateProof, LedgerError> {
         self.tree.prove(key, height)
     }
@@ -337,8 +343,11 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Missing`] if the model did not exist before that header's block; others as [`Ledger::prove`].
     pub fn name_record(&self, name: &ModelName, header: SignedHeader) -> Result<NameRecord, LedgerError> {
-        let height =
-            header.certificate.height.checked_sub(1).ok_or(LedgerError::UnknownHeight { asked: 0, head: 0 })?;
+        let height = header.certificate.height.checked_sub(1).ok_or(LedgerError::UnknownHeight {
+            asked: 0,
+            base: 0,
+            head: 0,
+        })?;
         let model = self.prove(&key::model(name), height)?;
         let value = model.value.as_ref().ok_or_else(|| LedgerError::Missing(format!("the model {name}")))?;
         let newest = decode::<Model>(value, VALUE_BYTES)?.latest;

@@ -10,6 +10,7 @@
 //! | [`rules`] | what each transaction may do, and what it writes |
 //! | [`receipt_log`] | RFC 6962 logs of receipts: roots, inclusion and consistency proofs |
 //! | [`light`] | what a client checks that holds only the genesis: headers, state proofs, name records |
+//! | [`snapshot`] | the whole state at one height, proved by the headers there |
 //! | [`audit`] | building an audit export, and checking one offline |
 //! | [`error`] | what is refused, and why |
 
@@ -20,6 +21,7 @@ pub mod ledger;
 pub mod light;
 pub mod receipt_log;
 pub mod rules;
+pub mod snapshot;
 
 mod draft;
 mod past;

@@ -14,6 +14,19 @@ impl PastSigners {
         self.0.retain(|(signed, _)| last.saturating_sub(*signed) <= EVIDENCE_HEIGHTS.saturating_add(1));
     }
 
+    /// As it is at `height`, by the sets in force since the genesis: from which height each signs, ascending.
+    pub(crate) fn of(sets: &[(u64, SignerSet)], height: u64) -> Self {
+        let mut past = Self::default();
+        for pair in sets.windows(2) {
+            let [(_, set), (next_from, _)] = pair else { continue };
+            // The set of the next height is the present one.
+            if *next_from <= height.saturating_add(1) {
+                past.replaced(next_from.saturating_sub(1), set.clone());
+            }
+        }
+        past
+    }
+
     /// The replaced set that signed `height`; `None` if it was the present one.
     pub(crate) fn at(&self, height: u64) -> Option<&SignerSet> {
         let nth = self.0.partition_point(|(last, _)| *last < height);

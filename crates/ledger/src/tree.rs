@@ -53,14 +53,31 @@ impl TreeReader for Nodes {
     }
 }
 
-/// The tree, and the root of every version: `roots[height]`.
+/// The tree, and the root of every version: `roots[height - base]`. Inside, versions count from 0.
 #[derive(Default)]
 pub(crate) struct Tree {
     nodes: Nodes,
     roots: Vec<Digest>,
+    /// Height of the first version: 0, or that of the snapshot that it began with.
+    base: u64,
 }
 
 impl Tree {
+    /// An empty tree whose first version will be that of height `base`.
+    pub(crate) fn from_height(base: u64) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// Height of the first version.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Which version `height` is, if it is there.
+    fn version(&self, height: u64) -> Option<Version> {
+        height.checked_sub(self.base).filter(|version| *version < self.roots.len() as u64)
+    }
+
     /// Writes the next version and returns its root. Nothing changes if it fails.
     pub(crate) fn commit<'a>(
         &mut self,
@@ -80,19 +97,25 @@ impl Tree {
         Ok(Digest(root.0))
     }
 
-    /// The root after `version`.
-    pub(crate) fn root(&self, version: u64) -> Option<Digest> {
-        usize::try_from(version).ok().and_then(|v| self.roots.get(v)).copied()
+    /// The root after `height`.
+    pub(crate) fn root(&self, height: u64) -> Option<Digest> {
+        usize::try_from(self.version(height)?).ok().and_then(|v| self.roots.get(v)).copied()
     }
 
-    /// Proves what `key` is, or that it is not, under the root after `version`.
-    pub(crate) fn prove(&self, key: &[u8], version: u64) -> Result<StateProof, LedgerError> {
-        if self.root(version).is_none() {
-            return Err(LedgerError::UnknownHeight {
-                asked: version,
-                head: (self.roots.len() as u64).saturating_sub(1),
-            });
-        }
+    /// What `key` was after `height`.
+    pub(crate) fn value(&self, key: &[u8], height: u64) -> Result<Option<Vec<u8>>, LedgerError> {
+        let version = self.version(height).ok_or_else(|| self.unknown(height))?;
+        self.nodes.get_value_option(version, key_hash(key)).map_err(|e| LedgerError::Tree(format!("{e:#}")))
+    }
+
+    fn unknown(&self, asked: u64) -> LedgerError {
+        let head = self.base.saturating_add((self.roots.len() as u64).saturating_sub(1));
+        LedgerError::UnknownHeight { asked, base: self.base, head }
+    }
+
+    /// Proves what `key` is, or that it is not, under the root after `height`.
+    pub(crate) fn prove(&self, key: &[u8], height: u64) -> Result<StateProof, LedgerError> {
+        let version = self.version(height).ok_or_else(|| self.unknown(height))?;
         let (value, proof) = JellyfishMerkleTree::<_, Blake3>::new(&self.nodes)
             .get_with_proof(key_hash(key), version)
             .map_err(|e| LedgerError::Tree(format!("{e:#}")))?;

@@ -23,6 +23,9 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Milliseconds between anchors of this node's receipts, while there are new ones.
     pub anchor_ms: u64,
+    /// A ledger of at least this many blocks is joined with a snapshot of its state, which two thirds of the signers vouch for;
+    /// 0 is never: every block is fetched and executed here.
+    pub snapshot_blocks: u64,
     /// The processes that run models.
     pub worker: WorkerSettings,
     /// Disk.
@@ -95,6 +98,7 @@ impl Default for Config {
             mdns: false,
             heartbeat_ms: 30_000,
             anchor_ms: 5_000,
+            snapshot_blocks: 1_000,
             worker: WorkerSettings::default(),
             store: StoreSettings::default(),
             swarm: SwarmSettings::default(),

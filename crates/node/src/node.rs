@@ -134,7 +134,7 @@ impl Node {
     pub async fn start(start: Start) -> Result<Self, NodeError> {
         let Start { home: path, config, join: invite, worker_program, stop } = start;
         match &invite {
-            Some(invite) => join(&path, invite).await?,
+            Some(invite) => join(&path, invite, config.snapshot_blocks).await?,
             None if !Home::exists(&path) => drop(Home::create_pool(&path)?),
             None => {}
         }

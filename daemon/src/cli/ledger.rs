@@ -32,6 +32,8 @@ pub(crate) enum LedgerCommand {
     /// something does not hold, with its place
     #[command(
         after_help = "Examples:\n  zero2ai ledger verify\n  zero2ai ledger verify --from genesis.cbor --json\n\n\
+        A node that joined a long ledger began with a snapshot of its state, proved by its signers: 'begins' says where. Blocks \
+        before it are not here (a node that ran 'up --full-history' when it joined has them all).\n\
         Not seen: blocks that were taken off the end (ask another node for its head), and what was never on this disk."
     )]
     Verify {

@@ -66,6 +66,10 @@ struct Read {
 fn read(archive: &Archive, height: u64) -> Outcome<Read> {
     let sealed = archive.block(height).map_err(|e| failed(&e))?.ok_or_else(|| {
         let why = match archive.height() {
+            _ if (1..=archive.base()).contains(&height) => format!(
+                "this ledger began with a snapshot of the state after block {}: ask a node that has the blocks before",
+                archive.base()
+            ),
             0 => "no block is on this disk yet".to_owned(),
             newest => format!("the newest block on this disk is {newest}"),
         };
@@ -145,7 +149,7 @@ fn kind(body: &TxBody) -> &'static str {
 fn tx(home: &Path, wanted: TxId, out: Output) -> Outcome {
     let archive = open(home)?;
     // Newest first: what is asked for is mostly new.
-    for height in (1..=archive.height()).rev() {
+    for height in (archive.base().saturating_add(1)..=archive.height()).rev() {
         let r = read(&archive, height)?;
         for (index, signed) in r.block.txs.iter().enumerate() {
             if signed.tx_id()? != wanted {
@@ -174,7 +178,8 @@ fn tx(home: &Path, wanted: TxId, out: Output) -> Outcome {
             return Ok(());
         }
     }
-    let why = format!("No transaction {wanted} is in the {} on this disk.", plural(archive.height(), "block"));
+    let blocks = plural(archive.height().saturating_sub(archive.base()), "block");
+    let why = format!("No transaction {wanted} is in the {blocks} on this disk.");
     Err(Failure::new(Exit::NotFound, why))
 }
 
@@ -217,13 +222,18 @@ fn verify(home: &Path, from: Option<PathBuf>, out: Output) -> Outcome {
     let report = history::verify(home, genesis).map_err(|e| Failure::new(Exit::Unverified, e.to_string()))?;
     let faults: Vec<Value> = report.faults.iter().map(|f| json!({ "place": f.place, "why": f.why })).collect();
     let json = json!({
-        "pool": report.pool.map(|p| p.to_string()), "height": report.height, "block": report.head.map(|b| b.to_string()),
+        "pool": report.pool.map(|p| p.to_string()), "base": report.base, "height": report.height, "block": report.head.map(|b| b.to_string()),
         "state_root": report.root.map(|r| r.to_string()), "txs": report.txs, "signatures": report.signatures,
         "receipts": report.receipts, "anchored": report.anchored, "faults": faults,
     });
     out.result(&json, || {
+        let begins = match report.base {
+            0 => "at the genesis".to_owned(),
+            height => format!("with a snapshot of the state after block {height}, which its signers vouch for"),
+        };
         facts(&[
             ("pool", report.pool.map(|p| p.to_string()).unwrap_or_default()),
+            ("begins", begins),
             ("holds up to block", report.height.to_string()),
             ("transactions", report.txs.to_string()),
             ("signatures", format!("{}, each verified", report.signatures)),
@@ -248,7 +258,7 @@ fn verify(home: &Path, from: Option<PathBuf>, out: Output) -> Outcome {
 fn export(home: &Path, file: &Path, first: u64, last: Option<u64>, out: Output) -> Outcome {
     let archive = open(home)?;
     let genesis = history::genesis(home).map_err(|e| Failure::new(Exit::Config, e.to_string()))?;
-    let (first, last) = (first.max(1), last.unwrap_or(u64::MAX).min(archive.height()));
+    let (first, last) = (first.max(archive.base().saturating_add(1)), last.unwrap_or(u64::MAX).min(archive.height()));
     let mut text = format!("{}\n", json!({ "genesis": hex::encode(&genesis) }));
     let mut blocks = 0u64;
     for height in first..=last {

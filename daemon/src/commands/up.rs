@@ -44,6 +44,9 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     let beside = args.listen.map(|rpc| SocketAddr::new(rpc.ip(), config.listen_swarm.port()));
     config.listen_swarm = args.swarm_listen.or(beside).unwrap_or(config.listen_swarm);
     config.listen_http = args.http.or(config.listen_http);
+    if args.full_history {
+        config.snapshot_blocks = 0;
+    }
     let worker = std::env::current_exe()
         .map_err(|e| Failure::new(Exit::Internal, format!("This program cannot find its own file: {e}.")))?;
 

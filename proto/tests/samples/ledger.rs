@@ -11,7 +11,7 @@ use zero2ai_proto::{
     evidence::{Evidence, SignedStatement, Statement, Step},
     manifest::{Domain, Format, Task},
     pool::{Bootstrap, Genesis, Invite, PoolKey, Ticket},
-    proof::{LogProof, SignedHeader, StateProof, TrustStep},
+    proof::{LogProof, SignedHeader, Snapshot, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
         AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, Rights, Score,
@@ -227,6 +227,14 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("proof/state_absent", &absent);
     v.add("proof/log", &LogProof { index: 3, size: 40, siblings: vec![digest(0xd5)] });
     v.add("proof/signed_header", &signed_header());
+    let snapshot = Snapshot {
+        version: 1,
+        header: signed_header(),
+        next: signed_header(),
+        steps: vec![TrustStep { header: signed_header(), next_signers: signers() }],
+        entries: vec![(bytes(0x61, 2), bytes(0x62, 3))],
+    };
+    v.add("proof/snapshot", &snapshot);
     v.add("proof/trust_step", &TrustStep { header: signed_header(), next_signers: signers() });
     v.add("record/name", &name_record());
     v.add("record/endpoint", &endpoint());

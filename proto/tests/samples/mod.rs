@@ -66,6 +66,8 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::Receipts,
         c::Describe,
         c::WatchHave,
+        c::AuditProofs,
+        c::GetSnapshot,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,

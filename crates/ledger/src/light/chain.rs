@@ -113,6 +113,11 @@ impl TrustedChain {
         &self.sets[later.saturating_sub(1)].1
     }
 
+    /// From which height each set signs, ascending; the first is the genesis' from height 1.
+    pub(crate) fn sets(&self) -> &[(u64, SignerSet)] {
+        &self.sets
+    }
+
     fn newest(&self) -> &(u64, SignerSet) {
         &self.sets[self.sets.len() - 1]
     }

@@ -12,7 +12,10 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::{IncomingCall, ReplySink};
 
-use super::inference::{Admitted, Spent, admit};
+use super::{
+    inference::{Admitted, admit},
+    spent::Spent,
+};
 use crate::{
     core::Core,
     serve::errors::{internal, invalid},

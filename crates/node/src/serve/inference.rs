@@ -1,19 +1,14 @@
 //! Predictions. The order is what makes a receipt worth something: the caller's signature is checked before anything
 //! runs, and the provider's answer leaves only after its receipt is on disk.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use zero2ai_proto::{
-    AccountId, Signed,
+    Signed,
     calls::{DescribeCall, PredictCall, Predicted},
     encode,
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS, TENSORS},
     manifest::Task,
-    pool::Nonce,
     receipt::{Receipt, Request, Response, Status, commit, request_hash},
     rpc::{ErrorCode, RpcError},
     state::Rights,
@@ -25,60 +20,11 @@ use crate::{
     clock::now_ms,
     core::Core,
     models::{Place, Serving},
-    serve::errors::{denied, engine_error, internal, invalid, not_found},
+    serve::{
+        errors::{denied, engine_error, internal, invalid, not_found},
+        spent::Spent,
+    },
 };
-
-/// Nonces remembered of one account; beyond that its new requests are `Busy` until old ones run out. Accounts are
-/// members, so their number is bounded by the ledger; one account cannot use up another's share.
-const NONCES: usize = 20_000;
-
-/// Requests already taken, until their deadlines: a replayed one is not run, or billed, twice.
-#[derive(Default)]
-pub(super) struct Spent(Mutex<BTreeMap<AccountId, Nonces>>);
-
-/// One account's requests, by nonce and by deadline.
-#[derive(Default)]
-struct Nonces {
-    known: BTreeSet<Nonce>,
-    ends: BTreeSet<(u64, Nonce)>,
-}
-
-impl Spent {
-    /// Remembers the requests that the log shows to have been answered, as a node must that was just started: a request
-    /// sent again is not run twice because its provider was restarted in between.
-    pub(super) fn remember<'a>(&self, answered: impl Iterator<Item = &'a Signed<Request>>, now: u64) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for signed in answered {
-            let Ok(request) = signed.read_unverified() else { continue };
-            if request.deadline_ms > now {
-                let Nonces { known, ends } = accounts.entry(signed.signer()).or_default();
-                known.insert(request.nonce);
-                ends.insert((request.deadline_ms, request.nonce));
-            }
-        }
-    }
-
-    fn take(&self, account: AccountId, request: &Request, now: u64) -> Result<(), RpcError> {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Nonces { known, ends } = accounts.entry(account).or_default();
-        while ends.first().is_some_and(|(deadline, _)| *deadline <= now) {
-            if let Some((_, nonce)) = ends.pop_first() {
-                known.remove(&nonce);
-            }
-        }
-        if known.len() >= NONCES {
-            return Err(RpcError::new(
-                ErrorCode::Busy,
-                "too many requests of this account are remembered: wait a while",
-            ));
-        }
-        if !known.insert(request.nonce) {
-            return Err(invalid("this request was used before: sign a new one"));
-        }
-        ends.insert((request.deadline_ms, request.nonce));
-        Ok(())
-    }
-}
 
 /// A request that may be run.
 pub(super) struct Admitted {
@@ -213,7 +159,7 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use zero2ai_proto::{Digest, ManifestId, PoolId, PublicKey, SecretKey};
+    use zero2ai_proto::{Digest, ManifestId, PublicKey, pool::Nonce};
 
     fn request(time_ms: u64, deadline_ms: u64) -> Request {
         Request {
@@ -241,18 +187,5 @@ mod tests {
         assert!(check_times(&request(now - 2_000, now + 30_000), now).is_ok());
         assert_eq!(check_times(&request(now - 2_000, now - 1), now).unwrap_err().code, ErrorCode::Timeout);
         assert_eq!(check_times(&request(now, now + hour), now).unwrap_err().code, ErrorCode::Invalid);
-    }
-
-    #[test]
-    fn a_request_is_taken_once() {
-        let (spent, account) = (Spent::default(), PublicKey([9; 32]));
-        assert!(spent.take(account, &request(1, 2), 1).is_ok());
-        assert_eq!(spent.take(account, &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
-        let restarted = Spent::default();
-        let key = SecretKey::from_bytes(&[7; 32]);
-        let signed = Signed::sign(&request(1, 2), &PoolId([0; 32]), &key).unwrap();
-        restarted.remember([&signed].into_iter(), 1);
-        assert_eq!(restarted.take(key.public(), &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
-        assert!(spent.take(PublicKey([8; 32]), &request(1, 2), 1).is_ok(), "another account's nonces are its own");
     }
 }

@@ -4,11 +4,11 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, Signed,
     calls::{
-        AuditProofs, AuditProofsCall, Blocks, BlocksCall, Piece, ProveCall, Proved, Redeem, Redeemed, SubmitCall,
-        SubmitTx, Submitted, TrustSteps,
+        AuditProofs, AuditProofsCall, Blocks, BlocksCall, GetSnapshot, Piece, ProveCall, Proved, Redeem, Redeemed,
+        SubmitCall, SubmitTx, Submitted, TrustSteps,
     },
     encode,
-    limits::{BLOCKS, CHUNK_BYTES, RECEIPTS},
+    limits::{BLOCKS, CHUNK_BYTES, RECEIPTS, SNAPSHOT_BYTES},
     rpc::{ErrorCode, RpcError},
     tx::{Tx, TxBody},
 };
@@ -68,6 +68,23 @@ pub(super) async fn audit_proofs(
     };
     for piece in gathered.chunks(CHUNK_BYTES) {
         reply.item::<AuditProofs>(&Piece { data: ByteBuf::from(piece) }).await?;
+    }
+    Ok(())
+}
+
+/// The ledger's state, for who is new. All of it is copied: `turn` has a place for one caller at a time.
+pub(super) async fn snapshot(core: &Core, turn: &Semaphore, reply: &mut ReplySink) -> Result<(), RpcError> {
+    let busy = |_| RpcError::new(ErrorCode::Busy, "another snapshot is being made here: try again in a moment");
+    let bytes = {
+        let _turn = turn.try_acquire().map_err(busy)?;
+        let none = || RpcError::new(ErrorCode::NotFound, "this ledger is too young for a snapshot: fetch its blocks");
+        encode(&core.chain.snapshot().await.map_err(internal)?.ok_or_else(none)?).map_err(internal)?
+    };
+    if bytes.len() > SNAPSHOT_BYTES {
+        return Err(internal("this ledger's state is too large for a snapshot: fetch its blocks"));
+    }
+    for piece in bytes.chunks(CHUNK_BYTES) {
+        reply.item::<GetSnapshot>(&Piece { data: ByteBuf::from(piece) }).await?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod inference;
 mod ledger;
 mod local;
 mod names;
+mod spent;
 mod store;
 
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     NodeId,
     calls::{
-        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, Grant, Have, Head, Ping, Pong, Predict, Prove,
-        Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
+        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetSnapshot, Grant, Have, Head, Ping, Pong,
+        Predict, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
     },
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
@@ -37,7 +38,7 @@ use zero2ai_proto::{
 use zero2ai_rpc::{Handler, IncomingCall, ReplySink};
 
 use crate::{clock::now_ms, core::Core, serve::errors::denied};
-use inference::Spent;
+use spent::Spent;
 
 /// First number of the methods that only the node's own identity may call.
 const LOCAL: u16 = 100;
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     spent: Spent,
     /// One audit is gathered for others at a time: whoever comes meanwhile hears that it is busy.
     audits: Semaphore,
+    /// Copies of the whole state that are being made: one at a time.
+    snapshots: Semaphore,
 }
 
 impl Service {
@@ -56,7 +59,7 @@ impl Service {
         // Nothing answered longer ago has a deadline left.
         let since = now_ms().saturating_sub(2 * (REQUEST_HORIZON_MS + CLOCK_SKEW_MS));
         spent.remember(core.receipts.since(since).iter().map(|r| &r.request), now_ms());
-        Self { core, spent, audits: Semaphore::new(1) }
+        Self { core, spent, audits: Semaphore::new(1), snapshots: Semaphore::new(1) }
     }
 }
 
@@ -118,6 +121,7 @@ impl Service {
             AuditProofs::ID => {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await
             }
+            GetSnapshot::ID => ledger::snapshot(core, &self.snapshots, &mut reply).await,
             Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,
