@@ -25,6 +25,22 @@ async fn a_name_is_proved_and_its_endpoints_are_measured() {
 }
 
 #[tokio::test]
+async fn once_the_node_it_began_with_is_gone_providers_that_were_met_are_asked() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let (first, met) = (start(&chain, None, Manners::Honest), start(&chain, Some(1), Manners::Honest));
+    let client = client(&chain, &first).await;
+    let name = MODEL.parse().unwrap();
+    assert_eq!(client.resolve(&name, false).await.unwrap().endpoints[0].node, met.id);
+    first.stop.cancel();
+    first.task.await.unwrap();
+    assert_eq!(client.resolve(&name, true).await.unwrap().endpoints[0].node, met.id);
+    client.head().await.unwrap();
+    met.stop.cancel();
+    met.task.await.unwrap();
+    assert!(client.resolve(&name, true).await.is_err());
+}
+
+#[tokio::test]
 async fn a_version_can_be_chosen_and_an_unknown_name_is_not_found() {
     let chain = Arc::new(Mutex::new(Chain::new()));
     chain.lock().unwrap().publish(2);
