@@ -72,14 +72,14 @@ pub(super) async fn audit_proofs(
     Ok(())
 }
 
-/// The ledger's state, for who is new. All of it is copied: `turn` has a place for one caller at a time.
+/// The ledger's state, for who is new. All of it is copied, and held until the caller has it: `turn` has a place for each.
 pub(super) async fn snapshot(core: &Core, turn: &Semaphore, reply: &mut ReplySink) -> Result<(), RpcError> {
-    let busy = |_| RpcError::new(ErrorCode::Busy, "another snapshot is being made here: try again in a moment");
-    let bytes = {
-        let _turn = turn.try_acquire().map_err(busy)?;
-        let none = || RpcError::new(ErrorCode::NotFound, "this ledger is too young for a snapshot: fetch its blocks");
-        encode(&core.chain.snapshot().await.map_err(internal)?.ok_or_else(none)?).map_err(internal)?
-    };
+    let busy = |_| RpcError::new(ErrorCode::Busy, "others are being given snapshots here: try again in a while");
+    let _turn = turn.try_acquire().map_err(busy)?;
+    let none = || RpcError::new(ErrorCode::NotFound, "this ledger is too young for a snapshot: fetch its blocks");
+    let snapshot = core.chain.snapshot().await.map_err(internal)?.ok_or_else(none)?;
+    let bytes = encode(&snapshot).map_err(internal)?;
+    drop(snapshot);
     if bytes.len() > SNAPSHOT_BYTES {
         return Err(internal("this ledger's state is too large for a snapshot: fetch its blocks"));
     }

@@ -42,6 +42,8 @@ use spent::Spent;
 
 /// First number of the methods that only the node's own identity may call.
 const LOCAL: u16 = 100;
+/// Newcomers that are given a copy of the ledger's state at once: each holds one in memory.
+const SNAPSHOTS: usize = 4;
 
 /// See the module.
 pub(crate) struct Service {
@@ -49,7 +51,7 @@ pub(crate) struct Service {
     spent: Spent,
     /// One audit is gathered for others at a time: whoever comes meanwhile hears that it is busy.
     audits: Semaphore,
-    /// Copies of the whole state that are being made: one at a time.
+    /// Copies of the whole state that are being given.
     snapshots: Semaphore,
 }
 
@@ -59,7 +61,7 @@ impl Service {
         // Nothing answered longer ago has a deadline left.
         let since = now_ms().saturating_sub(2 * (REQUEST_HORIZON_MS + CLOCK_SKEW_MS));
         spent.remember(core.receipts.since(since).iter().map(|r| &r.request), now_ms());
-        Self { core, spent, audits: Semaphore::new(1), snapshots: Semaphore::new(1) }
+        Self { core, spent, audits: Semaphore::new(1), snapshots: Semaphore::new(SNAPSHOTS) }
     }
 }
 
