@@ -26,6 +26,9 @@ const PEM_BYTES: u64 = 256 * 1024;
 /// Before the certificate that was made here, the names it was made for: with others it is made again.
 const NAMES: &str = "# names: ";
 
+/// A file's bytes; of a key they are a secret.
+type Pem = Zeroizing<Vec<u8>>;
+
 /// The certificate and key that the settings name; a gateway at `listen` is to be reached by it.
 pub(super) fn open(home: &Path, settings: &TlsSettings, listen: IpAddr) -> Result<Tls, NodeError> {
     let (certificate, key) = match (&settings.certificate, &settings.key) {
@@ -44,7 +47,7 @@ pub(super) fn open(home: &Path, settings: &TlsSettings, listen: IpAddr) -> Resul
     Ok(Tls::new(&certificate, &key).map_err(GatewayError::from)?)
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+fn read(path: &Path) -> Result<Pem, String> {
     let fail = |e: std::io::Error| format!("{} cannot be read: {e}", path.display());
     let mut bytes = Zeroizing::new(Vec::new());
     let file = fs::File::open(path).map_err(fail)?;
@@ -69,7 +72,7 @@ fn names(settings: &TlsSettings, listen: IpAddr) -> Vec<String> {
 }
 
 /// The certificate that was made here for these names, or a fresh one.
-fn own(home: &Path, names: &[String]) -> Result<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>), NodeError> {
+fn own(home: &Path, names: &[String]) -> Result<(Pem, Pem), NodeError> {
     let (certificate_file, key_file) = (home.join(CERT_FILE), home.join(KEY_FILE));
     let head = format!("{NAMES}{}\n", names.join(" "));
     let kept = read(&certificate_file).ok().filter(|kept| kept.starts_with(head.as_bytes()));
