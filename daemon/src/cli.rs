@@ -1,5 +1,6 @@
 //! The command line's shape: what can be typed. What it does is in [`crate::commands`].
 
+mod account;
 mod doctor;
 mod grant;
 mod ledger;
@@ -7,6 +8,7 @@ mod service;
 mod store;
 mod token;
 
+pub(crate) use account::AccountCommand;
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use ledger::LedgerCommand;
@@ -14,7 +16,7 @@ pub(crate) use ledger::LedgerCommand;
 pub(crate) use service::UnitArgs;
 pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
 pub(crate) use store::{StoreCommand, VersionName};
-pub(crate) use token::TokenCommand;
+pub(crate) use token::{Budget, TokenCommand};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -65,10 +67,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a node until Ctrl-C or SIGTERM; without a pool it makes its own, with itself as the one signer
-    #[command(
-        after_help = "Examples:\n  zero2ai up\n  zero2ai up --http 127.0.0.1:8700\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
-        zero2ai up --home ~/b --join z2a1-...\n  zero2ai up --home ~/b --join-file invite.txt"
-    )]
+    #[command(after_help = "Examples:\n  zero2ai up\n  zero2ai up --http 127.0.0.1:8700\n  \
+        zero2ai up --http 192.0.2.7:8700 --http-tls self-signed\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
+        zero2ai up --home ~/b --join z2a1-...\n  zero2ai up --home ~/b --join-file invite.txt")]
     Up(UpArgs),
     /// Make, show and govern the pool
     #[command(subcommand)]
@@ -143,7 +144,10 @@ pub(crate) enum Command {
     /// Stop the node of --home in order
     #[command(after_help = "Example:\n  zero2ai stop --home ~/b")]
     Stop,
-    /// Who may ask the HTTP gateway: tokens with scopes, expiry and rates
+    /// Accounts for programs without a node; what each account had of this one
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Who may ask the HTTP gateway: tokens with scopes, expiry, rates and budgets, and what each has used
     #[command(subcommand)]
     Token(TokenCommand),
     /// Run the node of --home as a systemd service
@@ -184,12 +188,38 @@ pub(crate) struct UpArgs {
     /// Address of the swarm (UDP), over config.toml's [default: the IP of --listen, any port]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) swarm_listen: Option<SocketAddr>,
-    /// Also answer HTTP (OpenAI and Open Inference Protocol) at this loopback address, over config.toml's
+    /// Also answer HTTP (OpenAI and Open Inference Protocol) here, over config.toml's. Beyond loopback it needs TLS
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) tls: HttpTlsArgs,
     /// (internal) Stop when standard input ends: the demo's nodes go when the demo does
     #[arg(long, hide = true)]
     pub(crate) until_stdin_closes: bool,
+}
+
+/// TLS of the HTTP gateway.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HttpTlsArgs {
+    /// Give HTTP over TLS with this certificate: a PEM file, the chain behind it
+    #[arg(long, value_name = "FILE", requires = "http_tls_key")]
+    pub(crate) http_tls_cert: Option<PathBuf>,
+    /// Its private key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "http_tls_cert")]
+    pub(crate) http_tls_key: Option<PathBuf>,
+    /// Give HTTP over TLS with a certificate that this node makes and keeps; its fingerprint is printed
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "http_tls_cert")]
+    pub(crate) http_tls: Option<HttpTls>,
+    /// A name or IP address that the node's own certificate is to bear; may be given several times
+    #[arg(long, value_name = "NAME", requires = "http_tls")]
+    pub(crate) http_tls_name: Vec<String>,
+}
+
+/// Whose certificate, if none is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HttpTls {
+    /// The node's own.
+    SelfSigned,
 }
 
 /// `pool ...`.

@@ -32,7 +32,9 @@ fn node(error: &NodeError) -> Exit {
         },
         NodeError::Storage(_) => Exit::Storage,
         NodeError::Http(error) if error.is_in_use() => Exit::InUse,
-        NodeError::Http(GatewayError::NotLoopback(_) | GatewayError::Listen { .. }) => Exit::Config,
+        NodeError::Http(
+            GatewayError::NotLoopback(_) | GatewayError::Listen { .. } | GatewayError::Tls(_) | GatewayError::Usage(_),
+        ) => Exit::Config,
         NodeError::Http(_) => Exit::Internal,
         NodeError::Net(_) | NodeError::Rpc(_) | NodeError::Chain(_) | NodeError::Internal(_) => Exit::Internal,
     }

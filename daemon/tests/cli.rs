@@ -20,9 +20,13 @@ fn help_shows_examples_and_exit_codes() {
         let (code, out, _) = run(folder.path(), &["pool", command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "pool {command}");
     }
-    for command in ["new", "list", "revoke"] {
+    for command in ["new", "budget", "list", "revoke"] {
         let (code, out, _) = run(folder.path(), &["token", command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "token {command}");
+    }
+    for command in ["new", "list"] {
+        let (code, out, _) = run(folder.path(), &["account", command, "--help"]);
+        assert!(code == 0 && out.contains("Example"), "account {command}");
     }
     for command in ["install", "uninstall", "status"] {
         let (code, out, _) = run(folder.path(), &["service", command, "--help"]);
@@ -42,6 +46,11 @@ fn a_wrong_command_line_is_exit_2() {
         &["publish", "x"],
         &["resolve", "no-slash"],
         &["pool", "invite", "--ttl", "5"],
+        &["account", "new", "me.account"],
+        &["token", "budget", "1f0c9a3e", "-5"],
+        &["token", "new", "x", "--budget", "0"],
+        &["up", "--http-tls-key", "key.pem"],
+        &["up", "--http-tls-name", "name"],
         &["store", "drop", "lab/m"],
         &["doctor", "neither-a-key-nor-a-name"],
         &["demo", "--nodes", "3"],

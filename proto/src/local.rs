@@ -1,10 +1,12 @@
 //! Methods that a node answers to its own identity key alone: the command line's way in.
 
+mod accounts;
 mod fetch;
 mod grants;
 mod open;
 mod store;
 
+pub use accounts::*;
 pub use fetch::*;
 pub use grants::*;
 pub use open::*;

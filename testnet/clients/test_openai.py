@@ -113,6 +113,57 @@ class Readme(unittest.TestCase):
         self.assertGreater(len(said.getvalue()), 20)
 
 
+    def test_its_curl_line_runs_as_written(self):
+        text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+        example = next(block.split("```")[0] for block in text.split("```sh\n") if block.startswith("curl"))
+        self.assertLessEqual(len(example.splitlines()), 5)
+        example = example.replace("http://127.0.0.1:8700", os.environ["ZERO2AI_URL"])
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "n1").mkdir()
+            (Path(folder) / "n1/http.token").write_text(TOKEN)
+            said = subprocess.run(["sh", "-c", example], cwd=folder, check=True, capture_output=True).stdout
+        self.assertEqual(json.loads(said)["usage"]["completion_tokens"], 8)
+
+
+class Budgets(unittest.TestCase):
+    def test_a_text_ends_where_its_budget_does(self):
+        made = zero2ai("token", "new", "trial", "--scopes", "infer", "--budget", "60")
+        wish = {"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "temperature": 0}
+        poor = client(api_key=made["token"], max_retries=2)
+        first = poor.completions.create(**wish, max_tokens=4)
+        self.assertEqual(first.usage.completion_tokens, 4)
+        left = 60 - first.usage.total_tokens
+        chunks = list(poor.completions.create(**wish, max_tokens=500, stream=True, stream_options={"include_usage": True}))
+        self.assertEqual(chunks[-2].choices[0].finish_reason, "length")
+        # What a prompt has is estimated before it is read: the text may be that much off.
+        self.assertLess(abs(chunks[-1].usage.total_tokens - left), 24)
+        start = time.monotonic()
+        with self.assertRaises(openai.RateLimitError) as caught:
+            poor.completions.create(**wish, max_tokens=40)
+        self.assertEqual((caught.exception.code, caught.exception.type), ("insufficient_quota", "insufficient_quota"))
+        self.assertIn(f"zero2ai token budget {made['id']}", str(caught.exception))
+        self.assertLess(time.monotonic() - start, 30, "the client tried again")
+        self.assertEqual(caught.exception.response.headers["x-should-retry"], "false")
+
+        zero2ai("token", "budget", made["id"], "200")
+        self.assertEqual(poor.completions.create(**wish, max_tokens=4).usage.completion_tokens, 4)
+        # Figures are on disk within seconds.
+        totals = first.usage.total_tokens * 2 + chunks[-1].usage.total_tokens
+        end = time.monotonic() + 60
+        while (used := listed(made["id"]))["used"] != totals and time.monotonic() < end:
+            time.sleep(0.2)
+        self.assertEqual((used["used"], used["budget"], used["calls"]), (totals, 200, 3))
+
+
+def zero2ai(*words: str) -> dict:
+    said = subprocess.run([os.environ["ZERO2AI"], "--json", *words], check=True, capture_output=True)
+    return json.loads(said.stdout)
+
+
+def listed(token: str) -> dict:
+    return next(entry for entry in zero2ai("token", "list") if entry["id"] == token)
+
+
 class Completions(unittest.TestCase):
     WISH = {"model": MODEL, "prompt": "Once upon a time", "temperature": 0, "max_tokens": 12}
 

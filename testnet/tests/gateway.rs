@@ -486,7 +486,7 @@ fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
 }
 
 #[test]
-fn only_this_machine_can_be_served() {
+fn without_tls_only_this_machine_is_served() {
     let dir = tempfile::tempdir().unwrap();
     let up = |name: &str, address: &str| run(&dir.path().join(name), &["up", "--http", address]).unwrap();
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8700"] {

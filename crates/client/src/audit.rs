@@ -14,7 +14,9 @@ use zero2ai_proto::{
     proof::SignedHeader,
     receipt::{AuditExport, ProvenReceipt},
     record::Address,
+    rpc::ErrorCode,
 };
+use zero2ai_rpc::CallError;
 
 use crate::{client::Client, error::ClientError};
 
@@ -22,6 +24,10 @@ use crate::{client::Client, error::ClientError};
 const LEDGER_BYTES: usize = 64 << 20;
 /// Pages of receipts taken from one provider.
 const PAGES: usize = 256;
+/// How long a provider may take to learn of the block that an audit stands on: blocks reach every node within seconds.
+const BEHIND: Duration = Duration::from_secs(15);
+/// Pause before such a provider is asked again.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Providers asked side by side.
 const AT_ONCE: usize = 8;
 
@@ -92,6 +98,27 @@ impl Client {
         Ok(audit)
     }
 
+    /// A page of a provider that may be a block behind: what the header says is not final there yet, and soon will be.
+    async fn page_in_time(
+        &self,
+        provider: NodeId,
+        addresses: &[Address],
+        name: &ModelName,
+        from: u64,
+        header: &SignedHeader,
+    ) -> Result<Vec<ProvenReceipt>, ClientError> {
+        let give_up = Instant::now().checked_add(BEHIND);
+        loop {
+            let page = self.receipts_page(provider, addresses, name, from, header).await;
+            let behind =
+                matches!(&page, Err(ClientError::Call(CallError::Remote(e))) if e.code == ErrorCode::Unavailable);
+            if !behind || give_up.is_none_or(|at| Instant::now() >= at) {
+                return page;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     async fn all_receipts(
         &self,
         provider: NodeId,
@@ -101,7 +128,7 @@ impl Client {
     ) -> Result<Vec<ProvenReceipt>, ClientError> {
         let (mut all, mut from) = (Vec::new(), 0);
         for _ in 0..PAGES {
-            let page = self.receipts_page(provider, addresses, name, from, header).await?;
+            let page = self.page_in_time(provider, addresses, name, from, header).await?;
             let Some(last) = page.last() else { break };
             let next = last.proof.index.checked_add(1).filter(|next| *next > from);
             from = next.ok_or_else(|| ClientError::untrue(&provider, "its receipts are out of order"))?;

@@ -60,6 +60,23 @@ impl Fault {
         Self { code: Some("rate_limit_exceeded"), ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
     }
 
+    /// The token's budget does not allow a call that needs at least `needs`. Trying again does not help.
+    pub(crate) fn spent(id: &str, budget: u64, used: u64, needs: u64) -> Self {
+        let message = format!(
+            "this token has used {used} of {budget} units (a unit is a token of text, read or written, or a row of a \
+             prediction), and this call needs at least {needs}: ask who runs this node for more, which is \
+             'zero2ai token budget {id} UNITS'"
+        );
+        Self { code: Some("insufficient_quota"), ..Self::new(StatusCode::PAYMENT_REQUIRED, message) }
+    }
+
+    /// What tokens use cannot be written down, so that no budget can be kept.
+    pub(crate) fn usage_lost() -> Self {
+        let message = "the node cannot write down what this token uses, so that it takes no calls of tokens with a budget: \
+                       is its disk full? Its log says more";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
+    }
+
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the gateway failed: {error}; please report this"))
     }
@@ -76,6 +93,7 @@ impl Fault {
             StatusCode::UNAUTHORIZED => "authentication_error",
             StatusCode::FORBIDDEN => "permission_error",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::PAYMENT_REQUIRED => "insufficient_quota",
             status if status.is_client_error() => "invalid_request_error",
             _ => "server_error",
         };
@@ -88,11 +106,18 @@ impl Fault {
             Face::OpenAi => self.openai(),
             Face::Oip => json!({ "error": self.message }),
         };
-        let mut response = (self.status, body.to_string()).into_response();
+        let status = match (face, self.status) {
+            // So it is told there, and so its clients know it.
+            (Face::OpenAi, StatusCode::PAYMENT_REQUIRED) => StatusCode::TOO_MANY_REQUESTS,
+            (_, status) => status,
+        };
+        let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self.status {
             StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            // OpenAI's clients try a 429 again unless they are told not to.
+            StatusCode::PAYMENT_REQUIRED => drop(headers.insert("x-should-retry", HeaderValue::from_static("false"))),
             StatusCode::TOO_MANY_REQUESTS => drop(headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_S))),
             _ => {}
         }

@@ -50,17 +50,31 @@ impl Token {
     }
 }
 
+/// The name of the node's own token in [`crate::usage`]; no other has such an id.
+pub const FIRST: &str = "first";
+
+/// Who asks: the token that a request came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Its id, or [`FIRST`].
+    pub(crate) id: String,
+    /// Units it may use in all.
+    pub(crate) budget: Option<u64>,
+}
+
 /// The node's own token, which may do everything, and those that were made beside it.
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) own: Token,
     pub(crate) others: Tokens,
+    /// Callers come by TLS: a certificate's name stands for the host then.
+    pub(crate) tls: bool,
 }
 
 impl Access {
-    fn check(&self, given: &str, scope: Scope) -> Result<(), Fault> {
+    fn check(&self, given: &str, scope: Scope) -> Result<Caller, Fault> {
         if self.own.is(given) {
-            return Ok(());
+            return Ok(Caller { id: FIRST.to_owned(), budget: None });
         }
         if given.len() > TOKEN_MAX {
             return Err(wrong());
@@ -85,15 +99,17 @@ fn wrong() -> Fault {
 }
 
 /// Checks a request's headers: host, then origin, then token and what that may do.
-pub(crate) fn check(access: &Access, scope: Scope, headers: &HeaderMap) -> Result<(), Fault> {
+pub(crate) fn check(access: &Access, scope: Scope, headers: &HeaderMap) -> Result<Caller, Fault> {
     let host = text(headers, HOST.as_str());
-    if !host.is_some_and(is_local) {
+    // By TLS a rebound name fails at the certificate, which does not bear it.
+    if !host.is_some_and(|host| is_local(host) || (access.tls && !host.is_empty())) {
         return Err(Fault::denied(
             "the Host header does not name this machine; use http://127.0.0.1 or http://localhost as the base URL",
         ));
     }
+    let scheme = if access.tls { "https://" } else { "http://" };
     let own =
-        |origin: &str| origin.strip_prefix("http://").is_some_and(|o| host.is_some_and(|h| o.eq_ignore_ascii_case(h)));
+        |origin: &str| origin.strip_prefix(scheme).is_some_and(|o| host.is_some_and(|h| o.eq_ignore_ascii_case(h)));
     let foreign = headers.contains_key(ORIGIN) && !text(headers, ORIGIN.as_str()).is_some_and(own);
     if foreign || text(headers, "sec-fetch-site") == Some("cross-site") {
         return Err(Fault::denied("requests from pages of other sites are refused: call the gateway from a program"));
@@ -134,11 +150,15 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
     fn status(pairs: &[(&'static str, &'static str)]) -> Option<StatusCode> {
+        by(false, pairs)
+    }
+
+    fn by(tls: bool, pairs: &[(&'static str, &'static str)]) -> Option<StatusCode> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let access = Access { own: TOKEN.parse().unwrap(), others: Tokens::new("/nonexistent".into()) };
+        let access = Access { own: TOKEN.parse().unwrap(), others: Tokens::new("/nonexistent".into()), tls };
         check(&access, Scope::Infer, &headers).err().map(|fault| fault.status)
     }
 
@@ -157,6 +177,20 @@ mod tests {
             Some(StatusCode::FORBIDDEN),
             "two hosts"
         );
+    }
+
+    #[test]
+    fn by_tls_any_one_host_passes_and_foreign_pages_do_not() {
+        let (host, auth) =
+            (("host", "node.example:8700"), ("authorization", "bearer 0123456789abcdef0123456789abcdef"));
+        assert_eq!(by(true, &[host, auth]), None);
+        assert_eq!(by(true, &[host, auth, ("origin", "https://node.example:8700")]), None);
+        for origin in ["http://node.example:8700", "https://evil.example", "null"] {
+            assert_eq!(by(true, &[host, auth, ("origin", origin)]), Some(StatusCode::FORBIDDEN), "{origin}");
+        }
+        assert_eq!(by(true, &[host]), Some(StatusCode::UNAUTHORIZED));
+        assert_eq!(by(true, &[("host", ""), auth]), Some(StatusCode::FORBIDDEN));
+        assert_eq!(by(true, &[auth]), Some(StatusCode::FORBIDDEN));
     }
 
     #[test]

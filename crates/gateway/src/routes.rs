@@ -145,11 +145,14 @@ impl Drop for Watch {
     }
 }
 
-async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn around(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
     let mut watch = Watch { shared, route, start: Instant::now(), code: LEFT };
     let mut response = match guard::check(&watch.shared.access, route.scope(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(fault) => fault.into_response(),
     };
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {

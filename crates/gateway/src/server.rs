@@ -10,6 +10,7 @@ use hyper_util::{
 };
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -23,12 +24,14 @@ use crate::{
     guard::{Access, Token},
     routes,
     state::Shared,
+    tls::Tls,
     tokens::Tokens,
+    usage::Meter,
 };
 
 /// Connections open at a time. Beyond that, new ones wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 256;
-/// How long a request's head may take to come, and a connection may be idle between two requests.
+/// How long TLS or a request's head may take to come, and a connection may be idle between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// Bytes of a request's head, and of what is read ahead.
 const HEAD_BYTES: usize = 32 * 1024;
@@ -48,29 +51,47 @@ pub struct Upstream {
     pub addresses: Vec<Address>,
 }
 
+/// Where a gateway listens, and who may ask.
+#[derive(Debug)]
+pub struct Listen {
+    /// Port 0 is any free one.
+    pub address: SocketAddr,
+    /// Without it the address must be a loopback one.
+    pub tls: Option<Tls>,
+    /// May do everything.
+    pub token: Token,
+    /// The file of others, see [`crate::tokens`].
+    pub tokens: PathBuf,
+    /// The file of what tokens used, see [`crate::usage`].
+    pub usage: PathBuf,
+}
+
 /// A gateway whose port is taken, before it answers.
 #[derive(Debug)]
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     access: Access,
+    meter: Arc<Meter>,
 }
 
 impl Gateway {
-    /// Takes the port; callers wait until [`Gateway::serve`]. Port 0 is any free one. `token` may do everything; the file
-    /// `tokens` may have others, see [`crate::tokens`].
+    /// Takes the port; callers wait until [`Gateway::serve`].
     ///
     /// # Errors
-    /// The address is not a loopback address, or cannot be listened on.
-    pub async fn bind(address: SocketAddr, token: Token, tokens: PathBuf) -> Result<Self, GatewayError> {
-        if !address.ip().is_loopback() {
+    /// The address is not a loopback address and there is no TLS, it cannot be listened on, or the file of usage is damaged.
+    pub async fn bind(listen: Listen) -> Result<Self, GatewayError> {
+        let Listen { address, tls, token, tokens, usage } = listen;
+        if tls.is_none() && !address.ip().is_loopback() {
             return Err(GatewayError::NotLoopback(address));
         }
         let fail = |source| GatewayError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let access = Access { own: token, others: Tokens::new(tokens) };
-        Ok(Self { listener, address, access })
+        let meter = Arc::new(Meter::open(usage, tokens.clone())?);
+        let access = Access { own: token, others: Tokens::new(tokens), tls: tls.is_some() };
+        Ok(Self { listener, address, tls, access, meter })
     }
 
     /// Where it listens.
@@ -79,46 +100,72 @@ impl Gateway {
         self.address
     }
 
-    /// Answers until `stop` is cancelled; then takes no more, and gives answers in hand a few seconds to end.
+    /// SHA-256 of the certificate, if it answers by TLS: 64 hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.tls.as_ref().map(Tls::fingerprint)
+    }
+
+    /// Answers until `stop` is cancelled; then takes no more, gives answers in hand a few seconds to end, and writes down
+    /// what was used.
     ///
     /// # Errors
-    /// The listener broke.
+    /// The listener broke, or what was used cannot be written.
     pub async fn serve(self, client: Client, upstream: Upstream, stop: CancellationToken) -> Result<(), GatewayError> {
-        let router = routes::router(Arc::new(Shared::new(client, upstream, self.access)));
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut connections = JoinSet::new();
-        loop {
-            let place = tokio::select! {
-                () = stop.cancelled() => break,
-                place = Arc::clone(&places).acquire_owned() => place,
-            };
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
-            };
-            while let Some(ended) = connections.try_join_next() {
-                log_panic(ended);
-            }
-            match accepted {
-                Ok((stream, _)) => {
-                    let (router, stop) = (router.clone(), stop.clone());
-                    connections.spawn(async move {
-                        let _place = place;
-                        connection(stream, router, stop).await;
-                    });
-                }
-                Err(error) if is_passing(&error) => {
-                    tracing::debug!(%error, "a connection was not accepted");
-                    tokio::time::sleep(REFUSED).await;
-                }
-                Err(error) => return Err(GatewayError::Lost(error)),
-            }
-        }
-        while let Some(ended) = connections.join_next().await {
+        let Self { listener, tls, access, meter, .. } = self;
+        let router = routes::router(Arc::new(Shared::new(client, upstream, access, Arc::clone(&meter))));
+        let stop_keeper = CancellationToken::new();
+        let answering = async {
+            let answered = answer(&listener, tls.as_ref(), &router, &stop).await;
+            stop_keeper.cancel();
+            answered
+        };
+        let (answered, ()) = tokio::join!(answering, meter.keep(stop_keeper.clone()));
+        meter.write().await.map_err(GatewayError::Unwritten)?;
+        answered
+    }
+}
+
+/// Takes connections until `stop` is cancelled, and waits for those it took.
+async fn answer(
+    listener: &TcpListener,
+    tls: Option<&Tls>,
+    router: &Router,
+    stop: &CancellationToken,
+) -> Result<(), GatewayError> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        while let Some(ended) = connections.try_join_next() {
             log_panic(ended);
         }
-        Ok(())
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, stop, tls) = (router.clone(), stop.clone(), tls.cloned());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection(stream, tls, router, stop).await;
+                });
+            }
+            Err(error) if is_passing(&error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(REFUSED).await;
+            }
+            Err(error) => return Err(GatewayError::Lost(error)),
+        }
     }
+    while let Some(ended) = connections.join_next().await {
+        log_panic(ended);
+    }
+    Ok(())
 }
 
 /// A bug in a handler costs its connection, not the node; it is told.
@@ -140,7 +187,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 
 /// One connection to its end. When its caller leaves, hyper drops the handler or the stream it was sending, and with it the
 /// work at the provider.
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, tls: Option<Tls>, router: Router, stop: CancellationToken) {
     // Tokens are small and must not wait for each other; a caller that reads no more must not hold a provider.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
@@ -148,6 +195,23 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
     if let Err(error) = set_tcp_user_timeout(&stream, UNREAD_MS) {
         tracing::debug!(%error, "TCP_USER_TIMEOUT");
     }
+    let Some(tls) = tls else { return requests(stream, router, stop).await };
+    let shaken = tokio::select! {
+        () = stop.cancelled() => return,
+        shaken = tokio::time::timeout(HEAD_TIME, tls.accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => requests(stream, router, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS came of a connection"),
+        Err(_) => tracing::debug!("a connection did not come to TLS in time"),
+    }
+}
+
+/// A connection's requests, one after another.
+async fn requests<S>(stream: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut serving = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::{body::Body, http::request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zero2ai_client::{Client, Resolution};
 use zero2ai_proto::{
@@ -11,7 +11,14 @@ use zero2ai_proto::{
     local::{NodeStatus, NodeStatusReply},
 };
 
-use crate::{body, fault::Fault, guard::Access, metrics::Metrics, server::Upstream};
+use crate::{
+    body,
+    fault::Fault,
+    guard::{Access, Caller},
+    metrics::Metrics,
+    server::Upstream,
+    usage::{Bill, Meter, Need},
+};
 
 /// Predictions and texts in hand; beyond that the caller hears 429 at once. Each may hold a body of 4 MiB and what it is
 /// read into, so this bounds memory at about a gigabyte.
@@ -26,13 +33,14 @@ pub(crate) struct Shared {
     upstream: Upstream,
     pub(crate) access: Access,
     pub(crate) metrics: Metrics,
+    meter: Arc<Meter>,
     work: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, upstream: Upstream, access: Access) -> Self {
+    pub(crate) fn new(client: Client, upstream: Upstream, access: Access, meter: Arc<Meter>) -> Self {
         let work = Arc::new(Semaphore::new(WORK));
-        Self { client, upstream, access, metrics: Metrics::default(), work }
+        Self { client, upstream, access, metrics: Metrics::default(), meter, work }
     }
 
     /// A place among the work in hand, given back when dropped, and the body that may now be read. Where there is no place,
@@ -45,6 +53,12 @@ impl Shared {
                 Err(Fault::busy(format!("{WORK} requests are in hand, and no more are taken: try again in a moment")))
             }
         }
+    }
+
+    /// Lets a call of who sent `request` begin if its token's budget allows it.
+    pub(crate) async fn bill(&self, request: &Parts, need: Need) -> Result<Bill, Fault> {
+        let caller = request.extensions.get::<Caller>().ok_or_else(|| Fault::internal("a request without a token"))?;
+        self.meter.start(caller, need).await
     }
 
     /// What the node behind the gateway says of itself.

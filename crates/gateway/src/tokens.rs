@@ -1,5 +1,6 @@
-//! Tokens beside the first one: each with a name, what it may do, until when, and how often. The file holds their hashes
-//! alone, so that who reads it can use none. It is read again whenever it changes: a revocation holds from the next request on.
+//! Tokens beside the first one: each with a name, what it may do, until when, how often, and how much. The file holds their
+//! hashes alone, so that who reads it can use none. It is read again whenever it changes: a revocation holds from the next
+//! request on.
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use zero2ai_proto::ids::tagged_hash;
+
+use crate::guard::Caller;
 
 /// Tokens in one file at most: more than one machine's programs need, and read in no time.
 pub const TOKENS: usize = 256;
@@ -74,8 +77,25 @@ pub struct TokenEntry {
     pub expires_ms: Option<u64>,
     /// Requests in one minute at most; none is no limit of its own.
     pub per_minute: Option<u32>,
+    /// Units it may use in all: tokens of text, read and written, and rows of predictions; none is no limit.
+    pub budget: Option<u64>,
     /// Of the token, in hexadecimal.
     hash: String,
+}
+
+/// What a token is made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What it is for, in the user's words: 1 to 64 bytes.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Not good after this, milliseconds since 1970 UTC; none is for ever.
+    pub expires_ms: Option<u64>,
+    /// Requests in one minute at most; none is no limit of its own.
+    pub per_minute: Option<u32>,
+    /// Units it may use in all; none is no limit.
+    pub budget: Option<u64>,
 }
 
 /// Why tokens cannot be used.
@@ -103,23 +123,18 @@ pub enum TokensError {
 }
 
 impl TokenEntry {
-    /// The entry of `token`, a fresh secret.
+    /// The entry of `token`, a fresh secret, made at `created_ms` (milliseconds since 1970 UTC).
     ///
     /// # Errors
     /// [`TokensError::Name`].
-    pub fn new(
-        token: &str,
-        name: &str,
-        scopes: Vec<Scope>,
-        (created_ms, expires_ms): (u64, Option<u64>),
-        per_minute: Option<u32>,
-    ) -> Result<Self, TokensError> {
+    pub fn new(token: &str, terms: Terms, created_ms: u64) -> Result<Self, TokensError> {
+        let Terms { name, scopes, expires_ms, per_minute, budget } = terms;
         if name.is_empty() || name.len() > NAME_BYTES || name.chars().any(char::is_control) {
             return Err(TokensError::Name);
         }
         let hash = hash(token);
         let id = hash.chars().take(8).collect();
-        Ok(Self { id, name: name.to_owned(), scopes, created_ms, expires_ms, per_minute, hash })
+        Ok(Self { id, name, scopes, created_ms, expires_ms, per_minute, budget, hash })
     }
 }
 
@@ -193,8 +208,8 @@ impl Tokens {
         Self { path, known: Mutex::default() }
     }
 
-    /// Lets a token in to do `scope`, and counts it.
-    pub(crate) fn check(&self, token: &str, scope: Scope) -> Result<(), Refusal> {
+    /// Lets a token in to do `scope`, and counts the request.
+    pub(crate) fn check(&self, token: &str, scope: Scope) -> Result<Caller, Refusal> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.refresh(&mut known);
         let given = hash(token);
@@ -207,7 +222,8 @@ impl Tokens {
         if !entry.scopes.contains(&scope) {
             return Err(Refusal::Scope(scope.word()));
         }
-        let Some(most) = entry.per_minute else { return Ok(()) };
+        let caller = Caller { id: entry.id.clone(), budget: entry.budget };
+        let Some(most) = entry.per_minute else { return Ok(caller) };
         let (since, count) = known.used.entry(entry.id).or_insert_with(|| (Instant::now(), 0));
         if since.elapsed() >= MINUTE {
             (*since, *count) = (Instant::now(), 0);
@@ -216,7 +232,7 @@ impl Tokens {
             return Err(Refusal::Rate(most));
         }
         *count = count.saturating_add(1);
-        Ok(())
+        Ok(caller)
     }
 
     /// Reads the file again if it changed. One that cannot be read lets nobody in.
@@ -244,7 +260,8 @@ mod tests {
     const NOW: u64 = 1_700_000_000_000;
 
     fn entry(token: &str, scopes: &[Scope], expires_ms: Option<u64>, per_minute: Option<u32>) -> TokenEntry {
-        TokenEntry::new(token, "test", scopes.to_vec(), (NOW, expires_ms), per_minute).unwrap()
+        let (name, scopes) = ("test".to_owned(), scopes.to_vec());
+        TokenEntry::new(token, Terms { name, scopes, expires_ms, per_minute, budget: Some(9) }, NOW).unwrap()
     }
 
     #[test]
@@ -259,11 +276,12 @@ mod tests {
             entry("c", &[Scope::Models, Scope::Metrics], Some(u64::MAX), Some(2)),
         ];
         fs::write(&path, write(&all).unwrap()).unwrap();
-        assert_eq!(tokens.check("a", Scope::Infer), Ok(()));
+        let caller = Caller { id: all[0].id.clone(), budget: Some(9) };
+        assert_eq!(tokens.check("a", Scope::Infer), Ok(caller));
         assert_eq!(tokens.check("a", Scope::Metrics), Err(Refusal::Scope("metrics")));
         assert_eq!(tokens.check("b", Scope::Infer), Err(Refusal::Unknown), "expired");
         for expected in [Ok(()), Ok(()), Err(Refusal::Rate(2))] {
-            assert_eq!(tokens.check("c", Scope::Models), expected);
+            assert_eq!(tokens.check("c", Scope::Models).map(drop), expected);
         }
         assert_eq!(tokens.check(&all[0].hash, Scope::Infer), Err(Refusal::Unknown), "a hash is no token");
         assert!(!fs::read_to_string(&path).unwrap().contains("\"a\""));
@@ -277,7 +295,9 @@ mod tests {
     #[test]
     fn names_and_scopes_that_are_none() {
         for name in ["", "a\nb", &"x".repeat(65)] {
-            assert!(TokenEntry::new("t", name, vec![], (NOW, None), None).is_err(), "{name:?}");
+            let name = name.to_owned();
+            let terms = Terms { name, scopes: Vec::new(), expires_ms: None, per_minute: None, budget: None };
+            assert!(TokenEntry::new("t", terms.clone(), NOW).is_err(), "{terms:?}");
         }
         assert!("admin".parse::<Scope>().is_err());
         assert_eq!("infer".parse(), Ok(Scope::Infer));

@@ -1,7 +1,11 @@
 //! The configuration file, `config.toml` in the home folder. Unknown keys are refused, so that a typing error is not a
 //! silent default.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +19,10 @@ pub struct Config {
     pub listen_rpc: SocketAddr,
     /// Where the swarm listens (UDP). Port 0 as above.
     pub listen_swarm: SocketAddr,
-    /// Where the HTTP gateway listens (TCP): a loopback address. `None` is no gateway.
+    /// Where the HTTP gateway listens (TCP): a loopback address, or any with `http_tls`. `None` is no gateway.
     pub listen_http: Option<SocketAddr>,
+    /// Its TLS; `None` is HTTP in the clear.
+    pub http_tls: Option<TlsSettings>,
     /// Look for peers of the pool on the local network.
     pub mdns: bool,
     /// Milliseconds between empty blocks while nothing happens.
@@ -82,6 +88,18 @@ pub struct SwarmSettings {
     pub repair_after_s: u64,
 }
 
+/// See [`Config::http_tls`]. Without certificate and key, the node makes its own and keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// A file of PEM certificates, the own one first.
+    pub certificate: Option<PathBuf>,
+    /// The file of its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Names and IP addresses of a certificate that the node makes, beside those it knows by itself.
+    pub names: Vec<String>,
+}
+
 impl Default for SwarmSettings {
     fn default() -> Self {
         Self { upload_slots: 64, upload_mbit: 0, download_mbit: 0, replicas: 3, repair_after_s: 180 }
@@ -95,6 +113,7 @@ impl Default for Config {
             listen_rpc: any,
             listen_swarm: any,
             listen_http: None,
+            http_tls: None,
             mdns: false,
             heartbeat_ms: 30_000,
             anchor_ms: 5_000,

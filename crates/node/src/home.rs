@@ -12,6 +12,9 @@
 //! node.addr     while running: where peer RPC listens
 //! ports         the ports of the last start, so that a restarted node is found where it was
 //! http.token    the bearer token of the HTTP gateway, once there was one
+//! http.tokens   others that were made beside it: their hashes
+//! http.usage    what each of them has used
+//! http.cert.pem http.key.pem  a certificate that was made here for HTTP over TLS
 //! models.cbor   which versions are held, and which of them are to be served
 //! grants/       manifest keys, wrapped to sealing.key
 //! receipts/     the provider's receipt log

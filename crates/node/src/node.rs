@@ -30,7 +30,7 @@ use crate::{
     error::NodeError,
     glue::{GossipNet, Roads, RpcBlocks},
     home::{Home, Ports, RunningAt},
-    http::Http,
+    http::{Http, HttpAt},
     jobs::{
         evidence::report,
         fetch::Turns,
@@ -69,7 +69,7 @@ pub struct Node {
     core: Arc<Core>,
     home: PathBuf,
     rpc: SocketAddr,
-    http: Option<SocketAddr>,
+    http: Option<HttpAt>,
     tasks: Tasks,
     stop: CancellationToken,
 }
@@ -157,7 +157,10 @@ impl Node {
         let ports = Ports::read(&path);
         let endpoint = bind_rpc(&home, config.listen_rpc, ports.rpc)?;
         let http = match config.listen_http {
-            Some(listen) => Some(Http::bind(&home, listen, reachable(endpoint.local_addr())).await?),
+            Some(listen) => {
+                let rpc = reachable(endpoint.local_addr());
+                Some(Http::bind(&home, listen, config.http_tls.as_ref(), rpc).await?)
+            }
             None => None,
         };
         let directory = Arc::new(Directory::new(&home.bootstrap));
@@ -215,7 +218,7 @@ impl Node {
         });
 
         let mut tasks = Tasks::default();
-        let http_addr = http.as_ref().map(Http::local_addr);
+        let http_at = http.as_ref().map(Http::at);
         if let Some(http) = http {
             tasks.add("HTTP", stop_http.clone(), http.serve(stop_http));
         }
@@ -268,7 +271,7 @@ impl Node {
 
         let rpc = endpoint.local_addr();
         Home::write_running(&path, RunningAt { rpc: reachable(rpc), pid: std::process::id() })?;
-        Ok(Self { core, home: path, rpc, http: http_addr, tasks, stop })
+        Ok(Self { core, home: path, rpc, http: http_at, tasks, stop })
     }
 
     /// This node's identity.
@@ -291,8 +294,8 @@ impl Node {
 
     /// Where the HTTP gateway listens, if there is one.
     #[must_use]
-    pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http
+    pub fn http(&self) -> Option<&HttpAt> {
+        self.http.as_ref()
     }
 
     /// Everywhere it can be reached.

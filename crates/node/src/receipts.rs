@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zero2ai_ledger::receipt_log::ReceiptLog;
 use zero2ai_proto::{
-    Digest, ModelName, decode, encode,
+    Digest, ModelName, NodeId, decode, encode,
     limits::{RECEIPTS, SIGNED_BYTES},
+    local::AccountUse,
     proof::LogProof,
     receipt::{ProvenReceipt, Receipt},
     rpc::{ErrorCode, RpcError},
@@ -34,14 +35,23 @@ struct Written {
     tree: ReceiptLog,
     /// Which leaves are receipts of which model, so that an audit reads those alone.
     by_model: BTreeMap<ModelName, Vec<u64>>,
+    /// What each account had.
+    by_account: BTreeMap<NodeId, AccountUse>,
 }
 
 impl Written {
     fn push(&mut self, leaf: Vec<u8>) {
         let index = self.tree.push(&leaf);
-        let request = decode::<Receipt>(&leaf, 2 * SIGNED_BYTES).ok().and_then(|r| r.request.read_unverified().ok());
-        if let Some(request) = request {
+        if let Ok(receipt) = decode::<Receipt>(&leaf, 2 * SIGNED_BYTES)
+            && let (Ok(request), Ok(response)) = (receipt.request.read_unverified(), receipt.response.read_unverified())
+        {
             self.by_model.entry(request.name).or_default().push(index);
+            let account = receipt.request.signer();
+            let fresh = AccountUse { account, receipts: 0, units: 0, last_ms: 0 };
+            let used = self.by_account.entry(account).or_insert(fresh);
+            used.receipts = used.receipts.saturating_add(1);
+            used.units = used.units.saturating_add(response.units);
+            used.last_ms = used.last_ms.max(response.time_ms);
         }
         self.leaves.push(leaf);
     }
@@ -123,6 +133,11 @@ impl Receipts {
         self.read(|w| w.tree.size())
     }
 
+    /// What each account had of this node, by its receipts.
+    pub(crate) fn by_account(&self) -> Vec<AccountUse> {
+        self.read(|w| w.by_account.values().copied().collect())
+    }
+
     /// The newest receipts, back to the first that was signed before `time_ms`.
     pub(crate) fn since(&self, time_ms: u64) -> Vec<Receipt> {
         self.read(|w| {
@@ -158,7 +173,7 @@ impl Receipts {
         wanted: impl Fn(&Receipt) -> bool,
     ) -> Result<Vec<ProvenReceipt>, RpcError> {
         let mut found: Vec<(u64, Receipt)> = Vec::new();
-        self.read(|Written { leaves, tree, by_model }| {
+        self.read(|Written { leaves, tree, by_model, .. }| {
             let places = by_model.get(name).map_or(&[][..], Vec::as_slice);
             let first = places.partition_point(|index| *index < from);
             for index in places[first..].iter().copied().take_while(|index| *index < size) {

@@ -221,10 +221,22 @@ mod tests {
 
     /// Serves a call whose caller sets no limit of its own and reads nothing, over a pipe of 1 KiB.
     async fn serve_silent(items: usize, bounds: CallBounds) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+        serve_request(request(), items, bounds).await
+    }
+
+    fn request() -> Vec<u8> {
+        frame(&CallFrame { method: 1, timeout_ms: 0, body: ByteBuf::from(vec![0; 64]) }, FRAME_BYTES).unwrap()
+    }
+
+    /// The same for a caller who sends these bytes and closes its half.
+    async fn serve_request(
+        request: Vec<u8>,
+        items: usize,
+        bounds: CallBounds,
+    ) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
         let (near, far) = duplex(1024);
         let ((told_reset, reset), (told_cancelled, cancelled)) = (oneshot::channel(), oneshot::channel());
-        let call = frame(&CallFrame { method: 1, timeout_ms: 0, body: ByteBuf::new() }, FRAME_BYTES).unwrap();
-        let recv: Box<dyn AsyncRead + Send + Unpin> = Box::new(io::Cursor::new(call));
+        let recv: Box<dyn AsyncRead + Send + Unpin> = Box::new(io::Cursor::new(request));
         let stream = BiStream { send: Box::new(Pipe(split(near).1, Some(told_reset))), recv };
         let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), bounds };
         let handler = Arc::new(Sends(items, Mutex::new(Some(told_cancelled))));
@@ -242,6 +254,17 @@ mod tests {
         let bounds = CallBounds { frame: FRAME_BYTES, whole: Some(SHORT), write: LONG };
         let (_, mut cancelled) = serve_silent(0, bounds).await;
         cancelled.try_recv().expect("the handler was told");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_ends_half_way_reaches_no_handler() {
+        let bounds = CallBounds { frame: FRAME_BYTES, whole: Some(LONG), write: LONG };
+        let whole = request();
+        for cut in [0, 1, 3, whole.len() / 2, whole.len() - 1] {
+            let (mut reset, mut cancelled) = serve_request(whole[..cut].to_vec(), 1, bounds).await;
+            reset.try_recv().expect("the stream was reset");
+            cancelled.try_recv().expect_err("the handler was called");
+        }
     }
 
     #[tokio::test]

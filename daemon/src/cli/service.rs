@@ -33,7 +33,7 @@ pub(crate) struct InstallArgs {
     /// As of 'up': address of the swarm (UDP)
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) swarm_listen: Option<SocketAddr>,
-    /// As of 'up': also answer HTTP at this loopback address
+    /// As of 'up': also answer HTTP here; beyond loopback config.toml must have [http_tls]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
     /// Print the unit and change nothing

@@ -1,6 +1,7 @@
 //! What each command does. Those that need a node ask it over peer RPC, as its own identity ([`crate::session`]); each
 //! has a function that does the job and returns typed results (the demo calls these too) and one that prints them.
 
+pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod doctor;
@@ -60,6 +61,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
             (None, None) => Err(Failure::new(Exit::Usage, "Say which model: zero2ai audit publisher/model.")),
         },
         Command::Stop => stop(&home()?, out).await,
+        Command::Account(command) => account::account(home, command, out).await,
         Command::Token(command) => token::token(&home()?, command, out),
         Command::Service(command) => service::service(&home()?, &command, out),
         Command::Completions(args) => {

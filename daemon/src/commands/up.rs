@@ -4,12 +4,17 @@ use std::{io::Read as _, net::SocketAddr, path::Path};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use zero2ai_node::{Config, Node, http::TOKEN_FILE, node::Start};
+use zero2ai_node::{
+    Config, Node,
+    config::TlsSettings,
+    http::{CERT_FILE, HttpAt, TOKEN_FILE},
+    node::Start,
+};
 use zero2ai_proto::pool::Invite;
 
 use super::read_file;
 use crate::{
-    cli::UpArgs,
+    cli::{HttpTlsArgs, UpArgs},
     exit::{Exit, Failure, Outcome},
     output::{Output, facts},
     signals::Signals,
@@ -18,10 +23,10 @@ use crate::{
 /// Bytes of an invite's file: an invite is under 48 kB of text.
 const INVITE_BYTES: u64 = 64 * 1024;
 
-/// The invite, if one was given.
-fn invite(args: &UpArgs) -> Outcome<Option<Invite>> {
-    let line = match (&args.join, &args.join_file) {
-        (Some(line), _) => line.clone(),
+/// The invite, if one was given: itself, or a file.
+pub(crate) fn invite(join: Option<&str>, join_file: Option<&Path>) -> Outcome<Option<Invite>> {
+    let line = match (join, join_file) {
+        (Some(line), _) => line.to_owned(),
         (None, Some(file)) => {
             String::from_utf8_lossy(&read_file("read the invite in", file, INVITE_BYTES)?).into_owned()
         }
@@ -37,7 +42,7 @@ fn invite(args: &UpArgs) -> Outcome<Option<Invite>> {
 
 /// The command.
 pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
-    let invite = invite(args)?;
+    let invite = invite(args.join.as_deref(), args.join_file.as_deref())?;
     let mut config = Config::read(&home.join("config.toml"))?;
     config.listen_rpc = args.listen.unwrap_or(config.listen_rpc);
     // A node that others reach at an address is reached there on both roads; the swarm's port is its own.
@@ -47,6 +52,8 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     if args.full_history {
         config.snapshot_blocks = 0;
     }
+    config.http_tls = tls(&args.tls).or(config.http_tls);
+    let own_certificate = config.http_tls.as_ref().is_some_and(|tls| tls.certificate.is_none());
     let worker = std::env::current_exe()
         .map_err(|e| Failure::new(Exit::Internal, format!("This program cannot find its own file: {e}.")))?;
 
@@ -63,7 +70,7 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
             return Err(Failure::new(Exit::Interrupted, format!("Stopped by {which} while the node was starting.")));
         }
     };
-    greet(&node, home, out);
+    greet(&node, home, own_certificate, out);
     let mut ended = std::pin::pin!(node.wait());
     tokio::select! {
         done = &mut ended => return Ok(done?),
@@ -78,6 +85,16 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     }
 }
 
+/// What the flags say of TLS; a relative path is the shell's.
+fn tls(args: &HttpTlsArgs) -> Option<TlsSettings> {
+    let given = args.http_tls.is_some() || args.http_tls_cert.is_some();
+    given.then(|| TlsSettings {
+        certificate: args.http_tls_cert.clone(),
+        key: args.http_tls_key.clone(),
+        names: args.http_tls_name.clone(),
+    })
+}
+
 /// Cancels when standard input ends. The thread blocks in a read, so it is nobody's task: it goes with the process.
 fn stop_with_stdin(stop: CancellationToken) {
     std::thread::spawn(move || {
@@ -88,12 +105,17 @@ fn stop_with_stdin(stop: CancellationToken) {
 }
 
 /// Says who this node is, and how to go on.
-fn greet(node: &Node, home: &Path, out: Output) {
+fn greet(node: &Node, home: &Path, own_certificate: bool, out: Output) {
     let (id, pool, rpc) = (node.id(), node.pool(), node.rpc_addr());
-    let http = node.http_addr().map(|at| (format!("http://{at}"), home.join(TOKEN_FILE).display().to_string()));
+    let http = node.http().map(|HttpAt { address, fingerprint }| {
+        let scheme = if fingerprint.is_some() { "https" } else { "http" };
+        let own = own_certificate.then(|| home.join(CERT_FILE).display().to_string());
+        (format!("{scheme}://{address}"), home.join(TOKEN_FILE).display().to_string(), fingerprint.clone(), own)
+    });
     let mut json = json!({ "node": id.to_string(), "pool": pool.to_string(), "rpc": rpc.to_string(), "home": home.display().to_string() });
-    if let Some((url, token)) = &http {
-        json["http"] = json!({ "url": url, "token_file": token });
+    if let Some((url, token, fingerprint, own)) = &http {
+        json["http"] =
+            json!({ "url": url, "token_file": token, "certificate_sha256": fingerprint, "certificate_file": own });
     }
     out.result(&json, || {
         let mut lines = vec![
@@ -102,9 +124,11 @@ fn greet(node: &Node, home: &Path, out: Output) {
             ("peer RPC", format!("{rpc} (UDP)")),
             ("home", home.display().to_string()),
         ];
-        if let Some((url, token)) = http {
+        if let Some((url, token, fingerprint, own)) = http {
             lines.push(("HTTP", format!("{url}/v1 (OpenAI), {url}/v2 (Open Inference Protocol)")));
             lines.push(("token", token));
+            lines.extend(fingerprint.map(|print| ("TLS SHA-256", print)));
+            lines.extend(own.map(|file| ("certificate", format!("{file} (give it to callers to trust)"))));
         }
         let text = facts(&lines);
         format!(

@@ -183,6 +183,8 @@ fn add_local_grants(v: &mut Vectors) {
     v.add("local/revoke_done", &l::RevokeItem::Done(l::RevokeReport { height: Some(6), resealed: vec![(1, 3)] }));
     v.add("local/grants", &l::ModelGrantsCall { name });
     let grant = GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) };
+    let used = l::AccountUse { account: member, receipts: 3, units: 40, last_ms: 1_700_000_000_000 };
+    v.add("local/account_use", &used);
     v.add("local/member_grant", &l::MemberGrant { member, grant });
 }
 

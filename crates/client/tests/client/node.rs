@@ -16,7 +16,7 @@ use zero2ai_client::{Client, ClientConfig};
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, encode,
     proof::StateProof,
-    receipt::{AuditExport, Receipt, Request, Response, Status, commit, request_hash},
+    receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
     record::Address,
     rpc::{ErrorCode, Method, RpcError},
     state::key,
@@ -42,6 +42,10 @@ pub(crate) enum Manners {
     Replays,
     /// Leaves the newest event out of audits.
     Hides,
+    /// Knows the newest block only when its receipts are asked for the third time.
+    Behind,
+    /// Has no receipts, whoever asks.
+    Forgot,
     /// Breaks down after so many tokens.
     DiesAfter(usize),
 }
@@ -63,13 +67,19 @@ pub(crate) struct Served {
     pub(crate) receipts: Mutex<Vec<Receipt>>,
     /// Requests with their resume lengths, for generations.
     pub(crate) generations: Mutex<Vec<(Request, Vec<u32>)>>,
+    /// Times that its receipts were asked for.
+    pub(crate) receipt_calls: AtomicUsize,
     /// Predictions asked for.
     pub(crate) predictions: AtomicUsize,
 }
 
 /// Starts a node; with `version`, it serves the model and is among the chain's endpoints.
 pub(crate) fn start(chain: &Arc<Mutex<Chain>>, version: Option<u32>, manners: Manners) -> Node {
-    let key = SecretKey::generate().unwrap();
+    start_as(SecretKey::generate().unwrap(), chain, version, manners)
+}
+
+/// The same under a given identity.
+pub(crate) fn start_as(key: SecretKey, chain: &Arc<Mutex<Chain>>, version: Option<u32>, manners: Manners) -> Node {
     let mut locked = chain.lock().unwrap();
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = EndpointConfig { bind, key: key.clone(), pool: locked.pool, pool_key: locked.pool_key.clone() };
@@ -86,6 +96,7 @@ pub(crate) fn start(chain: &Arc<Mutex<Chain>>, version: Option<u32>, manners: Ma
         manners,
         receipts: Mutex::default(),
         generations: Mutex::default(),
+        receipt_calls: AtomicUsize::new(0),
         predictions: AtomicUsize::new(0),
     });
     let stop = CancellationToken::new();
@@ -163,6 +174,17 @@ impl Served {
                 }
                 Ok(())
             }
+            calls::Receipts::ID => {
+                let asked = self.receipt_calls.fetch_add(1, Ordering::SeqCst);
+                match self.manners {
+                    Manners::Behind if asked < 2 => Err(refused(ErrorCode::Unavailable, "not final here yet")),
+                    Manners::Forgot => Err(refused(ErrorCode::Internal, "the log is gone")),
+                    _ => {
+                        let (provider, anchor) = (self.key.public(), self.anchor());
+                        reply.item::<calls::Receipts>(&ProviderReceipts { provider, anchor, receipts: vec![] }).await
+                    }
+                }
+            }
             method => Err(refused(ErrorCode::Unsupported, format!("no method {method}"))),
         }
     }
@@ -172,6 +194,12 @@ impl Served {
         let height = chain.ledger.height() - 1;
         let proofs: Vec<StateProof> = call.keys.iter().map(|k| chain.ledger.prove(k, height).unwrap()).collect();
         calls::Proved { header: chain.head.clone(), proofs }
+    }
+
+    /// The proof of what this node anchored, or that it did not.
+    fn anchor(&self) -> StateProof {
+        let chain = self.chain.lock().unwrap();
+        chain.ledger.prove(&key::anchor(&self.key.public()), chain.ledger.height() - 1).unwrap()
     }
 
     fn resolve(&self, call: &calls::ResolveCall) -> Result<calls::Resolved, RpcError> {
@@ -192,6 +220,7 @@ impl Served {
     }
 
     fn audit(&self, call: &calls::AuditProofsCall) -> Result<calls::ProvenAudit, RpcError> {
+        let (provider, anchor) = (self.key.public(), self.anchor());
         let chain = self.chain.lock().unwrap();
         let entries = chain.ledger.audit_entries(&call.name, chain.ledger.height() - 1);
         let mut entries = entries.map_err(|e| refused(ErrorCode::NotFound, e))?;
@@ -206,8 +235,12 @@ impl Served {
             steps: chain.steps.clone(),
             header: chain.head.clone(),
             entries,
-            providers: vec![],
+            providers: match anchor.value {
+                Some(_) => vec![ProviderReceipts { provider, anchor, receipts: vec![] }],
+                None => vec![],
+            },
         };
+        // The client began at this node, and dials it no second time.
         Ok(calls::ProvenAudit { export, addresses: vec![] })
     }
 

@@ -22,7 +22,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use zero2ai_proto::{manifest::Task, tensor::TensorSpec};
+use zero2ai_proto::{
+    manifest::Task,
+    tensor::{self, TensorSpec},
+};
 
 use self::{
     path::{Action, Target},
@@ -32,6 +35,7 @@ use crate::{
     body::{self, Accept},
     fault::Fault,
     state::Shared,
+    usage::Need,
 };
 
 /// Patience for one prediction, over all endpoints, where the caller names none.
@@ -105,8 +109,15 @@ pub(crate) async fn infer(State(shared): State<Arc<Shared>>, request: Request) -
     if matches!(found.entry.task, Task::Generate { .. }) {
         return Err(Fault::invalid(format!("{} writes text: use /v1/chat/completions", found.name)));
     }
-    let predicted = shared.client.predict(&found, inputs, patience.unwrap_or(PREDICT)).await;
-    let predicted = predicted.inspect_err(|_| shared.forget(&name))?;
+    let bill = shared.bill(&head, Need::exact(tensor::units(&inputs))).await?;
+    let predicted = match shared.client.predict(&found, inputs, patience.unwrap_or(PREDICT)).await {
+        Ok(predicted) => predicted,
+        Err(error) => {
+            bill.cancel();
+            shared.forget(&name);
+            return Err(error.into());
+        }
+    };
     let answer = answer::encode(&found, id.as_deref(), &predicted.outputs, &wanted)?;
     let receipt = predicted.receipt.id().map_err(Fault::internal)?;
     let marks = [("zero2ai-node", predicted.node.to_string()), ("zero2ai-receipt", receipt.to_string())];

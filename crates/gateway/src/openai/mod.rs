@@ -30,7 +30,11 @@ use axum::{
 };
 use serde_json::Value;
 use zero2ai_client::{TextEvent, TextStream};
-use zero2ai_proto::{limits::REQUEST_HORIZON_MS, manifest::Task};
+use zero2ai_proto::{
+    calls::{GenerateInput, Prompt},
+    limits::REQUEST_HORIZON_MS,
+    manifest::Task,
+};
 
 use self::{
     answer::{Head, Kind, Usage},
@@ -42,10 +46,13 @@ use crate::{
     body::{self, Accept},
     fault::Fault,
     state::Shared,
+    usage::{Bill, Need},
 };
 
 /// Patience for a whole text: the longest that a request may be signed for.
 const TEXT: Duration = Duration::from_millis(REQUEST_HORIZON_MS);
+/// Bytes of a prompt for each of its tokens, where that must be guessed: as English has them.
+const BYTES_PER_TOKEN: usize = 4;
 
 pub(crate) async fn chat(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Fault> {
     complete(shared, request, Kind::Chat).await
@@ -68,24 +75,45 @@ async fn complete(shared: Arc<Shared>, request: Request, kind: Kind) -> Result<R
     let (head, body) = request.into_parts();
     let (place, body) = shared.enter(body).await?;
     let body = body::read(&head.headers, body, Accept::Json).await?;
-    let Wish { name, model, input, stream, include_usage } = request::parse(&body, kind)?;
+    let Wish { name, model, mut input, stream, include_usage } = request::parse(&body, kind)?;
     let found = shared.resolve(&name).await?;
     if !matches!(found.entry.task, Task::Generate { .. }) {
         let message = format!("{model} takes tensors: send them to /v2/models/{model}/infer");
         return Err(Fault::invalid(message).of("model"));
     }
-    let head = Head::new(kind, model, &found.manifest)?;
+    let answer = Head::new(kind, model, &found.manifest)?;
+    let mut bill = shared.bill(&head, need(&input)).await?;
+    // Where the budget ends the text does, as at any other limit.
+    input.sampling.max_tokens = u32::try_from(bill.held()).unwrap_or(input.sampling.max_tokens);
     let started = async {
         let mut text = shared.client.generate(&found, input, TEXT).await?;
         // A refusal comes as the first event: it is answered with its own status, before anything is streamed.
         let first = next(&mut text).await?;
         Ok::<_, Fault>((text, first))
     };
-    let (text, first) = started.await.inspect_err(|_| shared.forget(&name))?;
+    let (text, first) = match started.await {
+        Ok(started) => started,
+        Err(fault) => {
+            bill.cancel();
+            shared.forget(&name);
+            return Err(fault);
+        }
+    };
     if stream {
-        return Ok(stream::answer(Telling { shared, head, text, first: Some(first), include_usage, _place: place }));
+        let first = Some(first);
+        return Ok(stream::answer(Telling { shared, head: answer, text, first, include_usage, bill, _place: place }));
     }
-    whole(&shared, &head, text, first).await
+    whole(&shared, &answer, text, first, &mut bill).await
+}
+
+/// What a text may take: how many tokens its prompt has is known at its end only, and estimated until then.
+fn need(input: &GenerateInput) -> Need {
+    let bytes = match &input.prompt {
+        Prompt::Text(text) => text.len(),
+        Prompt::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
+    };
+    let at_once = (bytes / BYTES_PER_TOKEN).max(1) as u64;
+    Need { at_once, least: 1, most: u64::from(input.sampling.max_tokens) }
 }
 
 /// The next event; a stream that ends without its end is an error.
@@ -97,13 +125,20 @@ async fn next(text: &mut TextStream) -> Result<TextEvent, Fault> {
 }
 
 /// Waits for the whole text. The caller leaving drops this, and with it the work.
-async fn whole(shared: &Shared, head: &Head, mut text: TextStream, first: TextEvent) -> Result<Response, Fault> {
+async fn whole(
+    shared: &Shared,
+    head: &Head,
+    mut text: TextStream,
+    first: TextEvent,
+    bill: &mut Bill,
+) -> Result<Response, Fault> {
     let (mut said, mut tokens, mut event) = (String::new(), 0u32, first);
     let mut logprobs = Logprobs::default();
     let end = loop {
         match event {
             TextEvent::Token(piece) => {
                 shared.metrics.token();
+                bill.take(1);
                 tokens = tokens.saturating_add(1);
                 said += &piece.text;
                 logprobs.push(&piece);
@@ -113,6 +148,7 @@ async fn whole(shared: &Shared, head: &Head, mut text: TextStream, first: TextEv
         event = next(&mut text).await?;
     };
     shared.metrics.prompt(end.prompt_tokens);
+    bill.settle(u64::from(end.prompt_tokens));
     let usage = Usage { prompt: end.prompt_tokens, completion: tokens };
     let receipt = end.receipts.last().map(|r| r.id().map_err(Fault::internal)).transpose()?;
     let receipt = receipt.map(|id| id.to_string()).unwrap_or_default();

@@ -19,7 +19,7 @@ use super::{
     logprobs::Logprobs,
     next,
 };
-use crate::{fault::Fault, state::Shared};
+use crate::{fault::Fault, state::Shared, usage::Bill};
 
 /// A text about to be told.
 pub(super) struct Telling {
@@ -29,6 +29,7 @@ pub(super) struct Telling {
     /// The event that was waited for before the answer began.
     pub(super) first: Option<TextEvent>,
     pub(super) include_usage: bool,
+    pub(super) bill: Bill,
     /// Held until the stream is over.
     pub(super) _place: OwnedSemaphorePermit,
 }
@@ -67,6 +68,7 @@ impl Told {
             match event_now {
                 Ok(TextEvent::Token(piece)) => {
                     self.telling.shared.metrics.token();
+                    self.telling.bill.take(1);
                     self.tokens = self.tokens.saturating_add(1);
                     self.logprobs.push(&piece);
                     // Nothing is certain yet inside a character.
@@ -86,6 +88,7 @@ impl Told {
     }
 
     fn end(mut self, end: &TextEnd) -> Bytes {
+        self.telling.bill.settle(u64::from(end.prompt_tokens));
         let Telling { head, include_usage, shared, .. } = &self.telling;
         shared.metrics.prompt(end.prompt_tokens);
         if !self.logprobs.is_empty() {

@@ -1,7 +1,10 @@
 //! Gathers an audit: the ledger's entries of a model with their proofs, and every provider's receipts of it, all under
 //! one header, so that whoever holds the genesis can check the whole offline.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt as _;
 use zero2ai_ledger::{LedgerError, light::verify_log};
@@ -12,9 +15,10 @@ use zero2ai_proto::{
     limits::{ADDRESSES, RECEIPTS, SIGNED_BYTES},
     proof::StateProof,
     receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, request_hash},
-    rpc::RpcError,
+    rpc::{ErrorCode, RpcError},
     state::{AnchorState, Rights, key},
 };
+use zero2ai_rpc::CallError;
 
 use crate::{
     core::Core,
@@ -27,6 +31,10 @@ const PROVIDER: Duration = Duration::from_secs(10);
 const PAGES: usize = 256;
 /// Patience with one provider for all its pages, so that one who dawdles is left out and not waited for.
 const ALL_PAGES: Duration = Duration::from_secs(60);
+/// How long a provider may take to learn of the block that an audit stands on.
+const BEHIND: Duration = Duration::from_secs(15);
+/// Pause before such a provider is asked again.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Providers asked side by side.
 const AT_ONCE: usize = 8;
 
@@ -103,7 +111,7 @@ impl Core {
             let page = if *node == self.id {
                 self.own_receipts(&self.id, &call)?
             } else {
-                self.roads.call::<ReceiptsMethod>(node, &call, PROVIDER).await.map_err(unavailable)?
+                self.page_in_time(node, &call).await?
             };
             let Some(last) = page.receipts.last() else { break };
             from = last.proof.index.checked_add(1).ok_or_else(|| invalid("it sent an impossible index"))?;
@@ -114,6 +122,19 @@ impl Core {
             }
         }
         Ok(all)
+    }
+
+    /// A page of a provider that may be a block behind this node.
+    async fn page_in_time(&self, node: &NodeId, call: &ReceiptsCall) -> Result<ProviderReceipts, RpcError> {
+        let start = Instant::now();
+        loop {
+            match self.roads.call::<ReceiptsMethod>(node, call, PROVIDER).await {
+                Err(CallError::Remote(e)) if e.code == ErrorCode::Unavailable && start.elapsed() < BEHIND => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                other => return other.map_err(unavailable),
+            }
+        }
     }
 
     /// One provider's receipts, checked by themselves: a lie of one must not spoil the audit of all.

@@ -7,10 +7,10 @@ use zero2ai_proto::{
     encode,
     limits::{CHUNK_BYTES, SIGNERS},
     local::{
-        Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture, GrantModel,
-        GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, OpenFiles, PeerCall, PeerKnown,
-        PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, RevokeItem, RevokeModel,
-        SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
+        AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
+        GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, OpenFiles, PeerCall,
+        PeerKnown, PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, RevokeItem,
+        RevokeModel, SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -101,6 +101,12 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
         ModelGrants::ID => {
             for grant in core.model_grants(&call.request::<ModelGrants>()?.name) {
                 reply.item::<ModelGrants>(&grant).await?;
+            }
+            Ok(())
+        }
+        AccountsUse::ID => {
+            for used in core.receipts.by_account() {
+                reply.item::<AccountsUse>(&used).await?;
             }
             Ok(())
         }

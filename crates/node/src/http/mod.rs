@@ -1,27 +1,51 @@
 //! The HTTP gateway as a part of this node: its token, and the client it stands on, which calls the node by peer RPC under
 //! the node's own identity as any program of its user would.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`tokens`] | tokens beside the first one: made, changed, revoked; what each has used |
+//! | [`tls`] | the certificate and its key: given, or made and kept here |
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+mod tls;
+mod tokens;
+
+use std::{net::SocketAddr, path::Path};
 
 use tokio_util::sync::CancellationToken;
 use zero2ai_client::{Client, ClientConfig};
-pub use zero2ai_gateway::tokens::{Scope, TokenEntry};
-use zero2ai_gateway::{
-    Gateway, Token, Upstream,
-    tokens::{self, TOKENS},
+pub use zero2ai_gateway::{
+    FIRST,
+    tokens::{Scope, TokenEntry},
+    usage::Usage,
 };
+use zero2ai_gateway::{Gateway, Listen, Token, Upstream};
 use zero2ai_proto::{keys::random_bytes, record::Address};
 use zero2ai_store::{StoreError, secret_file};
 use zeroize::Zeroizing;
 
-use crate::{clock::now_ms, error::NodeError, home::Home};
+pub use self::{
+    tls::CERT_FILE,
+    tokens::{NewToken, new_token, revoke_token, set_budget, tokens, usage},
+};
+use crate::{config::TlsSettings, error::NodeError, home::Home};
 
 /// The file of the token in the home folder.
 pub const TOKEN_FILE: &str = "http.token";
 /// The file of the tokens that were made beside it: hashes only.
 pub const TOKENS_FILE: &str = "http.tokens";
+/// The file of what tokens used.
+pub const USAGE_FILE: &str = "http.usage";
 /// Bytes of the first token's file at most.
 const TOKEN_BYTES: usize = 512;
+
+/// Where HTTP is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAt {
+    /// The TCP address.
+    pub address: SocketAddr,
+    /// SHA-256 of its certificate, if it is given over TLS: 64 hexadecimal digits.
+    pub fingerprint: Option<String>,
+}
 
 /// A gateway that has its port, and what it needs to answer.
 pub(crate) struct Http {
@@ -32,8 +56,16 @@ pub(crate) struct Http {
 
 impl Http {
     /// Takes the port; `rpc` is where this node's peer RPC can be reached.
-    pub(crate) async fn bind(home: &Home, listen: SocketAddr, rpc: SocketAddr) -> Result<Self, NodeError> {
-        let gateway = Gateway::bind(listen, token(&home.path)?, home.path.join(TOKENS_FILE)).await?;
+    pub(crate) async fn bind(
+        home: &Home,
+        address: SocketAddr,
+        tls: Option<&TlsSettings>,
+        rpc: SocketAddr,
+    ) -> Result<Self, NodeError> {
+        let tls = tls.map(|settings| tls::open(&home.path, settings, address.ip())).transpose()?;
+        let (tokens, usage) = (home.path.join(TOKENS_FILE), home.path.join(USAGE_FILE));
+        let listen = Listen { address, tls, token: token(&home.path)?, tokens, usage };
+        let gateway = Gateway::bind(listen).await?;
         let (node, addresses) = (home.key.public(), vec![Address::Rpc(rpc.to_string())]);
         let client = ClientConfig {
             key: home.key.clone(),
@@ -45,8 +77,9 @@ impl Http {
         Ok(Self { gateway, client, upstream: Upstream { node, addresses } })
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.gateway.local_addr()
+    pub(crate) fn at(&self) -> HttpAt {
+        let fingerprint = self.gateway.fingerprint().map(str::to_owned);
+        HttpAt { address: self.gateway.local_addr(), fingerprint }
     }
 
     /// Answers until `stop`.
@@ -57,62 +90,6 @@ impl Http {
         };
         Ok(self.gateway.serve(client, self.upstream, stop).await?)
     }
-}
-
-/// The tokens that were made beside the first one.
-///
-/// # Errors
-/// The file is damaged or cannot be read.
-pub fn tokens(home: &Path) -> Result<Vec<TokenEntry>, NodeError> {
-    tokens::read(&home.join(TOKENS_FILE)).map_err(|e| NodeError::Home { path: home.to_owned(), why: e.to_string() })
-}
-
-/// Makes a token of 256 random bits and keeps its hash. A gateway that runs knows it from the next request on. Two that are
-/// made at the same moment by two programs may lose one.
-///
-/// # Errors
-/// A name that is none or too many tokens, as [`NodeError::Home`]; the disk refuses.
-pub fn new_token(
-    home: &Path,
-    name: &str,
-    scopes: Vec<Scope>,
-    lifetime: Option<Duration>,
-    per_minute: Option<u32>,
-) -> Result<(Zeroizing<String>, TokenEntry), NodeError> {
-    let wrong = |why: String| NodeError::Home { path: home.to_owned(), why };
-    let mut all = tokens(home)?;
-    let now = now_ms();
-    all.retain(|entry| entry.expires_ms.is_none_or(|end| end > now));
-    if all.len() >= TOKENS {
-        return Err(wrong(format!("it has {TOKENS} tokens, and no more are kept: revoke some")));
-    }
-    let random: [u8; 32] = random_bytes().map_err(|e| NodeError::Internal(e.to_string()))?;
-    let token = Zeroizing::new(format!("z2t-{}", hex::encode(Zeroizing::new(random).as_slice())));
-    let lifetime = lifetime.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-    let times = (now, lifetime.map(|span| now.saturating_add(span)));
-    let entry = TokenEntry::new(&token, name, scopes, times, per_minute).map_err(|e| wrong(e.to_string()))?;
-    all.push(entry.clone());
-    save(home, &all)?;
-    Ok((token, entry))
-}
-
-/// Revokes the token with this id, from the next request on. False if there is none.
-///
-/// # Errors
-/// As [`tokens`]; the disk refuses.
-pub fn revoke_token(home: &Path, id: &str) -> Result<bool, NodeError> {
-    let mut all = tokens(home)?;
-    let before = all.len();
-    all.retain(|entry| entry.id != id);
-    if all.len() == before {
-        return Ok(false);
-    }
-    save(home, &all).map(|()| true)
-}
-
-fn save(home: &Path, all: &[TokenEntry]) -> Result<(), NodeError> {
-    let bytes = tokens::write(all).map_err(|e| NodeError::Internal(e.to_string()))?;
-    Ok(secret_file::write(&home.join(TOKENS_FILE), &bytes)?)
 }
 
 /// The token of this home, made at the first start that needs it.
