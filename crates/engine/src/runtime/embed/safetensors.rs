@@ -76,7 +76,7 @@ impl<'a> Safetensors<'a> {
             }
             let entry: Entry = serde_json::from_value(entry).map_err(|e| bad(&format!("a tensor's entry: {e}")))?;
             // Types that no embedder's weights have are left alone: old files carry row numbers as I64.
-            if let Some(place) = entry.place(data, source.size()).map_err(|why| bad(why))? {
+            if let Some(place) = entry.place(data, source.size()).map_err(bad)? {
                 places.insert(name, place);
             }
         }
