@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
 use tokenizers::Tokenizer;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("the model's folder is missing")?);
     let config: Config = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?)?;
     let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"))?;
