@@ -41,7 +41,7 @@ class Embeddings(unittest.TestCase):
         for sentence, row in zip(sentences, answer.data, strict=True):
             cosine = sum(a * b for a, b in zip(sentence["embedding"], row.embedding, strict=True))
             self.assertGreater(cosine, 0.999, sentence["text"])
-        self.assertEqual(plain.data[0].embedding, [float(f"{v:.9g}") for v in answer.data[0].embedding])
+        self.assertEqual(plain.data[0].embedding, answer.data[0].embedding)
 
     def test_what_is_not_done_is_refused_by_name(self):
         for wish, word in (
