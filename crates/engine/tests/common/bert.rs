@@ -68,8 +68,11 @@ pub(crate) fn tokenizer() -> Value {
     })
 }
 
-/// Names, shapes and numbers of all tensors.
-pub(crate) fn tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+/// A tensor's name, shape and numbers.
+pub(crate) type Named = (String, Vec<usize>, Vec<f32>);
+
+/// All tensors.
+pub(crate) fn tensors() -> Vec<Named> {
     let mut state = 99_u64;
     let mut random = |scale: f32, middle: f32, count: usize| -> Vec<f32> {
         let mut draw = || {
@@ -108,7 +111,7 @@ pub(crate) fn tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
 }
 
 /// A safetensors file of these tensors.
-pub(crate) fn safetensors(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
+pub(crate) fn safetensors(tensors: &[Named]) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     for (name, shape, numbers) in tensors {
