@@ -71,6 +71,9 @@ pub(crate) fn tokenizer() -> Value {
 /// A tensor's name, shape and numbers.
 pub(crate) type Named = (String, Vec<usize>, Vec<f32>);
 
+/// Adds a tensor of a name and shape: random numbers of a spread around a middle.
+type Add<'a> = &'a mut dyn FnMut(String, &[usize], f32, f32);
+
 /// All tensors.
 pub(crate) fn tensors() -> Vec<Named> {
     let mut state = 99_u64;
@@ -85,7 +88,7 @@ pub(crate) fn tensors() -> Vec<Named> {
     let mut add = |name: String, shape: &[usize], scale: f32, middle: f32| {
         tensors.push((name, shape.to_vec(), random(scale, middle, shape.iter().product())));
     };
-    let norm = |add: &mut dyn FnMut(String, &[usize], f32, f32), name: &str| {
+    let norm = |add: Add<'_>, name: &str| {
         add(format!("{name}.LayerNorm.weight"), &[WIDTH], 0.4, 1.0);
         add(format!("{name}.LayerNorm.bias"), &[WIDTH], 0.2, 0.0);
     };
