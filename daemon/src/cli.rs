@@ -117,6 +117,10 @@ pub(crate) enum Command {
         zero2ai predict lab/digits --input labelled.csv --labelled\n  \
         echo '{\"inputs\":[{\"name\":\"\",\"shape\":[1,2],\"data\":[0.5,1]}]}' | zero2ai predict lab/m --input - --json")]
     Predict(PredictArgs),
+    /// Turn texts into rows of numbers with an embedder of the pool
+    #[command(after_help = "Examples:\n  zero2ai embed lab/minilm \"A cat sits.\" \"A dog runs.\"\n  \
+        zero2ai embed lab/minilm --lines texts.txt --json\n  cat texts.txt | zero2ai embed lab/minilm --lines -")]
+    Embed(EmbedArgs),
     /// Generate text with a language model of the pool, token by token
     #[command(after_help = "Examples:\n  zero2ai run lab/chat \"Why is the sky blue?\"\n  \
         zero2ai run lab/chat \"Once upon a time\" --raw --max-tokens 64 --temperature 0.8 --seed 7")]
@@ -386,6 +390,25 @@ pub(crate) struct PredictArgs {
     pub(crate) labelled: bool,
     /// Give up after; ten minutes at most
     #[arg(long, default_value = "30s", value_parser = deadline)]
+    pub(crate) timeout: Duration,
+}
+
+/// Arguments of `embed`.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// The texts
+    #[arg(required_unless_present = "lines", conflicts_with = "lines")]
+    pub(crate) texts: Vec<String>,
+    /// A file with one text a line; '-' reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lines: Option<PathBuf>,
+    /// Cut texts that are too long for the model instead of refusing them
+    #[arg(long)]
+    pub(crate) truncate: bool,
+    /// Give up after; ten minutes at most
+    #[arg(long, default_value = "60s", value_parser = deadline)]
     pub(crate) timeout: Duration,
 }
 

@@ -61,7 +61,7 @@ methods! {
     /// caller to ask each provider for, who shows what that caller may see.
     AuditProofs = 19: AuditProofsCall => Piece;
     /// The ledger's state near the head: an encoded [`crate::proof::Snapshot`] in pieces, one an item. For a node that is new.
-    GetSnapshot = 21: Empty => Piece;
+    GetSnapshot = 20: Empty => Piece;
 }
 
 /// A request without content.

@@ -12,7 +12,7 @@
 //! | [`name`] | `publisher/model[@version|:channel]` |
 //! | [`pool`] | genesis, pool key, tickets, invites, the pool proof |
 //! | [`manifest`] | what a model is made of, plain and sealed |
-//! | [`tensor`] | tensors on the wire |
+//! | [`tensor`], [`texts`] | tensors on the wire, and texts as tensors |
 //! | [`tx`], [`block`], [`state`], [`proof`] | the ledger: transactions, headers, certificates, state entries, proofs |
 //! | [`evidence`] | two statements of one signer that contradict each other |
 //! | [`consensus`] | what signers gossip: votes, proposals, round certificates, heads |
@@ -40,6 +40,7 @@ pub mod record;
 pub mod rpc;
 pub mod state;
 pub mod tensor;
+pub mod texts;
 pub mod tx;
 pub mod worker;
 

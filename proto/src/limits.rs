@@ -51,6 +51,10 @@ pub const TENSORS: usize = 64;
 pub const DIMENSIONS: usize = 8;
 /// Bytes of a prompt, all messages together.
 pub const PROMPT_BYTES: usize = 256 * 1024;
+/// Texts embedded by one prediction: their rows fit one frame at any usual width.
+pub const EMBED_TEXTS: usize = 256;
+/// Bytes of all texts that one prediction embeds: seconds of work on a small model, so that no call holds up the others for long.
+pub const EMBED_BYTES: usize = 256 * 1024;
 /// New tokens in one generation.
 pub const NEW_TOKENS: u32 = 4_096;
 /// Likeliest tokens told beside one that was given.

@@ -57,6 +57,13 @@ pub enum Task {
         /// Longest context, tokens.
         context: u32,
     },
+    /// Texts in, one row of numbers each out; see [`crate::texts`].
+    Embed {
+        /// Numbers of a row.
+        width: u32,
+        /// Longest text, tokens.
+        context: u32,
+    },
 }
 
 /// Golden input and output: a node that cannot reproduce them does not serve the model.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a node with a gateway, publishes the digits classifier and SmolLM2, and runs the tests of the real clients: openai,
+# Starts a node with a gateway, publishes the digits classifier, SmolLM2 and MiniLM, and runs the tests of the real clients: openai,
 # tritonclient, and LangChain on top of them.
-# Needs a built target/release/zero2ai and a Python with requirements.txt; the language model is downloaded once (93 MB)
+# Needs a built target/release/zero2ai and a Python with requirements.txt; the two models are downloaded once (93 and 84 MB)
 # into the cache that the demo uses.
 #   testnet/clients/run.sh [PYTHON]
 set -euo pipefail
@@ -10,6 +10,7 @@ cd "$(dirname "$0")/../.."
 python=${1:-python3}
 program=${ZERO2AI:-target/release/zero2ai}
 model=$("$python" testnet/network.py)
+embedder=$("$python" testnet/network.py embedder)
 
 home=$(mktemp -d)
 node=
@@ -34,4 +35,5 @@ export ZERO2AI ZERO2AI_HOME ZERO2AI_URL ZERO2AI_TOKEN
 
 "$program" publish testnet/fixtures/digits/digits.onnx --name acme/digits --replicas 0
 "$program" publish "$model" --name lab/smollm2 --replicas 0
+"$program" publish "$embedder" --name lab/minilm --replicas 0
 "$python" -W ignore::ResourceWarning -m unittest discover -s testnet/clients -v || { tail -n 50 "$home/log" >&2; exit 1; }

@@ -11,7 +11,7 @@ import openai
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_openai import ChatOpenAI, OpenAI
+from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
 BASE = os.environ["ZERO2AI_URL"] + "/v1"
 TOKEN = os.environ["ZERO2AI_TOKEN"]
@@ -26,6 +26,16 @@ def model(**changes) -> ChatOpenAI:
 
 
 class LangChain(unittest.TestCase):
+    def test_the_nearest_of_some_texts(self):
+        # It sends text as tokens of OpenAI's own vocabulary unless told not to.
+        embed = OpenAIEmbeddings(
+            model="lab/minilm", base_url=BASE, api_key=TOKEN, check_embedding_ctx_length=False, max_retries=0
+        )
+        texts = ["The cat sleeps on the sofa.", "Interest rates rose again.", "A ship leaves the harbour."]
+        rows, asked = embed.embed_documents(texts), embed.embed_query("a kitten naps")
+        near = [sum(a * b for a, b in zip(row, asked, strict=True)) for row in rows]
+        self.assertEqual(near.index(max(near)), 0)
+
     def test_a_chain_of_template_model_and_parser(self):
         ask = ChatPromptTemplate.from_messages([("human", "What is the capital of {country}? Answer in one sentence.")])
         self.assertIn("Paris", (ask | model() | StrOutputParser()).invoke({"country": "France"}))

@@ -1,4 +1,4 @@
-"""The official `openai` client against a node's gateway, with a real language model behind it.
+"""The official `openai` client against a node's gateway, with a real language model and a real embedder behind it.
 
 Run by `run.sh`, which starts the node and says where it is.
 """
@@ -20,12 +20,41 @@ import openai
 
 BASE = os.environ["ZERO2AI_URL"] + "/v1"
 TOKEN = os.environ["ZERO2AI_TOKEN"]
-MODEL = "lab/smollm2"
+MODEL, EMBEDDER = "lab/smollm2", "lab/minilm"
+SENTENCES = Path(__file__).resolve().parent.parent / "fixtures/minilm/reference.json"
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 
 
 def client(**changes) -> openai.OpenAI:
     return openai.OpenAI(**{"base_url": BASE, "api_key": TOKEN, "max_retries": 0, **changes})
+
+
+class Embeddings(unittest.TestCase):
+    def test_rows_are_those_of_single_precision(self):
+        sentences = json.loads(SENTENCES.read_text())
+        texts = [sentence["text"] for sentence in sentences]
+        # The client asks for base64 by itself, and decodes it; plain numbers are asked for here.
+        answer = client().embeddings.create(model=EMBEDDER, input=texts)
+        plain = client().embeddings.create(model=EMBEDDER, input=texts[0], encoding_format="float")
+        self.assertEqual(answer.usage.prompt_tokens, sum(sentence["tokens"] for sentence in sentences))
+        self.assertEqual([row.index for row in answer.data], list(range(len(texts))))
+        for sentence, row in zip(sentences, answer.data, strict=True):
+            cosine = sum(a * b for a, b in zip(sentence["embedding"], row.embedding, strict=True))
+            self.assertGreater(cosine, 0.999, sentence["text"])
+        self.assertEqual(plain.data[0].embedding, answer.data[0].embedding)
+
+    def test_what_is_not_done_is_refused_by_name(self):
+        for wish, word in (
+            ({"input": "a", "dimensions": 64}, "dimensions"),
+            ({"input": [[1, 2, 3]]}, "tokens"),
+            ({"input": "word " * 600}, "602 tokens"),
+            ({"input": "a", "model": MODEL}, "does not embed"),
+        ):
+            with self.subTest(wish), self.assertRaises(openai.BadRequestError) as caught:
+                client().embeddings.create(**{"model": EMBEDDER, **wish})
+            self.assertIn(word, str(caught.exception))
+        with self.assertRaises(openai.NotFoundError):
+            client().embeddings.create(model="lab/nothing", input="a")
 
 
 class Chat(unittest.TestCase):

@@ -196,9 +196,9 @@ fn a_token_of_its_own_does_what_it_may_and_is_revoked_while_the_node_runs() {
 }
 
 #[test]
-fn embeddings_are_refused_by_name() {
+fn embeddings_are_given_by_embedders_alone() {
     let asked = gateway().post("/v1/embeddings", &json!({ "model": "acme/digits", "input": "text" }));
-    assert!(openai_error(&asked, 501, "server_error").contains("embeddings"));
+    assert!(openai_error(&asked, 400, "invalid_request_error").contains("does not embed"));
 }
 
 #[test]

@@ -127,7 +127,10 @@ STATE_PROOF = record(key=BYTES, value=maybe(BYTES), leaf=maybe(pair(H32, H32)), 
 LOG_PROOF = record(index=U64, size=U64, siblings=many(H32, 64))
 
 FORMAT = choice(("onnx", None), ("gguf", None), ("safetensors", None), ("opaque", None))
-TASK = choice(("tensors", None), ("classify", record(classes=U16)), ("generate", record(context=U32)))
+TASK = choice(
+    ("tensors", None), ("classify", record(classes=U16)), ("generate", record(context=U32)),
+    ("embed", record(width=U32, context=U32)),
+)  # fmt: skip
 DOMAIN = choice(("public", None), ("pool", None), ("private", None))
 THRESHOLDS = record(accept_ppm=U32, reject_ppm=U32)
 MODEL = record(owner=KEY, latest=U32, channels=many(pair(TEXT, U32), 16), events=U64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import struct
 import time
 from dataclasses import dataclass
 
@@ -206,6 +207,21 @@ class Client:
         units = inputs[0][2][0] if inputs[0][2] else 1
         response = self.check(request, salt, answer.response, plain, units, "complete", provider)
         return Answer(answer.outputs, request, response, provider)
+
+    async def embed(self, found: Found, texts: list[str], provider: bytes, timeout: float = QUICK) -> Answer:
+        """The answer's outputs are the rows, one a text, and each text's number of tokens."""
+        encoded = [text.encode() for text in texts]
+        lengths = b"".join(len(text).to_bytes(8, "little") for text in encoded)
+        text = b"".join(encoded)
+        dtypes = shapes.DTYPES.index("i64"), shapes.DTYPES.index("u8")
+        inputs = [{0: "lengths", 1: dtypes[0], 2: [len(texts)], 3: lengths}, {0: "text", 1: dtypes[1], 2: [len(text)], 3: text}]
+        answer = await self.predict(found, inputs, provider, timeout)
+        rows, tokens = answer.outputs
+        width = found.entry.task[1].width
+        fits = (rows.name, rows.dtype[0], rows.shape) == ("embeddings", "f32", [len(texts), width])
+        need(fits and (tokens.name, tokens.dtype[0], tokens.shape) == ("tokens", "i64", [len(texts)]), "the rows", "have another shape")
+        numbers, counts = struct.iter_unpack(f"<{width}f", rows.data), struct.unpack(f"<{len(texts)}q", tokens.data)
+        return Answer([list(numbers), list(counts)], answer.request, answer.response, provider)
 
     async def generate(self, found: Found, prompt: str, max_tokens: int, provider: bytes, timeout: float = 120) -> Answer:
         """Greedy text; the answer's outputs are (token, text) pairs."""

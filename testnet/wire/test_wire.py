@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import shapes
 from client import PREDICT, PROVE, Client, read_invite
-from network import DIGITS, PATIENCE, Network, language_model
+from network import DIGITS, PATIENCE, SENTENCES, Network, embedder, language_model
 from peer import Closed, Refused, dial, pool_proof, raw_public
 from wire import Bad, Record, decode, encode, plain
 
@@ -26,7 +26,7 @@ VECTORS = {
     name: bytes.fromhex(value)
     for name, value in json.loads((HERE / "../../proto/vectors/vectors.json").read_text()).items()
 }
-NAME, TEXT = "acme/digits", "lab/smollm2"
+NAME, TEXT, EMBEDDER = "acme/digits", "lab/smollm2", "lab/minilm"
 network = None
 
 
@@ -36,6 +36,7 @@ def setUpModule():
     unittest.addModuleCleanup(network.stop)
     network.publish(DIGITS / "digits.onnx", NAME)
     network[0].json("publish", language_model(), "--name", TEXT, "--replicas", "0")
+    network[0].json("publish", embedder(), "--name", EMBEDDER, "--replicas", "0")
 
 
 def rows() -> tuple[list[list[float]], list[int]]:
@@ -112,6 +113,15 @@ class Member(unittest.IsolatedAsyncioTestCase):
         answer = await self.client.generate(found, "The capital of France is", 70, await self.client.nearest(found))
         self.assertIn("Paris", "".join(text for _, text in answer.outputs))
         self.assertLessEqual(len(answer.outputs), 70)
+
+    async def test_texts_become_rows(self):
+        found = await self.found(EMBEDDER)
+        sentences = json.loads(SENTENCES.read_text())
+        texts = [sentence["text"] for sentence in sentences]
+        rows, tokens = (await self.client.embed(found, texts, await self.client.nearest(found))).outputs
+        self.assertEqual(tokens, [sentence["tokens"] for sentence in sentences])
+        for sentence, row in zip(sentences, rows, strict=True):
+            self.assertGreater(sum(a * b for a, b in zip(sentence["embedding"], row, strict=True)), 0.999)
 
     async def test_a_version_that_is_asked_for(self):
         self.assertEqual((await self.found(NAME, version=1)).version, 1)

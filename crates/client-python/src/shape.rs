@@ -148,6 +148,7 @@ fn task(task: &Task) -> &'static str {
         Task::Tensors => "tensors",
         Task::Classify { .. } => "classify",
         Task::Generate { .. } => "generate",
+        Task::Embed { .. } => "embed",
     }
 }
 

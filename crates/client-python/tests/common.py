@@ -10,11 +10,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "testnet"))
 
-from network import DIGITS, PATIENCE, Network, language_model, until  # noqa: E402
+from network import DIGITS, PATIENCE, SENTENCES, Network, embedder, language_model, until  # noqa: E402
 
-__all__ = ["DIGITS", "GOLDEN", "NAME", "PATIENCE", "ROOT", "TEXT", "Network", "language_model", "rows", "served", "until"]
+__all__ = [
+    "DIGITS", "EMBEDDER", "GOLDEN", "NAME", "PATIENCE", "REFERENCE", "ROOT", "TEXT", "Network", "embedder", "language_model",
+    "rows", "served", "until",
+]  # fmt: skip
 
-NAME, TEXT = "acme/digits", "lab/smollm2"
+NAME, TEXT, EMBEDDER = "acme/digits", "lab/smollm2", "lab/minilm"
+REFERENCE = json.loads(SENTENCES.read_text())
 GOLDEN = json.loads((DIGITS / "golden.json").read_text())["files"]["predict.csv"]
 
 

@@ -20,7 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 import zero2ai
-from common import DIGITS, GOLDEN, NAME, PATIENCE, ROOT, TEXT, Network, language_model, rows, served, until
+from common import (
+    DIGITS, EMBEDDER, GOLDEN, NAME, PATIENCE, REFERENCE, ROOT, TEXT, Network, embedder, language_model, rows, served, until,
+)  # fmt: skip
 
 network = client = None
 folder = Path()
@@ -32,11 +34,13 @@ def setUpModule():
     unittest.addModuleCleanup(network.stop)
     network.publish(DIGITS / "digits.onnx", NAME)
     network[0].json("publish", language_model(), "--name", TEXT, "--replicas", "0")
+    network[0].json("publish", embedder(), "--name", EMBEDDER, "--replicas", "0")
     folder = Path(tempfile.mkdtemp(dir=network.folder))
     client = zero2ai.Client.connect(network.invite(), account=folder / "me")
     unittest.addModuleCleanup(client.close)
     served(client, NAME, 2)
     served(client, TEXT, 1)
+    served(client, EMBEDDER, 1)
 
 
 class Accounts(unittest.TestCase):
@@ -65,6 +69,32 @@ class Accounts(unittest.TestCase):
         other.close()
         with self.assertRaises(zero2ai.Invalid):
             other.resolve(NAME)
+
+
+class Embeddings(unittest.TestCase):
+    def test_rows_are_those_of_single_precision(self):
+        texts = [sentence["text"] for sentence in REFERENCE]
+        array = client.embed(EMBEDDER, texts)
+        self.assertEqual((array.shape, array.dtype), ((len(texts), 384), np.float32))
+        cosines = (array * np.array([sentence["embedding"] for sentence in REFERENCE])).sum(axis=1)
+        self.assertGreater(cosines.min(), 0.999)
+        np.testing.assert_array_equal(client.embed(EMBEDDER, texts[1]), array[1:2])  # one text is one row, the same bits
+        np.testing.assert_array_equal(client.embed(EMBEDDER, (text for text in texts)), array)
+
+        async def awaited():
+            async with await zero2ai.AsyncClient.connect(account=folder / "me") as other:
+                return await other.embed(EMBEDDER, texts)
+
+        np.testing.assert_array_equal(asyncio.run(awaited()), array)
+
+    def test_what_cannot_be_embedded(self):
+        long = "word " * 600
+        for name, texts in ((EMBEDDER, []), (EMBEDDER, ["a"] * 257), (EMBEDDER, long), (NAME, "a"), (TEXT, "a")):
+            with self.subTest(name), self.assertRaises(zero2ai.Error) as caught:
+                client.embed(name, texts)
+            self.assertIn(caught.exception.code, ("invalid", "model"))
+        self.assertEqual(client.embed(EMBEDDER, long, truncate=True).shape, (1, 384))
+        self.assertEqual(client.describe(EMBEDDER).task, "embed")
 
 
 class Predictions(unittest.TestCase):

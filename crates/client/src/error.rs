@@ -5,6 +5,7 @@ use zero2ai_proto::{
     CodecError, ModelName, NodeId, PoolId,
     rpc::{ErrorCode, RpcError},
     tensor::TensorError,
+    texts::TextsError,
 };
 use zero2ai_rpc::{BindError, CallError, ConnectError};
 
@@ -107,6 +108,17 @@ pub enum ClientError {
     /// Too many tensors, or none.
     #[error("{0} tensors; 1 to {max} are allowed in one prediction", max = zero2ai_proto::limits::TENSORS)]
     Tensors(usize),
+    /// Texts that cannot be sent.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    /// A model that does something else.
+    #[error("{name}@{version} does not embed texts: choose a model whose task is 'embed'")]
+    NoEmbedder {
+        /// The model.
+        name: ModelName,
+        /// The version.
+        version: u32,
+    },
     /// Something to be sent cannot be encoded or is too large.
     #[error("the request cannot be encoded: {0}")]
     Codec(#[from] CodecError),

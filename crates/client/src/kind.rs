@@ -129,7 +129,11 @@ impl From<&ClientError> for ErrorKind {
             ClientError::Exhausted { last, .. } => last.as_ref().into(),
             ClientError::TimeOver { .. } => Self::Timeout,
             ClientError::NotAdmitted(_) => Self::Denied,
-            ClientError::Tensor(_) | ClientError::Tensors(_) | ClientError::Codec(_) => Self::Invalid,
+            ClientError::Tensor(_)
+            | ClientError::Tensors(_)
+            | ClientError::Texts(_)
+            | ClientError::NoEmbedder { .. }
+            | ClientError::Codec(_) => Self::Invalid,
         }
     }
 }

@@ -22,7 +22,7 @@
 //! | `resolve` | names to endpoints: every proof checked, endpoints measured and ranked |
 //! | `recent` | names looked up a moment ago |
 //! | `order` | signing a request, and checking a response against it |
-//! | `predict`, `generate` | predictions and text, going on to the next endpoint when one is gone |
+//! | `predict`, `embed`, `generate` | predictions, embeddings and text, going on to the next endpoint when one is gone |
 //! | `describe` | what a model takes and gives |
 //! | `receipts` | a provider's receipts, proved under its anchor |
 //! | `audit` | all that ledger and providers know of a model, put together and checked here |
@@ -33,6 +33,7 @@ mod account;
 mod audit;
 mod client;
 mod describe;
+mod embed;
 mod error;
 mod generate;
 mod health;
@@ -49,6 +50,7 @@ mod trust;
 pub use account::Admission;
 pub use audit::Audit;
 pub use client::{Client, ClientConfig};
+pub use embed::Embedded;
 pub use error::ClientError;
 pub use generate::{TextEnd, TextEvent, TextStream};
 pub use kind::ErrorKind;

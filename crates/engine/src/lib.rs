@@ -12,7 +12,8 @@
 //! | `worker` | the caller's side: [`Worker`] starts the process, multiplexes jobs over its socket, notices its death |
 //! | `file` | [`ModelFile`]: a model's bytes as a sealed memory file |
 //! | `child` | the process's side: [`worker_main`], its sandbox and its job loop |
-//! | `runtime` | what runs a model, behind one trait: ONNX on tract, text from GGUF on `zero2ai-kernels` |
+//! | `runtime` | what runs a model, behind one trait: ONNX on tract, text from GGUF and embeddings from safetensors on
+//! | | `zero2ai-kernels` |
 //! | `hardware` | what this machine has: [`hardware()`] |
 //! | `frame` | frames on the socket, both sides |
 //! | `error` | [`EngineError`] |
@@ -29,4 +30,5 @@ pub use child::worker_main;
 pub use error::EngineError;
 pub use file::ModelFile;
 pub use hardware::{Gpu, Hardware, hardware};
+pub use runtime::is_embedder_file;
 pub use worker::{GenEvent, GenerateStream, Worker, WorkerConfig};

@@ -161,7 +161,9 @@ fn status(error: &ClientError) -> StatusCode {
             other => other,
         },
         ClientError::Withdrawn { .. } => StatusCode::GONE,
-        ClientError::Tensor(_) | ClientError::Tensors(_) => StatusCode::BAD_REQUEST,
+        ClientError::Tensor(_) | ClientError::Tensors(_) | ClientError::Texts(_) | ClientError::NoEmbedder { .. } => {
+            StatusCode::BAD_REQUEST
+        }
         ClientError::NotAdmitted(_) => StatusCode::FORBIDDEN,
         ClientError::NoEndpoint { .. } | ClientError::NoNode { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ClientError::Call(_) | ClientError::Proof(_) | ClientError::Untrue { .. } => StatusCode::BAD_GATEWAY,

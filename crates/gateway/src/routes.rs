@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    body::Body,
     extract::{Request, State},
     http::{
         HeaderValue, StatusCode,
@@ -17,7 +16,6 @@ use axum::{
 };
 
 use crate::{
-    body,
     fault::{Face, Fault},
     guard, oip, openai,
     state::Shared,
@@ -32,6 +30,7 @@ const LEFT: u16 = 499;
 pub(crate) enum Route {
     Chat,
     Completions,
+    Embeddings,
     Models,
     Server,
     Model,
@@ -45,6 +44,7 @@ impl Route {
         match path {
             "/v1/chat/completions" => Self::Chat,
             "/v1/completions" => Self::Completions,
+            "/v1/embeddings" => Self::Embeddings,
             "/metrics" => Self::Metrics,
             _ if path.starts_with("/v1/models") => Self::Models,
             _ if path.starts_with("/v2/models/") && path.ends_with("/infer") => Self::Infer,
@@ -58,6 +58,7 @@ impl Route {
         match self {
             Self::Chat => "chat",
             Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
             Self::Models => "models",
             Self::Server => "server",
             Self::Model => "model",
@@ -70,7 +71,7 @@ impl Route {
     /// What a token must be for.
     fn scope(self) -> Scope {
         match self {
-            Self::Chat | Self::Completions | Self::Infer => Scope::Infer,
+            Self::Chat | Self::Completions | Self::Embeddings | Self::Infer => Scope::Infer,
             Self::Models | Self::Server | Self::Model | Self::Other => Scope::Models,
             Self::Metrics => Scope::Metrics,
         }
@@ -79,7 +80,9 @@ impl Route {
     fn face(self) -> Face {
         match self {
             Self::Server | Self::Model | Self::Infer => Face::Oip,
-            Self::Chat | Self::Completions | Self::Models | Self::Metrics | Self::Other => Face::OpenAi,
+            Self::Chat | Self::Completions | Self::Embeddings | Self::Models | Self::Metrics | Self::Other => {
+                Face::OpenAi
+            }
         }
     }
 }
@@ -91,7 +94,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models/{*name}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
-        .route("/v1/embeddings", post(no_embeddings))
+        .route("/v1/embeddings", post(openai::embeddings::embeddings))
         .route("/v2", get(oip::server))
         .route("/v2/", get(oip::server))
         .route("/v2/health/live", get(oip::live))
@@ -114,15 +117,6 @@ async fn nothing_here(request: Request) -> Fault {
     Fault::new(
         StatusCode::NOT_FOUND,
         format!("nothing is at {path}: OpenAI's routes begin with /v1, the Open Inference Protocol's with /v2"),
-    )
-}
-
-/// Said by name, so that a client's user does not look for a wrong URL.
-async fn no_embeddings(body: Body) -> Fault {
-    body::discard(body).await;
-    Fault::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "no engine of this network gives embeddings yet: a model that is published as ONNX gives its tensors through /v2",
     )
 }
 

@@ -8,10 +8,10 @@ use crate::{
 };
 
 /// Numbers that one thread takes at once: some microseconds of work, so that handing it out does not show.
-const GRAIN: usize = 8_192;
+pub(crate) const GRAIN: usize = 8_192;
 
 /// How many rows of `width` a thread takes at once; all of them where that is less than two threads' worth.
-fn rows_at_once(numbers: usize, width: usize) -> usize {
+pub(crate) fn rows_at_once(numbers: usize, width: usize) -> usize {
     if numbers < 2 * GRAIN { usize::MAX } else { (GRAIN / width.max(1)).max(1) }
 }
 
@@ -128,7 +128,7 @@ on_path! {
 }
 
 /// An error unless `len` is made of whole rows.
-fn whole_rows(len: usize, width: usize) -> Result<(), KernelError> {
+pub(crate) fn whole_rows(len: usize, width: usize) -> Result<(), KernelError> {
     if width > 0 && len.is_multiple_of(width) {
         Ok(())
     } else {

@@ -22,7 +22,9 @@
 //! | `scalar`, `avx2`, `avxvnni`, `avx512` | one tile's product on each instruction set |
 //! | `layers` | [`rms_norm`], [`rotate`], [`gate_silu`], [`add`] |
 //! | `attention` | [`KeyValues`] of one layer, and [`attend`] over them |
-//! | `math` | the exponential and sums in a fixed order |
+//! | `bidirectional` | [`Bidirectional`]: attention in which every row sees its whole sequence |
+//! | `encoder` | [`layer_norm`], [`add_bias`], [`gelu`] |
+//! | `math` | the exponential, the error function and sums in a fixed order |
 //! | `simd` | sixteen numbers side by side, on each instruction set |
 //! | `memory` | buffers aligned for vector loads, and slices that threads share |
 
@@ -33,6 +35,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+mod bidirectional;
+mod encoder;
 mod error;
 mod layers;
 mod math;
@@ -46,6 +50,8 @@ mod scalar;
 mod simd;
 
 pub use attention::{Attend, KeyValues, attend};
+pub use bidirectional::Bidirectional;
+pub use encoder::{add_bias, gelu, layer_norm};
 pub use error::KernelError;
 pub use layers::{add, gate_silu, rms_norm, rotate};
 pub use pack::{BLOCK, Format, Packed};

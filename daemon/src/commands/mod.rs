@@ -5,6 +5,7 @@ pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod embed;
 pub(crate) mod fetch;
 pub(crate) mod grant;
 pub(crate) mod hardware;
@@ -48,6 +49,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
+        Command::Embed(args) => embed::embed(&home()?, args, out).await,
         Command::Run(args) => run::run(&Session::open(&home()?).await?, args, out).await,
         Command::Store(command) => store::store(&home()?, command, out).await,
         Command::Ledger(command) => ledger::ledger(&home()?, command, out).await,

@@ -7,6 +7,7 @@ use zero2ai_proto::{
     record::Address,
     rpc::{CallFrame, Challenge, ErrorCode, Hello, Proof, ReplyFrame, RpcError},
     state::{GrantState, Rights, Signers},
+    texts::{Embeddings, Texts},
     tx::Thresholds,
 };
 
@@ -85,6 +86,10 @@ fn add_use(v: &mut Vectors) {
     let predict = c::PredictCall { request: models::request(), salt: salt.clone(), inputs: vec![models::tensor()] };
     v.add("calls/predict", &predict);
     v.add("calls/predicted", &c::Predicted { response: models::response(), outputs: vec![models::tensor()] });
+    let texts = Texts { texts: vec!["one", "zwei Wörter", ""], truncate: true };
+    v.add("calls/texts", &texts.to_tensors().unwrap());
+    let rows = Embeddings { width: 2, values: vec![1.0, 0.0, 0.6, -0.8, 0.0, 1.0], tokens: vec![3, 6, 2] };
+    v.add("calls/embeddings", &rows.to_tensors());
     let input = models::generate_input();
     v.add("calls/generate", &c::GenerateCall { request: models::request(), salt, input });
     let text =

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Union
 
+import numpy as np
+import numpy.typing as npt
+
 from . import _core
 from ._errors import Invalid
-from ._values import Audit, Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors
+from ._values import Audit, Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors, texts_as_inputs
 
 Prompt = Union[str, Sequence[Mapping[str, str]]]
 
@@ -149,6 +152,13 @@ class Client(_Base):
         names to arrays, or the only input: an array, bytes, or text."""
         return Prediction._of(self._core.predict(name, tensors(inputs), timeout).wait())
 
+    def embed(
+        self, name: str, texts: str | Iterable[str], *, truncate: bool = False, timeout: float = 60.0
+    ) -> npt.NDArray[np.float32]:
+        """One row of numbers for each text: an array [texts, width]; a single text is one row. At most 256 texts at once. A text
+        of more tokens than the model takes is `Invalid`, or cut if `truncate` says so. `predict` tells receipts and tokens."""
+        return self.predict(name, texts_as_inputs(texts, truncate), timeout=timeout)["embeddings"]
+
     def generate(
         self,
         name: str,
@@ -209,6 +219,12 @@ class AsyncClient(_Base):
     async def predict(self, name: str, inputs: Inputs, *, timeout: float = 60.0) -> Prediction:
         """See `Client.predict`."""
         return Prediction._of(await _awaited(self._core.predict(name, tensors(inputs), timeout)))
+
+    async def embed(
+        self, name: str, texts: str | Iterable[str], *, truncate: bool = False, timeout: float = 60.0
+    ) -> npt.NDArray[np.float32]:
+        """See `Client.embed`."""
+        return (await self.predict(name, texts_as_inputs(texts, truncate), timeout=timeout))["embeddings"]
 
     async def generate(
         self,

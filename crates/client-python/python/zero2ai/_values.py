@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -238,3 +238,11 @@ def tensors(inputs: Inputs) -> list[tuple[str, str, list[int], npt.NDArray[np.ui
     if isinstance(inputs, Mapping):
         return [_tensor(str(name), value) for name, value in inputs.items()]
     return [_tensor("", inputs)]
+
+
+def texts_as_inputs(texts: str | Iterable[str], truncate: bool) -> dict[str, Any]:
+    """Texts as the tensors that an embedder takes: each one's length in bytes, then all of their UTF-8."""
+    encoded = [text.encode() for text in ([texts] if isinstance(texts, str) else texts)]
+    lengths = np.array([len(text) for text in encoded], np.int64)
+    inputs: dict[str, Any] = {"lengths": lengths, "text": np.frombuffer(b"".join(encoded), np.uint8)}
+    return {**inputs, "truncate": np.ones(1, bool)} if truncate else inputs

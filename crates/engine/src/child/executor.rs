@@ -13,6 +13,7 @@ use std::{
 
 use zero2ai_proto::{
     manifest::Task,
+    tensor::Tensor,
     worker::{
         FailedJob, Fault, FromWorker, GenerateJob, GeneratedJob, LoadModel, LoadedModel, PredictJob, PredictedJob,
         TokenJob,
@@ -22,8 +23,11 @@ use zero2ai_proto::{
 use super::link::Writer;
 use crate::{
     error::{EngineError, chain},
-    runtime::{self, Event, Given, LoadRequest, Meanwhile, Runtime},
+    runtime::{self, Ask, Event, Given, LoadRequest, Meanwhile, Runtime},
 };
+
+/// Predictions done in one go, at most: as many as may wait here.
+const TOGETHER: usize = 32;
 
 pub(super) enum Job {
     Load(LoadModel, Vec<OwnedFd>),
@@ -39,24 +43,30 @@ pub(super) struct Executor {
     writer: Arc<Writer>,
     memory: Option<u64>,
     runtime: Option<Box<dyn Runtime>>,
+    /// Taken from the queue behind predictions that went together, and to be done next.
+    put_back: Option<Job>,
     /// Whether the runtime panicked while it ran.
     panicked: bool,
 }
 
 impl Executor {
     pub(super) fn new(queue: Receiver<Job>, writer: Arc<Writer>, memory: Option<u64>) -> Self {
-        Self { queue, writer, memory, runtime: None, panicked: false }
+        Self { queue, writer, memory, runtime: None, put_back: None, panicked: false }
     }
 
     /// Until the queue's other end is dropped, the socket fails, or a runtime can no longer be trusted.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         loop {
-            // candle's thread pool stays locked after a panic: such a worker would fail every job to come.
-            if self.panicked && self.runtime.as_ref().is_some_and(|r| matches!(r.info().task, Task::Generate { .. })) {
+            // candle's thread pool stays locked after a panic, and a tokenizer may be left set to cut texts: such a worker would
+            // fail every job to come, or answer wrongly.
+            let kept = |r: &dyn Runtime| matches!(r.info().task, Task::Generate { .. } | Task::Embed { .. });
+            if self.panicked && self.runtime.as_deref().is_some_and(kept) {
                 return Err(EngineError::worker("the runtime broke and cannot be trusted with further jobs"));
             }
             let idle = !self.runtime.as_ref().is_some_and(|r| r.has_work());
-            let next = if idle {
+            let next = if let Some(job) = self.put_back.take() {
+                Ok(job)
+            } else if idle {
                 self.queue.recv().map_err(|RecvError| TryRecvError::Disconnected)
             } else {
                 self.queue.try_recv()
@@ -72,7 +82,7 @@ impl Executor {
     fn take(&mut self, job: Job) -> Result<(), EngineError> {
         match job {
             Job::Load(load, fds) => self.load(load, fds),
-            Job::Predict(until, job) => self.predict(until, &job),
+            Job::Predict(until, job) => self.predict(until, job),
             Job::Generate(until, job) => self.generate(until, &job),
             Job::Cancel(id) => {
                 if let Some(runtime) = self.runtime.as_mut() {
@@ -100,28 +110,61 @@ impl Executor {
         }
     }
 
-    fn predict(&mut self, until: Instant, request: &PredictJob) -> Result<(), EngineError> {
+    /// Predictions that wait behind this one go with it, where the runtime does several in one go.
+    fn predict(&mut self, until: Instant, request: PredictJob) -> Result<(), EngineError> {
+        if self.runtime.as_mut().is_none_or(|runtime| runtime.together().is_none()) {
+            return self.predict_one(until, &request);
+        }
+        let mut requests = vec![(until, request)];
+        while requests.len() < TOGETHER {
+            match self.queue.try_recv() {
+                Ok(Job::Predict(until, request)) => requests.push((until, request)),
+                Ok(Job::Cancel(id)) => requests.retain(|(_, request)| request.job != id),
+                Ok(other) => {
+                    self.put_back = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let jobs: Vec<u64> = requests.iter().map(|(_, request)| request.job).collect();
+        let asks: Vec<Ask<'_>> =
+            requests.iter().map(|(until, request)| Ask { inputs: &request.inputs, until: Some(*until) }).collect();
+        let (writer, mut told, mut open) = (&self.writer, Ok(()), vec![true; jobs.len()]);
+        let mut answer = |index: usize, outcome: Result<Vec<Tensor>, EngineError>| {
+            let (Some(job), Some(open)) = (jobs.get(index), open.get_mut(index)) else { return };
+            if std::mem::take(open) && told.is_ok() {
+                told = tell(writer, *job, outcome);
+            }
+        };
+        let Some(together) = self.runtime.as_mut().and_then(|runtime| runtime.together()) else { return Ok(()) };
+        let work = || {
+            together.predict_all(&asks, &mut answer);
+            Ok(())
+        };
+        let broke = guarded(work, Fault::Worker, &mut self.panicked).err();
+        told?;
+        // A panic leaves some without an answer.
+        for (job, _) in jobs.iter().zip(open).filter(|(_, open)| *open) {
+            let message = broke.as_ref().map_or_else(|| "the runtime gave no answer".to_owned(), ToString::to_string);
+            self.fail(*job, &EngineError::worker(message))?;
+        }
+        Ok(())
+    }
+
+    fn predict_one(&mut self, until: Instant, request: &PredictJob) -> Result<(), EngineError> {
         let job = request.job;
         let Some(runtime) = self.runtime.as_mut() else { return self.fail(job, &no_model()) };
         let (writer, mut told) = (&self.writer, Ok(()));
-        let mut tell = |events| {
+        let mut tell_of = |events| {
             if told.is_ok() {
                 told = writer.send_all(&frames(events));
             }
         };
-        let mut meanwhile = Meanwhile { until: Some(until), tell: &mut tell };
+        let mut meanwhile = Meanwhile { until: Some(until), tell: &mut tell_of };
         let predicted = guarded(|| runtime.predict(&request.inputs, &mut meanwhile), Fault::Worker, &mut self.panicked);
         told?;
-        match predicted {
-            Ok(outputs) => match self.writer.send(&FromWorker::Predicted(PredictedJob { job, outputs })) {
-                Err(EngineError::Frame(error)) => {
-                    let message = format!("the model's outputs do not fit one answer ({error}); send a smaller batch");
-                    self.fail(job, &EngineError::input(message))
-                }
-                sent => sent,
-            },
-            Err(error) => self.fail(job, &error),
-        }
+        tell(&self.writer, job, predicted)
     }
 
     fn generate(&mut self, until: Instant, request: &GenerateJob) -> Result<(), EngineError> {
@@ -143,6 +186,20 @@ impl Executor {
 
     fn fail(&self, job: u64, error: &EngineError) -> Result<(), EngineError> {
         self.writer.send(&failed(job, error))
+    }
+}
+
+/// Sends what a prediction came to.
+fn tell(writer: &Writer, job: u64, predicted: Result<Vec<Tensor>, EngineError>) -> Result<(), EngineError> {
+    match predicted {
+        Ok(outputs) => match writer.send(&FromWorker::Predicted(PredictedJob { job, outputs })) {
+            Err(EngineError::Frame(error)) => {
+                let message = format!("the model's outputs do not fit one answer ({error}); send a smaller batch");
+                writer.send(&failed(job, &EngineError::input(message)))
+            }
+            sent => sent,
+        },
+        Err(error) => writer.send(&failed(job, &error)),
     }
 }
 

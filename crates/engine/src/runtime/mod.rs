@@ -1,6 +1,7 @@
 //! What runs a model, behind one trait: formats differ here and nowhere else. Runs in the worker process only.
 
 mod conformance;
+mod embed;
 mod onnx;
 mod source;
 mod text;
@@ -17,6 +18,8 @@ use zero2ai_proto::{
 use self::source::Source;
 use crate::error::EngineError;
 
+pub use embed::is_embedder_file;
+
 /// A loaded model. Errors name their fault: the caller's input or the model's files.
 pub(crate) trait Runtime: Send {
     /// What the model takes and gives.
@@ -24,6 +27,11 @@ pub(crate) trait Runtime: Send {
 
     /// One prediction. Inputs are checked here.
     fn predict(&mut self, inputs: &[Tensor], meanwhile: &mut Meanwhile<'_>) -> Result<Vec<Tensor>, EngineError>;
+
+    /// For a runtime that does predictions of several callers in one go.
+    fn together(&mut self) -> Option<&mut dyn Together> {
+        None
+    }
 
     /// Takes up a generation: what it gives comes out of [`Self::step`], until a time when it is given up. An error is the end
     /// of that job alone.
@@ -37,6 +45,20 @@ pub(crate) trait Runtime: Send {
 
     /// Takes all generations that run one step further: parts of prompts, one token each of the others.
     fn step(&mut self) -> Vec<Event>;
+}
+
+/// Predictions of several callers at once. None of them changes another's answer, to the last bit.
+pub(crate) trait Together {
+    /// Answers each ask once, by its place among them, as soon as it is done.
+    fn predict_all(&mut self, asks: &[Ask<'_>], answer: &mut dyn FnMut(usize, Result<Vec<Tensor>, EngineError>));
+}
+
+/// One of several predictions.
+pub(crate) struct Ask<'a> {
+    /// Checked by the runtime.
+    pub(crate) inputs: &'a [Tensor],
+    /// When it is to be given up.
+    pub(crate) until: Option<Instant>,
 }
 
 /// What a long prediction minds while it runs.
@@ -97,8 +119,9 @@ pub(crate) fn load(request: LoadRequest) -> Result<Box<dyn Runtime>, EngineError
     let mut runtime: Box<dyn Runtime> = match format {
         Format::Onnx => Box::new(onnx::Onnx::load(&only(files, "onnx")?)?),
         Format::Gguf => Box::new(text::Text::load(&only(files, "gguf")?, memory)?),
-        Format::Safetensors | Format::Opaque => {
-            let message = format!("{format:?} models are stored and served as bytes but not run by this version");
+        Format::Safetensors => Box::new(embed::Embed::load(files, memory)?),
+        Format::Opaque => {
+            let message = "files of no known format are stored and served as bytes but not run by this version";
             return Err(EngineError::model(message));
         }
     };

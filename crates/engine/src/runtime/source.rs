@@ -31,6 +31,11 @@ impl Source {
         self.size
     }
 
+    /// Fills `buffer` with what lies at `offset`.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
     /// A reader with a cursor of its own.
     pub(super) const fn reader(&self) -> Cursor<'_> {
         Cursor { source: self, at: 0 }

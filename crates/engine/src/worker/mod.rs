@@ -18,6 +18,7 @@ use zero2ai_proto::{
     limits::PROMPT_BYTES,
     manifest::{ConformanceSample, Format},
     tensor::Tensor,
+    texts::{Embeddings, Texts},
     worker::{FromWorker, GenerateJob, LoadModel, ModelInfo, PredictJob, ToWorker, WORKER_PROTOCOL},
 };
 
@@ -173,6 +174,17 @@ impl Worker {
             },
             Err(_) => Err(self.died()),
         }
+    }
+
+    /// Embeds texts, within an hour; calls that wait together run in one pass, which changes no bit of an answer.
+    ///
+    /// # Errors
+    /// As [`Self::predict`]; an input error too for texts beyond their bounds, or longer than the model takes unless they may
+    /// be cut.
+    pub async fn embed(&self, texts: &Texts<'_>) -> Result<Embeddings, EngineError> {
+        let inputs = texts.to_tensors().map_err(|e| EngineError::input(e.to_string()))?;
+        let outputs = self.predict(inputs).await?;
+        Embeddings::from_tensors(&outputs, texts.texts.len()).map_err(|e| EngineError::input(e.to_string()))
     }
 
     /// [`Self::generate_within`] an hour.

@@ -1,6 +1,7 @@
 //! Starting real workers, and the digits fixture.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod bert;
 pub(crate) mod gguf;
 
 use std::path::PathBuf;

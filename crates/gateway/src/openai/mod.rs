@@ -1,15 +1,17 @@
-//! `/v1`: OpenAI's routes for text: models, chat completions and completions, streamed or whole. What the network cannot do
+//! `/v1`: OpenAI's routes: models, chat completions and completions, streamed or whole, and embeddings. What the network cannot do
 //! is refused by name rather than passed over, so that nobody gets another answer than was asked for.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`models`] | listing models |
+//! | [`embeddings`] | texts to rows of numbers |
 //! | [`fields`] | taking a request's fields, and refusing those that are left |
 //! | [`request`] | chat and completion requests, turned into the network's own |
 //! | [`answer`] | the shape of answers and of the pieces of a stream |
 //! | [`logprobs`] | tokens' probabilities in OpenAI's two shapes |
 //! | [`stream`] | tokens as server-sent events |
 
+pub(crate) mod embeddings;
 pub(crate) mod models;
 
 mod answer;
@@ -78,7 +80,10 @@ async fn complete(shared: Arc<Shared>, request: Request, kind: Kind) -> Result<R
     let Wish { name, model, mut input, stream, include_usage } = request::parse(&body, kind)?;
     let found = shared.resolve(&name).await?;
     if !matches!(found.entry.task, Task::Generate { .. }) {
-        let message = format!("{model} takes tensors: send them to /v2/models/{model}/infer");
+        let message = match found.entry.task {
+            Task::Embed { .. } => format!("{model} embeds texts: send them to /v1/embeddings"),
+            _ => format!("{model} takes tensors: send them to /v2/models/{model}/infer"),
+        };
         return Err(Fault::invalid(message).of("model"));
     }
     let answer = Head::new(kind, model, &found.manifest)?;

@@ -63,7 +63,9 @@ fn graded_classes(task: Task) -> Result<usize, TxError> {
     match task {
         Task::Classify { classes } if usize::from(classes) <= CLASSES => Ok(usize::from(classes)),
         Task::Classify { classes } => Err(invalid("task", format!("{classes} classes; at most {CLASSES} are graded"))),
-        Task::Tensors | Task::Generate { .. } => Err(invalid("task", "only classifiers are graded by counts")),
+        Task::Tensors | Task::Generate { .. } | Task::Embed { .. } => {
+            Err(invalid("task", "only classifiers are graded by counts"))
+        }
     }
 }
 

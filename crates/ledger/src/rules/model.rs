@@ -88,8 +88,14 @@ fn check_figures(body: &Publish) -> Result<(), TxError> {
     if marks.accept_ppm > zero2ai_trust::PPM || marks.reject_ppm >= marks.accept_ppm {
         return Err(invalid("thresholds", "reject must be below accept, and accept at most 1000000"));
     }
-    if matches!(body.task, Task::Classify { classes: 0 } | Task::Generate { context: 0 }) {
-        return Err(invalid("task", "it has no classes, or no context"));
+    if matches!(
+        body.task,
+        Task::Classify { classes: 0 }
+            | Task::Generate { context: 0 }
+            | Task::Embed { width: 0, .. }
+            | Task::Embed { context: 0, .. }
+    ) {
+        return Err(invalid("task", "it has no classes, no width, or no context"));
     }
     Ok(())
 }

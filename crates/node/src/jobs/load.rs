@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use zero2ai_chunk::{OpenFileError, named_format, open_manifest, open_piece};
-use zero2ai_engine::{ModelFile, Worker, WorkerConfig};
+use zero2ai_engine::{ModelFile, Worker, WorkerConfig, is_embedder_file};
 use zero2ai_proto::{
     Cid, ManifestId, ModelName,
     manifest::{ChunkRef, ConformanceSample, FileEntry, Format, Manifest},
@@ -125,7 +125,11 @@ fn check_manifest(
 
 /// True if a worker loads this file of a model of this format. What lies beside it stays ciphertext.
 pub(crate) fn is_loaded(format: Format, path: &str) -> bool {
-    matches!(format, Format::Gguf | Format::Onnx) && named_format(path) == Some(format)
+    match format {
+        Format::Gguf | Format::Onnx => named_format(path) == Some(format),
+        Format::Safetensors => is_embedder_file(path),
+        Format::Opaque => false,
+    }
 }
 
 pub(crate) fn loaded_files(manifest: &Manifest) -> impl Iterator<Item = &FileEntry> {

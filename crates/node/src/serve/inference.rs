@@ -65,7 +65,11 @@ pub(super) fn admit(
         not_found(format!("{}@{} is not served here: resolve the name again", request.name, request.version))
     })?;
     if text != matches!(serving.info.task, Task::Generate { .. }) {
-        let how = if text { "takes tensors: use predict" } else { "writes text: use run" };
+        let how = match serving.info.task {
+            Task::Embed { .. } => "embeds texts: use embed",
+            _ if text => "takes tensors: use predict",
+            _ => "writes text: use run",
+        };
         return Err(invalid(format!("{}@{} {how}", request.name, request.version)));
     }
     if core.chain.read(|l| l.version(&request.name, request.version)).is_none_or(|v| v.withdrawn) {

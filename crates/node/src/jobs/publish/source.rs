@@ -61,7 +61,8 @@ impl Source {
             return Err(invalid(format!("{} is empty", path.display())));
         }
         let external = whole::check(&source)?;
-        (source.format, source.run) = decide(&source.files, external);
+        let kind = whole::kind(&source)?;
+        (source.format, source.run) = decide(&source.files, external, kind.as_deref());
         Ok(source)
     }
 
@@ -106,9 +107,10 @@ fn open_below(folder: &OwnedFd, path: &str) -> rustix::io::Result<File> {
     openat(inner.as_ref().unwrap_or(folder), name, flags | OFlags::NONBLOCK, Mode::empty()).map(File::from)
 }
 
-/// The format of the whole, and what of it a worker loads: one GGUF file, else one ONNX file that needs no other. What
-/// else lies beside it (cards, tokenizers, weights in other formats) is published and not run.
-fn decide(files: &[SourceFile], external: bool) -> (Format, Result<Vec<usize>, String>) {
+/// The format of the whole, and what of it a worker loads: one GGUF file, else an embedder's folder (of the `kind` that its
+/// settings name), else one ONNX file that needs no other. What else lies beside it (cards, weights in other formats) is
+/// published and not run.
+fn decide(files: &[SourceFile], external: bool, kind: Option<&str>) -> (Format, Result<Vec<usize>, String>) {
     let of = |format: Format| -> Vec<usize> {
         (0..files.len()).filter(|i| files[*i].format == format && is_loaded(format, &files[*i].path)).collect()
     };
@@ -117,12 +119,18 @@ fn decide(files: &[SourceFile], external: bool) -> (Format, Result<Vec<usize>, S
     if gguf.len() == 1 {
         return (Format::Gguf, Ok(gguf));
     }
+    let there = |path: &str| files.iter().any(|f| f.path == path);
+    if kind == Some("bert") && !of(Format::Safetensors).is_empty() && there("tokenizer.json") {
+        let embedder = (0..files.len()).filter(|i| is_loaded(Format::Safetensors, &files[*i].path)).collect();
+        return (Format::Safetensors, Ok(embedder));
+    }
     if onnx.len() == 1 && !external {
         return (Format::Onnx, Ok(onnx));
     }
     let not_run = "is stored, named, replicated and fetched, but not run by this version";
     if has(Format::Safetensors) {
-        (Format::Safetensors, Err(format!("a model in safetensors {not_run}")))
+        let kind = kind.map(|kind| format!(" of the architecture '{kind}'")).unwrap_or_default();
+        (Format::Safetensors, Err(format!("a model in safetensors{kind} {not_run}")))
     } else if has(Format::Gguf) {
         (Format::Gguf, Err(format!("a model of several GGUF files {not_run}")))
     } else if has(Format::Onnx) {
@@ -288,11 +296,28 @@ mod tests {
         let file = |path: &str, format| SourceFile { path: path.into(), size: 1, format };
         let (gguf, onnx, tensors) =
             (file("m.gguf", Format::Gguf), file("m.onnx", Format::Onnx), file("m", Format::Safetensors));
-        assert_eq!(decide(&[tensors, onnx, gguf], false), (Format::Gguf, Ok(vec![2])));
+        assert_eq!(decide(&[tensors, onnx, gguf], false, None), (Format::Gguf, Ok(vec![2])));
         let card = || file("README.md", Format::Opaque);
-        assert_eq!(decide(&[card(), file("a.onnx", Format::Onnx)], false), (Format::Onnx, Ok(vec![1])));
+        assert_eq!(decide(&[card(), file("a.onnx", Format::Onnx)], false, None), (Format::Onnx, Ok(vec![1])));
         let two = [file("a.gguf", Format::Gguf), file("b.gguf", Format::Gguf)];
-        assert!(matches!(decide(&two, false), (Format::Gguf, Err(_))));
-        assert!(matches!(decide(&[card()], false), (Format::Opaque, Err(_))));
+        assert!(matches!(decide(&two, false, None), (Format::Gguf, Err(_))));
+        assert!(matches!(decide(&[card()], false, None), (Format::Opaque, Err(_))));
+        let folder = || {
+            let settings = |path| file(path, Format::Opaque);
+            let weights = file("model.safetensors", Format::Safetensors);
+            vec![
+                settings("README.md"),
+                settings("config.json"),
+                weights,
+                file("o.onnx", Format::Onnx),
+                settings("tokenizer.json"),
+            ]
+        };
+        assert_eq!(decide(&folder(), false, Some("bert")), (Format::Safetensors, Ok(vec![1, 2, 4])));
+        assert_eq!(decide(&folder(), false, Some("llama")), (Format::Onnx, Ok(vec![3])));
+        let without = |name: &str| folder().into_iter().filter(|f| f.path != name).collect::<Vec<_>>();
+        assert_eq!(decide(&without("tokenizer.json"), false, Some("bert")).0, Format::Onnx);
+        let llama = decide(&without("o.onnx"), false, Some("llama"));
+        assert!(matches!(llama, (Format::Safetensors, Err(why)) if why.contains("'llama'")));
     }
 }

@@ -77,6 +77,25 @@ fn shards(source: &Source, index: usize) -> Result<BTreeSet<String>, RpcError> {
     Ok(list.weight_map.into_values().collect())
 }
 
+/// Bytes of a model's settings that are read here.
+const SETTINGS_BYTES: u64 = 1024 * 1024;
+
+/// The kind that a folder's `config.json` names, if it has one that can be read.
+pub(super) fn kind(source: &Source) -> Result<Option<String>, RpcError> {
+    #[derive(Deserialize)]
+    struct Settings {
+        model_type: Option<String>,
+    }
+    let Some(index) = source.files.iter().position(|f| f.path == "config.json" && f.size <= SETTINGS_BYTES) else {
+        return Ok(None);
+    };
+    let mut text = Vec::new();
+    let read = source.open(index)?.take(SETTINGS_BYTES).read_to_end(&mut text);
+    read.map_err(|e| invalid(format!("config.json: {e}")))?;
+    let settings: Option<Settings> = serde_json::from_slice(&text).ok();
+    Ok(settings.and_then(|s| s.model_type).map(|kind| kind.chars().filter(|c| !c.is_control()).take(64).collect()))
+}
+
 /// Why a file's content is not what its name says.
 pub(super) fn mistaken(file: &mut File, named: Format) -> String {
     let mut start = Vec::new();
