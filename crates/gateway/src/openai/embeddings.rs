@@ -17,11 +17,12 @@ use zero2ai_proto::{
     texts::{Embeddings, Texts},
 };
 
-use super::{fields::Fields, json_answer};
+use super::{BYTES_PER_TOKEN, fields::Fields, json_answer};
 use crate::{
     body::{self, Accept},
     fault::Fault,
     state::Shared,
+    usage::Need,
 };
 
 /// Patience for one call, over all endpoints.
@@ -64,9 +65,18 @@ pub(crate) async fn embeddings(State(shared): State<Arc<Shared>>, request: Reque
             format!("'input' has {} texts; {fits} rows of this model fit one answer: send fewer", texts.len());
         return Err(Fault::invalid(message).of("input"));
     }
+    let mut bill = shared.bill(&head, Need::exact(estimate(&texts))).await?;
     let texts = Texts { truncate, ..Texts::new(&texts) };
-    let embedded = shared.client.embed(&found, &texts, EMBED).await.inspect_err(|_| shared.forget(&name))?;
+    let embedded = match shared.client.embed(&found, &texts, EMBED).await {
+        Ok(embedded) => embedded,
+        Err(error) => {
+            bill.cancel();
+            shared.forget(&name);
+            return Err(error.into());
+        }
+    };
     let tokens = embedded.embeddings.total_tokens();
+    bill.settle(tokens);
     shared.metrics.prompt(u32::try_from(tokens).unwrap_or(u32::MAX));
     let answer = json!({
         "object": "list",
@@ -77,6 +87,11 @@ pub(crate) async fn embeddings(State(shared): State<Arc<Shared>>, request: Reque
     let receipt = embedded.receipt.id().map_err(Fault::internal)?;
     let marks = [("zero2ai-node", embedded.node.to_string()), ("zero2ai-receipt", receipt.to_string())];
     Ok((marks, json_answer(&answer)).into_response())
+}
+
+/// Tokens of the texts, until they are known.
+fn estimate(texts: &[String]) -> u64 {
+    texts.iter().map(|text| (text.len() / BYTES_PER_TOKEN).max(1) as u64).sum()
 }
 
 /// One object a row; the numbers as a list, or as their little-endian bytes in base64.
