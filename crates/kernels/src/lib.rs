@@ -21,9 +21,10 @@
 //! | `product` | [`multiply`], [`matmul`]: work cut into tiles and shared out |
 //! | `scalar`, `avx2`, `avxvnni`, `avx512` | one tile's product on each instruction set |
 //! | `layers` | [`rms_norm`], [`rotate`], [`gate_silu`], [`add`] |
-//! | `attention` | [`KeyValues`] of one layer, and [`attend`] over them |
+//! | `attention` | [`KeyValues`] of one layer, and [`attend`] over them, or over the last of them: [`attend_window`] |
 //! | `math` | the exponential and sums in a fixed order |
 //! | `simd` | sixteen numbers side by side, on each instruction set |
+//! | `ceiling` | what a machine could do at most: [`dot_products`], [`read_through`] |
 //! | `memory` | buffers aligned for vector loads, and slices that threads share |
 
 mod attention;
@@ -33,6 +34,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+mod ceiling;
 mod error;
 mod layers;
 mod math;
@@ -45,7 +47,8 @@ mod rows;
 mod scalar;
 mod simd;
 
-pub use attention::{Attend, KeyValues, attend};
+pub use attention::{Attend, KeyValues, attend, attend_window};
+pub use ceiling::{dot_products, read_through};
 pub use error::KernelError;
 pub use layers::{add, gate_silu, rms_norm, rotate};
 pub use pack::{BLOCK, Format, Packed};
