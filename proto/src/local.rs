@@ -3,11 +3,13 @@
 mod fetch;
 mod grants;
 mod open;
+mod rerun;
 mod store;
 
 pub use fetch::*;
 pub use grants::*;
 pub use open::*;
+pub use rerun::*;
 pub use store::*;
 
 use serde::{Deserialize, Serialize};
