@@ -71,7 +71,11 @@ enum Command {
     },
     /// A worker of the engine; started by `text`
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// Guess no tokens.
+        #[arg(long)]
+        no_look_up: bool,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -85,7 +89,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Text(options) => text::run(&options),
         Command::Perplexity(options) => perplexity::run(&options),
         Command::Role { role } => tools::play(&role),
-        Command::Worker => return Ok(zero2ai_engine::worker_main()),
+        Command::Worker { no_look_up } => {
+            return Ok(zero2ai_engine::worker_main_with(zero2ai_engine::WorkerOptions { look_up: !no_look_up }));
+        }
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     goals,
     results::{Results, table},
-    text::{LLAMA, OURS},
+    text::{LLAMA, OURS, PLAIN},
     tools::Tool,
 };
 
@@ -65,6 +65,9 @@ fn show(results: &Results) -> String {
         "swarm" => swarm(results),
         "publish" => publish(results),
         "text" => text(results),
+        "text-context" => context(results),
+        "text-ceilings" => ceilings(results),
+        "text-rpc" => wire(results),
         "perplexity" => perplexity(results),
         "rpc" => rpc(results),
         _ => versions(results),
@@ -229,14 +232,59 @@ pub(crate) fn text(results: &Results) -> String {
     for tool in results.tools() {
         let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
         rows.push([tool.to_owned()].into_iter().chain(cells).collect());
-        let Some((LLAMA, rest)) = tool.split_once(", ") else { continue };
-        let ours = format!("{OURS}, {rest}");
-        let median = |tool: &str, figure: &str| results.spread(tool, figure).map(|s| s.median).filter(|m| *m > 0.0);
-        let ratio = |figure: &str| Some(median(&ours, figure)? / median(tool, figure)?);
-        let ratios = figures.iter().map(|(name, _)| ratio(name).map_or_else(String::new, |r| format!("{r:.2}")));
-        rows.push([format!("ours / theirs, {rest}")].into_iter().chain(ratios).collect());
+        rows.extend(ratios(results, tool, &figures));
     }
     table(&head, &rows)
+}
+
+/// Behind llama.cpp's row: ours by its medians, with look-up and without.
+fn ratios(results: &Results, tool: &str, figures: &[(&str, usize)]) -> Vec<Vec<String>> {
+    let Some((LLAMA, rest)) = tool.split_once(", ") else { return Vec::new() };
+    let median = |tool: &str, figure: &str| results.spread(tool, figure).map(|s| s.median).filter(|m| *m > 0.0);
+    let row = |(side, words): (&str, &str)| {
+        let side = format!("{side}, {rest}");
+        let ratio = |figure: &str| Some(median(&side, figure)? / median(tool, figure)?);
+        let cells = figures.iter().map(|(name, _)| ratio(name).map_or_else(String::new, |r| format!("{r:.2}")));
+        [format!("{words}, {rest}")].into_iter().chain(cells).collect::<Vec<_>>()
+    };
+    let sides = [(OURS, "ours / theirs"), (PLAIN, "ours without look-up / theirs")];
+    // A side that was not measured has no row.
+    sides
+        .into_iter()
+        .filter(|(side, _)| results.tools().contains(&format!("{side}, {rest}").as_str()))
+        .map(row)
+        .collect()
+}
+
+/// A long context, both sides.
+pub(crate) fn context(results: &Results) -> String {
+    let figures = [("prompt tokens/s", 0), ("first token ms", 0), ("after it, tokens/s", 0), ("peak memory MiB", 0)];
+    let head = ["what", "prompt, tokens/s", "first token, ms", "text after it, tokens/s", "peak memory, MiB"];
+    let mut rows = Vec::new();
+    for tool in results.tools() {
+        let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
+        rows.push([tool.to_owned()].into_iter().chain(cells).collect());
+        rows.extend(ratios(results, tool, &figures));
+    }
+    table(&head, &rows)
+}
+
+/// What the machine could do, and what is reached of it.
+pub(crate) fn ceilings(results: &Results) -> String {
+    let figures = [
+        ("dot products G/s", 0),
+        ("prompt tokens/s", 0),
+        ("prompt, share of dot products", 2),
+        ("memory GB/s", 1),
+        ("1 sequence without look-up, tokens/s", 0),
+        ("1 sequence, share of memory", 2),
+    ];
+    plain(results, "file", &figures)
+}
+
+/// The first token through a node and in process.
+pub(crate) fn wire(results: &Results) -> String {
+    plain(results, "prompt of 512 tokens", &[("first token ms", 1), ("× in process", 3)])
 }
 
 /// Perplexities, and how far each is from that of the same weights in single precision by llama.cpp.

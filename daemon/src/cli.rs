@@ -143,7 +143,8 @@ pub(crate) enum Command {
     /// Who published a model, who graded it with what figures, who used it, with every proof checked
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     #[command(after_help = "Examples:\n  zero2ai audit lab/digits --export audit.cbor\n  \
-        zero2ai pool genesis --out genesis.cbor\n  zero2ai audit verify audit.cbor --genesis genesis.cbor   # needs no node")]
+        zero2ai pool genesis --out genesis.cbor\n  zero2ai audit verify audit.cbor --genesis genesis.cbor   # needs no node\n  \
+        zero2ai run lab/chat \"Why?\" --save-call call.cbor && zero2ai audit re-run call.cbor")]
     Audit(AuditArgs),
     /// Stop the node of --home in order
     #[command(after_help = "Example:\n  zero2ai stop --home ~/b")]
@@ -388,6 +389,9 @@ pub(crate) struct PredictArgs {
     /// The CSV's last column is the true class: leave it out of the input and print how many were right
     #[arg(long)]
     pub(crate) labelled: bool,
+    /// Keep the whole call in this file, readable by you alone: input, output, salt and both signatures, for 'audit re-run'
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_call: Option<PathBuf>,
     /// Give up after; ten minutes at most
     #[arg(long, default_value = "30s", value_parser = deadline)]
     pub(crate) timeout: Duration,
@@ -455,6 +459,9 @@ pub(crate) struct RunArgs {
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
+    /// Keep the whole call in this file, readable by you alone: prompt, tokens, salt and both signatures, for 'audit re-run'
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_call: Option<PathBuf>,
     /// Give up after; ten minutes at most
     #[arg(long, default_value = "5m", value_parser = deadline)]
     pub(crate) timeout: Duration,
@@ -484,6 +491,18 @@ pub(crate) enum AuditCommand {
         /// The pool's genesis, from a source you trust
         #[arg(long, value_name = "FILE")]
         genesis: PathBuf,
+    },
+    /// Run a kept call again on this machine, and compare with what its provider signed, bit for bit
+    #[command(name = "re-run")]
+    #[command(after_help = "Examples:\n  zero2ai predict lab/digits --input rows.csv --save-call call.cbor\n  \
+        zero2ai audit re-run call.cbor\n\n\
+        The file is checked first: signatures, and that they are over this input and this output. Then the node of --home runs \
+        the same version on it, fetched if it is not held, and says whether every bit is the same; if not, the first that \
+        differs, and exit code 18. Text on this project's own kernels gives the same bits on every processor; other models may \
+        differ in their last bits between processors, which proves nothing against their provider.")]
+    ReRun {
+        /// What predict or run kept with --save-call
+        file: PathBuf,
     },
 }
 

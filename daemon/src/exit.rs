@@ -25,11 +25,12 @@ pub(crate) enum Exit {
     Model = 15,
     Busy = 16,
     Unsupported = 17,
+    Differs = 18,
     Interrupted = 130,
 }
 
 /// Every code with its name in `--json` errors and its meaning.
-const TABLE: [(Exit, &str, &str); 18] = [
+const TABLE: [(Exit, &str, &str); 19] = [
     (Exit::Internal, "internal", "something broke in this program"),
     (Exit::Usage, "usage", "the command line is wrong"),
     (Exit::Config, "config", "the home folder or config.toml cannot be used"),
@@ -47,6 +48,7 @@ const TABLE: [(Exit, &str, &str); 18] = [
     (Exit::Model, "model", "the model cannot be read or run"),
     (Exit::Busy, "busy", "every endpoint is busy: try again later"),
     (Exit::Unsupported, "unsupported", "the node does not know how to do this: is it older than this program?"),
+    (Exit::Differs, "differs", "run again here, the model gave another answer than its provider signed"),
     (Exit::Interrupted, "interrupted", "stopped by Ctrl-C or SIGTERM before it was done"),
 ];
 

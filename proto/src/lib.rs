@@ -18,6 +18,7 @@
 //! | [`consensus`] | what signers gossip: votes, proposals, round certificates, heads |
 //! | [`record`] | what the DHT carries: name records and endpoint records |
 //! | [`receipt`] | signed requests, signed responses, receipts, audit exports |
+//! | [`kept`] | a call as its caller keeps it, to be checked and run again |
 //! | [`rpc`], [`calls`], [`local`] | frames of peer RPC, its methods, and those only a node's own key may call |
 //! | [`worker`] | frames between a node and its worker process |
 
@@ -28,6 +29,7 @@ pub mod consensus;
 pub mod envelope;
 pub mod evidence;
 pub mod ids;
+pub mod kept;
 pub mod keys;
 pub mod limits;
 pub mod local;

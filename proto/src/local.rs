@@ -4,12 +4,14 @@ mod accounts;
 mod fetch;
 mod grants;
 mod open;
+mod rerun;
 mod store;
 
 pub use accounts::*;
 pub use fetch::*;
 pub use grants::*;
 pub use open::*;
+pub use rerun::*;
 pub use store::*;
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 //! library over peer RPC beside the gateway over HTTP/1.1, and many clients for minutes.
 
 mod grpc;
-mod node;
+pub(crate) mod node;
 mod work;
 
 use std::{
@@ -113,7 +113,7 @@ async fn measure(options: &Options, work: &Path, results: &mut Results) -> Resul
         results.add(GRPC, round, &bench.grpc().await?);
     }
     drop(bench);
-    let node = Arc::new(Node::start(&options.program, work)?);
+    let node = Arc::new(Node::with_digits(&options.program, work)?);
     for round in 1..=options.rounds {
         results.add(NODE, round, &node_peer(&node, options).await?);
         results.add(GATEWAY, round, &node_gateway(&node, options).await?);
@@ -236,8 +236,7 @@ impl<'a> Bench<'a> {
         }
         figures.push(rate(bytes, begun)?);
         let request = call.request.clone();
-        let sampling =
-            Sampling { max_tokens: 1, temperature_milli: 0, top_k: 0, top_p_milli: 1000, seed: 0, stop: vec![] };
+        let sampling = Sampling { max_tokens: 1, ..Sampling::default() };
         let input = GenerateInput { prompt: Prompt::Text("x".into()), sampling, resume: vec![] };
         let text = GenerateCall { request, salt: ByteBuf::from(vec![0; 32]), input };
         let (mut tokens, mut delays) = (peer.stream::<Generate>(&text, LONG).await?, Times::default());

@@ -23,7 +23,7 @@ const NAME: &str = "acme/digits";
 /// Bytes of an answer's head at most.
 const HEAD: usize = 64 * 1024;
 
-/// A running node that serves the digits classifier, with its gateway.
+/// A running node, with its gateway.
 pub(crate) struct Node {
     process: Child,
     program: PathBuf,
@@ -34,10 +34,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(program: &Path, work: &Path) -> Result<Self> {
+    /// A node with these settings, and the gateway.
+    pub(crate) fn start(program: &Path, work: &Path, settings: &str) -> Result<Self> {
         let program = fs::canonicalize(program)
             .with_context(|| format!("{}: build it with 'cargo build --release' in the root", program.display()))?;
         let home = work.join("n");
+        fs::create_dir_all(&home)?;
+        fs::write(home.join("config.toml"), settings)?;
         let mut command = Command::new(&program);
         command.arg("--home").arg(&home).args(["--json", "up", "--http", "127.0.0.1:0"]);
         let process = Child::start("node", command, work)?;
@@ -45,10 +48,20 @@ impl Node {
         let text = |key: &str| said["http"][key].as_str().map(str::to_owned).context("no gateway");
         let gateway = text("url")?.trim_start_matches("http://").to_owned();
         let token = fs::read_to_string(text("token_file")?)?.trim().to_owned();
-        let node = Self { process, program, home, gateway, token };
+        Ok(Self { process, program, home, gateway, token })
+    }
+
+    /// The same, serving the digits classifier.
+    pub(crate) fn with_digits(program: &Path, work: &Path) -> Result<Self> {
+        let node = Self::start(program, work, "")?;
         let model = fs::canonicalize("../testnet/fixtures/digits/digits.onnx").context("the classifier")?;
-        node.command(&["publish", &model.display().to_string(), "--name", NAME, "--replicas", "0"])?;
+        node.publish(&model, NAME)?;
         Ok(node)
+    }
+
+    /// Publishes a model, which the node serves from then on.
+    pub(crate) fn publish(&self, model: &Path, name: &str) -> Result<()> {
+        self.command(&["publish", &model.display().to_string(), "--name", name, "--replicas", "0"]).map(drop)
     }
 
     fn command(&self, words: &[&str]) -> Result<Value> {

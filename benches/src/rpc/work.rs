@@ -179,7 +179,7 @@ impl Answers {
 
 /// A token that says when it was given.
 pub(crate) fn token(id: usize) -> TokenPiece {
-    TokenPiece { id: u32::try_from(id).unwrap_or(u32::MAX), text: now_ns().to_string() }
+    TokenPiece { id: u32::try_from(id).unwrap_or(u32::MAX), text: now_ns().to_string(), scores: Vec::new() }
 }
 
 /// The next token of a paced text; `None` after the last.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use zero2ai_proto::{
+    NodeId,
     calls::{Describe, DescribeCall},
     limits::{DIMENSIONS, LABEL_BYTES, TENSORS},
     tensor::TensorSpec,
@@ -23,7 +24,25 @@ impl Client {
     /// # Errors
     /// Nobody serves it, or every endpoint failed.
     pub async fn describe(&self, found: &Resolution, patience: Duration) -> Result<ModelInfo, ClientError> {
-        let mut line = Line::new(self, found, patience)?;
+        self.describe_in(Line::new(self, found, patience)?, found).await
+    }
+
+    /// Asks one node of `found`, such as the one that answered a call.
+    ///
+    /// # Errors
+    /// It does not serve it, or did not answer.
+    pub async fn describe_at(
+        &self,
+        node: NodeId,
+        found: &Resolution,
+        patience: Duration,
+    ) -> Result<ModelInfo, ClientError> {
+        let mut only = found.clone();
+        only.endpoints.retain(|endpoint| endpoint.node == node);
+        self.describe_in(Line::new(self, &only, patience)?, &only).await
+    }
+
+    async fn describe_in(&self, mut line: Line, found: &Resolution) -> Result<ModelInfo, ClientError> {
         let request = DescribeCall { name: found.name.clone(), version: found.version };
         loop {
             let endpoint = line.next(self)?;

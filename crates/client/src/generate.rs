@@ -6,6 +6,7 @@ use std::{fmt, time::Duration};
 use zero2ai_proto::{
     Digest, NodeId,
     calls::{Generate, GenerateCall, GenerateInput, Generated, StopReason, TokenPiece},
+    kept::{CallInput, CallOutput, KeptCall},
     limits::NEW_TOKENS,
     receipt::{Receipt, Status},
 };
@@ -39,6 +40,8 @@ pub struct TextEnd {
     pub prompt_tokens: u32,
     /// Checked receipts, one a provider, in order: of one that died the last checkpoint, if it gave one.
     pub receipts: Vec<Receipt>,
+    /// The same with what was sent and what came, to be kept, checked and run again.
+    pub calls: Vec<KeptCall>,
     /// Providers that failed before or in the middle.
     pub failed: usize,
 }
@@ -50,8 +53,8 @@ pub struct TextStream {
     line: Line,
     input: GenerateInput,
     attempt: Option<Attempt>,
-    /// Receipts of the providers before the present one.
-    receipts: Vec<Receipt>,
+    /// What is kept of the providers before the present one.
+    calls: Vec<KeptCall>,
     over: bool,
 }
 
@@ -59,15 +62,23 @@ pub struct TextStream {
 struct Attempt {
     endpoint: ResolvedEndpoint,
     order: Order,
+    /// What it was asked: behind the tokens of those before it.
+    input: GenerateInput,
     replies: Replies<Generate>,
     tokens: Vec<u32>,
-    checkpoint: Option<Receipt>,
+    checkpoint: Option<KeptCall>,
 }
 
 impl Attempt {
     /// What the provider has given, and what it may bill.
     fn given(&self) -> (&Vec<u32>, u64) {
         (&self.tokens, self.tokens.len() as u64)
+    }
+
+    /// The call up to here, whose receipt was checked.
+    fn kept(&self, receipt: Receipt) -> KeptCall {
+        let (input, output) = (CallInput::Text(self.input.clone()), CallOutput::Tokens(self.tokens.clone()));
+        KeptCall::new(receipt, self.order.secret(), input, output)
     }
 }
 
@@ -92,7 +103,7 @@ impl Client {
         let line = Line::new(self, found, patience)?;
         let subject = Subject::from(found);
         let client = self.clone();
-        let mut text = TextStream { client, subject, line, input, attempt: None, receipts: Vec::new(), over: false };
+        let mut text = TextStream { client, subject, line, input, attempt: None, calls: Vec::new(), over: false };
         text.begin().await?;
         Ok(text)
     }
@@ -156,18 +167,21 @@ impl TextStream {
                 Ok(Some(TextEvent::Token(piece)))
             }
             Generated::Checkpoint(response) => {
-                attempt.checkpoint = Some(attempt.order.check(&pool, response, attempt.given(), Status::Checkpoint)?);
+                let receipt = attempt.order.check(&pool, response, attempt.given(), Status::Checkpoint)?;
+                attempt.checkpoint = Some(attempt.kept(receipt));
                 Ok(None)
             }
             Generated::Done(end) => {
                 let receipt = attempt.order.check(&pool, end.response, attempt.given(), Status::Complete)?;
                 self.client.inner.health.answered(&attempt.endpoint.node);
-                self.receipts.push(receipt);
+                self.calls.push(attempt.kept(receipt));
+                let calls = std::mem::take(&mut self.calls);
                 Ok(Some(TextEvent::Done(TextEnd {
                     node: attempt.endpoint.node,
                     reason: end.reason,
                     prompt_tokens: end.prompt_tokens,
-                    receipts: std::mem::take(&mut self.receipts),
+                    receipts: calls.iter().map(|call| call.receipt.clone()).collect(),
+                    calls,
                     failed: self.line.tried - 1,
                 })))
             }
@@ -177,7 +191,7 @@ impl TextStream {
     /// Leaves the present provider, keeping what it signed; an error that holds everywhere is given back.
     fn give_up(&mut self, error: ClientError) -> Result<(), ClientError> {
         let Some(attempt) = self.attempt.take() else { return Err(error) };
-        self.receipts.extend(attempt.checkpoint);
+        self.calls.extend(attempt.checkpoint);
         self.line.failed(&self.client, &attempt.endpoint, error)
     }
 
@@ -187,7 +201,8 @@ impl TextStream {
             let endpoint = self.line.next(&self.client)?;
             match self.begin_at(&endpoint).await {
                 Ok((order, replies)) => {
-                    self.attempt = Some(Attempt { endpoint, order, replies, tokens: Vec::new(), checkpoint: None });
+                    let (input, tokens, checkpoint) = (self.input.clone(), Vec::new(), None);
+                    self.attempt = Some(Attempt { endpoint, order, input, replies, tokens, checkpoint });
                     return Ok(());
                 }
                 Err(error) => self.line.failed(&self.client, &endpoint, error)?,
@@ -199,7 +214,7 @@ impl TextStream {
     async fn begin_at(&mut self, endpoint: &ResolvedEndpoint) -> Result<(Order, Replies<Generate>), ClientError> {
         let peer = self.client.reach(endpoint, self.line.deadline).await?;
         let left = left(self.line.deadline);
-        let parent: Option<Digest> = self.receipts.last().map(Receipt::id).transpose()?;
+        let parent: Option<Digest> = self.calls.last().map(|call| call.receipt.id()).transpose()?;
         let signer = (&self.client.inner.pool, &self.client.inner.key);
         let order = Order::sign(&self.subject, endpoint.node, &self.input, left, parent, signer)?;
         let call = GenerateCall { request: order.request.clone(), salt: order.salt(), input: self.input.clone() };

@@ -70,6 +70,11 @@ impl Order {
         Ok(Self { request: Signed::sign(&request, pool, key)?, salt, provider })
     }
 
+    /// The salt itself, for whoever keeps the call.
+    pub(crate) const fn secret(&self) -> [u8; 32] {
+        self.salt
+    }
+
     /// The salt as the call carries it.
     pub(crate) fn salt(&self) -> ByteBuf {
         ByteBuf::from(self.salt.to_vec())

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use zero2ai_proto::{
     NodeId,
     calls::{Predict, PredictCall},
+    kept::{CallInput, CallOutput, KeptCall},
     limits::TENSORS,
     receipt::{Receipt, Status},
     rpc::ErrorCode,
@@ -28,8 +29,12 @@ const DIAL: Duration = Duration::from_secs(2);
 /// A prediction whose receipt holds.
 #[derive(Clone, Debug)]
 pub struct Prediction {
+    /// The inputs, as they were sent.
+    pub inputs: Vec<Tensor>,
     /// The outputs.
     pub outputs: Vec<Tensor>,
+    /// What both commitments of the receipt are salted with. Whoever has it can link them to what was said.
+    pub salt: [u8; 32],
     /// Both signed halves, checked.
     pub receipt: Receipt,
     /// Who answered.
@@ -38,6 +43,15 @@ pub struct Prediction {
     pub took: Duration,
     /// Endpoints that were tried before, in vain.
     pub failed: usize,
+}
+
+impl Prediction {
+    /// The call as it may be kept: to be checked, and run again, by whoever is given it.
+    #[must_use]
+    pub fn kept(&self) -> KeptCall {
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        KeptCall::new(self.receipt.clone(), self.salt, CallInput::Tensors(inputs), CallOutput::Tensors(outputs))
+    }
 }
 
 impl Client {
@@ -62,10 +76,11 @@ impl Client {
         loop {
             let endpoint = line.next(self)?;
             match self.predict_at(&endpoint, &subject, &inputs, line.deadline).await {
-                Ok((outputs, receipt)) => {
+                Ok((outputs, receipt, salt)) => {
                     self.inner.health.answered(&endpoint.node);
                     let failed = line.tried - 1;
-                    return Ok(Prediction { outputs, receipt, node: endpoint.node, took: start.elapsed(), failed });
+                    let (node, took) = (endpoint.node, start.elapsed());
+                    return Ok(Prediction { inputs, outputs, salt, receipt, node, took, failed });
                 }
                 Err(error) => line.failed(self, &endpoint, error)?,
             }
@@ -78,7 +93,7 @@ impl Client {
         subject: &Subject,
         inputs: &[Tensor],
         deadline: Option<Instant>,
-    ) -> Result<(Vec<Tensor>, Receipt), ClientError> {
+    ) -> Result<(Vec<Tensor>, Receipt, [u8; 32]), ClientError> {
         let peer = self.reach(endpoint, deadline).await?;
         let signer = (&self.inner.pool, &self.inner.key);
         let order = Order::sign(subject, endpoint.node, inputs, left(deadline), None, signer)?;
@@ -91,7 +106,7 @@ impl Client {
         answer.outputs.iter().try_for_each(Tensor::check).map_err(|e| untrue(&e))?;
         let receipt =
             order.check(&self.inner.pool, answer.response, (&answer.outputs, units(inputs)), Status::Complete)?;
-        Ok((answer.outputs, receipt))
+        Ok((answer.outputs, receipt, order.secret()))
     }
 
     /// A connection to an endpoint, or a quick failure.

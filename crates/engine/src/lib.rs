@@ -26,7 +26,7 @@ mod hardware;
 mod runtime;
 mod worker;
 
-pub use child::worker_main;
+pub use child::{WorkerOptions, worker_main, worker_main_with};
 pub use error::EngineError;
 pub use file::ModelFile;
 pub use hardware::{Gpu, Hardware, hardware};

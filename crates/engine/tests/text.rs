@@ -269,6 +269,17 @@ async fn wrong_inputs_are_the_callers_fault() {
     assert_eq!(answer.prompt_tokens, 4, "<|user|> he <|end|> <|assistant|>");
 }
 
+/// Whole networks are tested with a tiny model too, and know nothing of how one is made.
+#[test]
+fn the_fixture_of_whole_networks_is_this_model() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testnet/fixtures/tiny/tiny.gguf");
+    let made = tiny(GgmlDType::Q8_0, "llama");
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    assert!(std::fs::read(path).unwrap() == made, "{path} is another model; UPDATE_FIXTURES=1 writes this one");
+}
+
 #[tokio::test]
 async fn damaged_and_foreign_files_are_the_models_fault() {
     let whole = tiny(GgmlDType::Q8_0, "llama");

@@ -106,11 +106,30 @@ pub fn attend(
     sequences: &[Attend<'_>],
     out: &mut [f32],
 ) -> Result<(), KernelError> {
+    attend_window(pool, path, query, heads, sequences, usize::MAX, out)
+}
+
+/// [`attend`] where each row sees the last `window` positions alone, its own among them.
+///
+/// # Errors
+/// As there, and if `window` is 0.
+pub fn attend_window(
+    pool: &Pool,
+    path: Path,
+    query: &[f32],
+    heads: usize,
+    sequences: &[Attend<'_>],
+    window: usize,
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    if window == 0 {
+        return Err(KernelError::shape("positions of a window", window, "at least 1".to_owned()));
+    }
     same("outputs of attention", out.len(), query.len())?;
     let Some(page) = sequences.iter().find_map(|s| s.pages.first()) else {
         return same("numbers in rows of queries", query.len(), 0);
     };
-    let shape = Shape { dim: page.head_dim, heads, group: heads.checked_div(page.heads).unwrap_or(0) };
+    let shape = Shape { dim: page.head_dim, heads, group: heads.checked_div(page.heads).unwrap_or(0), window };
     if shape.group.saturating_mul(page.heads) != heads {
         return Err(KernelError::shape("heads of queries", heads, format!("a multiple of {}", page.heads)));
     }
@@ -161,6 +180,8 @@ struct Shape {
     heads: usize,
     /// Of them, heads that share one head of keys.
     group: usize,
+    /// Positions that a row sees, at most.
+    window: usize,
 }
 
 impl Shape {
@@ -181,14 +202,15 @@ impl Shape {
         parts: &Parts<'_, f32>,
         scratch: &mut Scratch,
     ) {
-        let Self { dim, heads, group } = *self;
+        let Self { dim, heads, group, window } = *self;
         let tiles = self.tiles(sequence.rows);
         let (head, tile) = (unit / tiles, unit % tiles);
         let queries = tile * TOGETHER..(tile * TOGETHER + TOGETHER).min(sequence.rows * group);
-        // Where each query lies, and how many positions it sees.
+        // Where each query lies, and which positions it sees.
         let place = |index: usize| {
             let start = ((row + index / group) * heads + head * group + index % group) * dim;
-            (start, sequence.first + index / group + 1)
+            let end = sequence.first + index / group + 1;
+            (start, [end.saturating_sub(window), end])
         };
         let pages = sequence.pages;
         macro_rules! by_number {
@@ -217,8 +239,8 @@ impl Shape {
 struct Tile<'a, const N: usize> {
     /// Each query's numbers.
     query: [&'a [f32]; N],
-    /// Positions that each sees: at least one, at most seven more than another.
-    seen: [usize; N],
+    /// Positions that each sees, from the first to before the second: at least one, ending at most seven behind another's.
+    seen: [[usize; 2]; N],
     /// The sequence's pages.
     pages: &'a [&'a KeyValues],
     /// The head of them.
@@ -282,11 +304,18 @@ fn mix_on<const N: usize>(path: Path, tile: &Tile<'_, N>, scratch: &mut Scratch)
 unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scratch) {
     let Tile { query, seen, pages, head } = tile;
     let (dim, room) = (query[0].len(), pages[0].room);
-    let (mut least, mut most) = (usize::MAX, 0);
-    for seen in seen {
-        (least, most) = (least.min(*seen), most.max(*seen));
+    // From the first position that any sees to the last; and those that all see, none if windows are that short.
+    let (mut first, mut most, mut all) = (usize::MAX, 0, [0, usize::MAX]);
+    for [from, to] in seen {
+        (first, most) = (first.min(*from), most.max(*to));
+        all = [all[0].max(*from), all[1].min(*to)];
     }
-    let groups = most.div_ceil(LANES);
+    if all[0] >= all[1] {
+        all = [most, most];
+    }
+    // Scores are kept from the first group of positions on that any sees.
+    let skipped = first / LANES;
+    let (groups, base) = (most.div_ceil(LANES) - skipped, skipped * LANES);
     let Scratch { scores, across, mixed } = scratch;
 
     // Scores, a group of positions at a time.
@@ -294,11 +323,13 @@ unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scrat
     scores.resize(N * groups, [0.0; LANES]);
     side_by_side::<N>(across, dim, |index, dimension| query[index][dimension]);
     let scale = 1.0 / (dim as f32).sqrt();
-    let keys = pages.iter().flat_map(|page| page.head(*head).0.chunks_exact(dim * LANES));
-    for (group, keys) in keys.take(groups).enumerate() {
+    let (page, within) = (skipped / (room / LANES), skipped % (room / LANES));
+    let keys = pages[page..].iter().flat_map(|page| page.head(*head).0.chunks_exact(dim * LANES));
+    for (group, keys) in keys.skip(within).take(groups).enumerate() {
         let all = std::iter::once((keys.as_chunks::<LANES>().0.iter(), across.as_chunks::<N>().0));
+        let mut sums = [[0.0; LANES]; N];
         // SAFETY: the caller has what the vector needs.
-        let sums = unsafe { weighted::<V, N, _>(all) };
+        unsafe { weighted::<V, N, _>(all, &mut sums) };
         for (index, sums) in sums.into_iter().enumerate() {
             scores[index * groups + group] = sums.map(|sum| sum * scale);
         }
@@ -306,41 +337,56 @@ unsafe fn mix<V: Vector, const N: usize>(tile: &Tile<'_, N>, scratch: &mut Scrat
 
     let mut totals = [0.0_f32; N];
     for (index, total) in totals.iter_mut().enumerate() {
-        *total = 1.0 / soften(&mut scores[index * groups..][..seen[index].div_ceil(LANES)], seen[index]);
+        let [from, to] = seen[index].map(|position| position - base);
+        *total = 1.0 / soften(&mut scores[index * groups..][..to.div_ceil(LANES)], from, to);
     }
 
-    // Values, some dimensions of all queries at a time: first the positions that all see, then what is left of each.
+    // Values, some dimensions of all queries at a time: what each sees before the positions that all see, those, and the rest.
     let value = |position: usize| &pages[position / room].head(*head).1[position % room * dim..][..dim];
     let weights = scores.as_flattened();
-    let weight = |index: usize, position: usize| weights[index * groups * LANES + position];
-    side_by_side::<N>(across, least, weight);
+    let weight = |index: usize, position: usize| weights[index * groups * LANES + position - base];
+    let [start, end] = all;
+    side_by_side::<N>(across, end - start, |index, at| weight(index, start + at));
     mixed.clear();
     mixed.resize(N * dim, 0.0);
     let wide = dim / LANES * LANES;
-    for start in (0..wide).step_by(LANES) {
-        let parts = pages.iter().zip(across.as_chunks::<N>().0.chunks(room)).map(|(page, weights)| {
-            let values = page.head(*head).1.chunks_exact(dim);
-            (values.filter_map(|value| value[start..].first_chunk()), weights)
+    for part in (0..wide).step_by(LANES) {
+        let mut sums = [[0.0; LANES]; N];
+        for (index, sums) in sums.iter_mut().enumerate() {
+            let [from, to] = seen[index];
+            add_each(sums, (from..start.min(to)).map(|p| (weight(index, p), &value(p)[part..])));
+        }
+        let weights = across.as_chunks::<N>().0;
+        let parts = (start / room..end.div_ceil(room)).map(|page| {
+            let [from, to] = [start.max(page * room), end.min((page + 1) * room)];
+            let values = pages[page].head(*head).1[(from - page * room) * dim..].chunks_exact(dim);
+            (values.filter_map(|value| value[part..].first_chunk()), &weights[from - start..to - start])
         });
         // SAFETY: the caller has what the vector needs.
-        let sums = unsafe { weighted::<V, N, _>(parts) };
-        for (index, mut sums) in sums.into_iter().enumerate() {
-            for position in least..seen[index] {
-                let (weight, value) = (weight(index, position), &value(position)[start..][..LANES]);
-                for lane in 0..LANES {
-                    sums[lane] = weight.mul_add(value[lane], sums[lane]);
-                }
-            }
-            mixed[index * dim + start..][..LANES].copy_from_slice(&sums.map(|sum| sum * totals[index]));
+        unsafe { weighted::<V, N, _>(parts, &mut sums) };
+        for (index, sums) in sums.iter_mut().enumerate() {
+            add_each(sums, (end..seen[index][1]).map(|p| (weight(index, p), &value(p)[part..])));
+            mixed[index * dim + part..][..LANES].copy_from_slice(&sums.map(|sum| sum * totals[index]));
         }
     }
     for (index, mixed) in mixed.chunks_exact_mut(dim).enumerate() {
         for (offset, out) in mixed[wide..].iter_mut().enumerate() {
             let mut sum = 0.0_f32;
-            for position in 0..seen[index] {
+            for position in seen[index][0]..seen[index][1] {
                 sum = weight(index, position).mul_add(value(position)[wide + offset], sum);
             }
             *out = sum * totals[index];
+        }
+    }
+}
+
+/// Adds vectors, each times its number, in order.
+#[inline(always)]
+fn add_each<'a>(sums: &mut [f32; LANES], weighted: impl Iterator<Item = (f32, &'a [f32])>) {
+    for (weight, value) in weighted {
+        let value = &value[..LANES];
+        for lane in 0..LANES {
+            sums[lane] = weight.mul_add(value[lane], sums[lane]);
         }
     }
 }
@@ -357,7 +403,7 @@ fn side_by_side<const N: usize>(across: &mut Vec<f32>, count: usize, number: imp
     }
 }
 
-/// For every query the sum of all vectors, each times the query's number for it, in order. A part's vectors are taken as far
+/// Adds to every query's sums all vectors, each times the query's number for it, in order. A part's vectors are taken as far
 /// as it has numbers.
 ///
 /// # Safety
@@ -365,10 +411,14 @@ fn side_by_side<const N: usize>(across: &mut Vec<f32>, count: usize, number: imp
 #[inline(always)]
 unsafe fn weighted<'a, V: Vector, const N: usize, Vectors: Iterator<Item = &'a [f32; LANES]>>(
     parts: impl Iterator<Item = (Vectors, &'a [[f32; N]])>,
-) -> [[f32; LANES]; N] {
+    plain: &mut [[f32; LANES]; N],
+) {
     // SAFETY: the caller has what the vector needs.
     unsafe {
         let mut sums = [V::splat(0.0); N];
+        for index in 0..N {
+            sums[index] = V::load(&plain[index]);
+        }
         for (vectors, numbers) in parts {
             for (numbers, vector) in numbers.iter().zip(vectors) {
                 let vector = V::load(vector);
@@ -377,20 +427,19 @@ unsafe fn weighted<'a, V: Vector, const N: usize, Vectors: Iterator<Item = &'a [
                 }
             }
         }
-        let mut plain = [[0.0; LANES]; N];
         for index in 0..N {
             sums[index].store(&mut plain[index]);
         }
-        plain
     }
 }
 
-/// Makes the first `seen` scores the powers that softmax weighs with, the rest zero; answers their sum.
+/// Makes the scores from `from` to before `to` the powers that softmax weighs with, the rest zero; answers their sum.
 #[inline(always)]
-fn soften(scores: &mut [[f32; LANES]], seen: usize) -> f32 {
+fn soften(scores: &mut [[f32; LANES]], from: usize, to: usize) -> f32 {
     if let Some(last) = scores.last_mut() {
-        last[(seen - 1) % LANES + 1..].fill(f32::NEG_INFINITY);
+        last[(to - 1) % LANES + 1..].fill(f32::NEG_INFINITY);
     }
+    scores.as_flattened_mut()[..from].fill(f32::NEG_INFINITY);
     let mut largest = [f32::NEG_INFINITY; LANES];
     for scores in scores.iter() {
         for lane in 0..LANES {

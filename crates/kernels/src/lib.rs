@@ -21,11 +21,12 @@
 //! | `product` | [`multiply`], [`matmul`]: work cut into tiles and shared out |
 //! | `scalar`, `avx2`, `avxvnni`, `avx512` | one tile's product on each instruction set |
 //! | `layers` | [`rms_norm`], [`rotate`], [`gate_silu`], [`add`] |
-//! | `attention` | [`KeyValues`] of one layer, and [`attend`] over them |
+//! | `attention` | [`KeyValues`] of one layer, and [`attend`] over them, or over the last of them: [`attend_window`] |
 //! | `bidirectional` | [`Bidirectional`]: attention in which every row sees its whole sequence |
 //! | `encoder` | [`layer_norm`], [`add_bias`], [`gelu`] |
 //! | `math` | the exponential, the error function and sums in a fixed order |
 //! | `simd` | sixteen numbers side by side, on each instruction set |
+//! | `ceiling` | what a machine could do at most: [`dot_products`], [`read_through`] |
 //! | `memory` | buffers aligned for vector loads, and slices that threads share |
 
 mod attention;
@@ -36,6 +37,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 mod bidirectional;
+mod ceiling;
 mod encoder;
 mod error;
 mod layers;
@@ -49,8 +51,9 @@ mod rows;
 mod scalar;
 mod simd;
 
-pub use attention::{Attend, KeyValues, attend};
+pub use attention::{Attend, KeyValues, attend, attend_window};
 pub use bidirectional::Bidirectional;
+pub use ceiling::{dot_products, read_through};
 pub use encoder::{add_bias, gelu, layer_norm};
 pub use error::KernelError;
 pub use layers::{add, gate_silu, rms_norm, rotate};

@@ -6,7 +6,9 @@ mod common;
 
 use common::{Random, bits};
 use proptest::prelude::*;
-use zero2ai_kernels::{Attend, KernelError, KeyValues, Path, Pool, add, attend, gate_silu, rms_norm, rotate};
+use zero2ai_kernels::{
+    Attend, KernelError, KeyValues, Path, Pool, add, attend, attend_window, gate_silu, rms_norm, rotate,
+};
 
 /// A layer that changes its numbers in place.
 type InPlace<'a> = &'a dyn Fn(&Pool, Path, &mut [f32]) -> Result<(), KernelError>;
@@ -93,8 +95,19 @@ fn rotations_gates_and_sums_are_right() {
     }
 }
 
-/// Attention in double precision.
+/// Attention in double precision, over all positions up to a row's own.
 fn reference(query: &[f32], keys: &[f32], values: &[f32], heads: usize, kv_heads: usize, dim: usize) -> Vec<f64> {
+    reference_window(query, keys, values, [heads, kv_heads, dim], usize::MAX)
+}
+
+/// The same over the last `window` of them.
+fn reference_window(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    [heads, kv_heads, dim]: [usize; 3],
+    window: usize,
+) -> Vec<f64> {
     let (rows, positions) = (query.len() / (heads * dim), keys.len() / (kv_heads * dim));
     let mut out = Vec::new();
     for row in 0..rows {
@@ -106,10 +119,11 @@ fn reference(query: &[f32], keys: &[f32], values: &[f32], heads: usize, kv_heads
                 let dot: f64 = exact(&keys[place(p)..][..dim]).iter().zip(&query).map(|(k, q)| k * q).sum();
                 (dot / (dim as f64).sqrt()).exp()
             };
-            let weights: Vec<f64> = (0..seen).map(score).collect();
+            let first = seen.saturating_sub(window);
+            let weights: Vec<f64> = (first..seen).map(score).collect();
             let total: f64 = weights.iter().sum();
             out.extend((0..dim).map(|d| {
-                let sum: f64 = weights.iter().enumerate().map(|(p, w)| w * f64::from(values[place(p) + d])).sum();
+                let sum: f64 = weights.iter().zip(first..).map(|(w, p)| w * f64::from(values[place(p) + d])).sum();
                 sum / total
             }));
         }
@@ -159,6 +173,55 @@ proptest! {
         let cut = cut.min(rows);
         prop_assert_eq!(bits(&in_parts(&pool, Path::best(), &[cut, rows - cut], 16)), bits(&whole));
         prop_assert_eq!(bits(&in_parts(&pool, Path::best(), &vec![1; rows], 32)), bits(&whole));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn windows_are_right_and_what_slid_out_of_them_is_not_seen(
+        seed: u64, held in 0_usize..70, rows in 1_usize..20, kv_heads in 1_usize..3, group in 1_usize..5, dim in 1_usize..40,
+        window in 1_usize..60, cut in 0_usize..20,
+    ) {
+        let mut random = Random(seed);
+        let (heads, positions, width) = (kv_heads * group, held + rows, kv_heads * dim);
+        let (mut keys, mut values) = (random.numbers(positions * width), random.numbers(positions * width));
+        let query: Vec<f32> = random.numbers(rows * heads * dim).iter().map(|q| q * 8.0).collect();
+        let pages = |keys: &[f32], values: &[f32], room: usize| -> Vec<KeyValues> {
+            let parts = keys.chunks(room * width).zip(values.chunks(room * width));
+            parts.map(|(keys, values)| {
+                let mut page = KeyValues::new(kv_heads, dim, room).unwrap();
+                page.store(0, keys, values).unwrap();
+                page
+            }).collect()
+        };
+        // In two parts, on pages of so much room.
+        let run = |pool: &Pool, path, pages: &[KeyValues], cut: usize, window: usize| {
+            let pages: Vec<&KeyValues> = pages.iter().collect();
+            let mut out = vec![0.0; query.len()];
+            let (query, mut rest) = (query.split_at(cut * heads * dim), &mut out[..]);
+            for (query, first, rows) in [(query.0, held, cut), (query.1, held + cut, rows - cut)] {
+                let (own, after) = rest.split_at_mut(query.len());
+                rest = after;
+                attend_window(pool, path, query, heads, &[Attend { pages: &pages, rows, first }], window, own).unwrap();
+            }
+            out
+        };
+        let small = pages(&keys, &values, 16);
+        let whole = by_all(|pool, path| run(pool, path, &small, 0, window));
+        near(&whole, &reference_window(&query, &keys, &values, [heads, kv_heads, dim], window), 1e-5);
+        let pool = Pool::new(2).unwrap();
+        prop_assert_eq!(bits(&run(&pool, Path::best(), &small, cut.min(rows), window)), bits(&whole));
+        prop_assert_eq!(bits(&run(&pool, Path::best(), &pages(&keys, &values, 48), cut.min(rows), window)), bits(&whole));
+        // A window over everything is none.
+        let all = run(&pool, Path::best(), &small, 0, positions);
+        prop_assert_eq!(bits(&all), bits(&run(&pool, Path::best(), &small, 0, usize::MAX)));
+        // What no row sees may be no number at all.
+        let unseen = (held + 1).saturating_sub(window) * width;
+        keys[..unseen].fill(f32::NAN);
+        values[..unseen].fill(f32::INFINITY);
+        let broken = pages(&keys, &values, 16);
+        prop_assert_eq!(bits(&by_all(|pool, path| run(pool, path, &broken, 0, window))), bits(&whole));
     }
 }
 
@@ -250,6 +313,8 @@ fn sizes_that_do_not_fit_are_refused() {
     refused(attend(&[0.0; 9], 2, &[&cache], 1, 0, &mut [0.0; 9]));
     refused(attend(&[0.0; 8], 2, &[&cache, &other], 1, 0, &mut [0.0; 8]));
     refused(attend(&[0.0; 8], 2, &[], 1, 0, &mut [0.0; 8]));
+    let empty = [Attend { pages: &[&cache], rows: 1, first: 0 }];
+    refused(attend_window(&pool, path, &[0.0; 8], 2, &empty, 0, &mut [0.0; 8]));
     attend(&[0.0; 8], 2, &[&cache, &cache], 1, 31, &mut [0.0; 8]).unwrap();
     assert!(matches!(KeyValues::new(1 << 30, 1 << 30, 1 << 30), Err(KernelError::Memory { .. })));
     assert!(matches!(KeyValues::new(1, 1, usize::MAX), Err(KernelError::Memory { .. })));

@@ -256,5 +256,8 @@ fn a_proposer_out_of_turn_or_time_builds_nothing() {
     assert!(matches!(pool.ledger.build_block(id(1), now + 1, &[]), Err(BlockError::Proposer(_))));
     assert!(matches!(pool.ledger.build_block(id(0), now, &[]), Err(BlockError::Time { .. })));
     assert!(matches!(Ledger::genesis(b"nonsense"), Err(LedgerError::Genesis(_))));
-    assert!(matches!(pool.ledger.prove(key::SIGNERS, 2), Err(LedgerError::UnknownHeight { asked: 2, base: 0, head: 1 })));
+    assert!(matches!(
+        pool.ledger.prove(key::SIGNERS, 2),
+        Err(LedgerError::UnknownHeight { asked: 2, base: 0, head: 1 })
+    ));
 }

@@ -1,5 +1,7 @@
 //! `audit`: who published, graded and used a model. What the node gathers is checked here, from the genesis alone, before
-//! a line of it is shown; `audit verify` does the same from two files, without any node.
+//! a line of it is shown; `audit verify` does the same from two files, without any node. `audit re-run` is in `rerun`.
+
+pub(crate) mod rerun;
 
 use std::{path::Path, time::Duration};
 

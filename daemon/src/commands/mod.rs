@@ -9,6 +9,7 @@ pub(crate) mod embed;
 pub(crate) mod fetch;
 pub(crate) mod grant;
 pub(crate) mod hardware;
+pub(crate) mod keep;
 pub(crate) mod ledger;
 pub(crate) mod pool;
 pub(crate) mod predict;
@@ -57,6 +58,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Doctor(args) => doctor::doctor(&home()?, args.patient, out).await,
         Command::Audit(args) => match (args.command, args.name) {
             (Some(AuditCommand::Verify { file, genesis }), _) => audit::verify_files(&file, &genesis, out),
+            (Some(AuditCommand::ReRun { file }), _) => audit::rerun::rerun(&home()?, &file, out).await,
             (None, Some(name)) => {
                 audit::audit(&Session::open(&home()?).await?, name, args.export.as_deref(), out).await
             }
@@ -117,14 +119,32 @@ pub(crate) fn read_file(what: &str, path: &Path, max: u64) -> Outcome<Vec<u8>> {
 
 /// Writes a whole file so that no half of it is ever seen: a neighbour first, then a rename.
 pub(crate) fn write_file(what: &str, path: &Path, bytes: &[u8]) -> Outcome {
+    write_with(what, path, bytes, 0o666)
+}
+
+/// The same for what only this user is to read.
+pub(crate) fn write_private(what: &str, path: &Path, bytes: &[u8]) -> Outcome {
+    write_with(what, path, bytes, 0o600)
+}
+
+/// `mode` is as the umask leaves it.
+fn write_with(what: &str, path: &Path, bytes: &[u8], mode: u32) -> Outcome {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let fail = |e: std::io::Error| file_error(what, path, &e);
     let mut name = path.file_name().map(std::ffi::OsStr::to_owned).ok_or_else(|| {
         Failure::new(Exit::Usage, format!("Cannot {what} '{}': that is no file name.", path.display()))
     })?;
     name.push(".part");
     let part = path.with_file_name(name);
-    let written = std::fs::write(&part, bytes)
-        .and_then(|()| std::fs::File::open(&part)?.sync_all())
+    // One left by a run that was cut off may have another mode.
+    let _ = std::fs::remove_file(&part);
+    let mut options = std::fs::File::options();
+    let written = options
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&part)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&part, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&part);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use zero2ai_client::{Prediction, Resolution};
 use zero2ai_proto::tensor::{DType, Tensor};
 
-use super::{read_file, resolve::lookup_served};
+use super::{keep, read_file, resolve::lookup_served};
 use crate::{
     cli::PredictArgs,
     exit::{Exit, Failure, Outcome},
@@ -74,8 +74,12 @@ pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outc
         .filter(|_| !labels.is_empty())
         .map(|said| said.iter().zip(&labels).filter(|(s, l)| s.0 == **l).count());
     let receipt = answer.receipt.id()?;
+    let runtime = keep::runtime_of(&session, &found, answer.node).await;
+    if let Some(path) = &args.save_call {
+        keep::save(path, vec![answer.kept()], runtime.as_deref())?;
+    }
     let json = json!({
-        "name": found.name.to_string(), "version": found.version, "node": answer.node.to_string(),
+        "name": found.name.to_string(), "version": found.version, "node": answer.node.to_string(), "runtime": runtime,
         "ms": millis(answer.took), "receipt": receipt.to_string(), "correct": correct,
         "outputs": answer.outputs.iter().map(tensor_json).collect::<Vec<_>>(),
     });
@@ -88,7 +92,11 @@ pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outc
             text += &format!("\n{correct} of {} right\n", labels.len());
         }
         let (node, ms) = (answer.node.short(), millis(answer.took));
-        text + &format!("\nanswered by {node} in {ms:.1} ms, receipt {receipt}")
+        let by = keep::by(runtime.as_deref());
+        text + &format!(
+            "\nanswered by {node}{by} in {ms:.1} ms, receipt {receipt}{}",
+            keep::kept_at(args.save_call.as_deref())
+        )
     });
     Ok(())
 }

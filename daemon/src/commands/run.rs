@@ -7,10 +7,11 @@ use zero2ai_client::{Resolution, TextEvent};
 use zero2ai_proto::{
     NodeId,
     calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason},
+    kept::KeptCall,
     limits::PROMPT_BYTES,
 };
 
-use super::resolve::lookup_served;
+use super::{keep, resolve::lookup_served};
 use crate::{
     cli::RunArgs,
     exit::{Exit, Failure, Outcome},
@@ -29,6 +30,8 @@ pub(crate) struct Generation {
     /// Who ended it.
     pub(crate) node: NodeId,
     pub(crate) reason: StopReason,
+    /// The call at each provider, to be kept.
+    pub(crate) calls: Vec<KeptCall>,
 }
 
 impl Generation {
@@ -71,8 +74,8 @@ pub(crate) async fn generate(
             }
             TextEvent::Done(end) => {
                 let took = start.elapsed();
-                let (node, reason, prompt_tokens) = (end.node, end.reason, end.prompt_tokens);
-                return Ok(Generation { text, tokens, prompt_tokens, first, took, node, reason });
+                let (node, reason, prompt_tokens, calls) = (end.node, end.reason, end.prompt_tokens, end.calls);
+                return Ok(Generation { text, tokens, prompt_tokens, first, took, node, reason, calls });
             }
         }
     }
@@ -127,11 +130,16 @@ pub(crate) async fn run(session: &Session, args: RunArgs, out: Output) -> Outcom
     };
     let done = generate(session, &found, input, args.timeout, show).await?;
     let (first, rate) = (done.first.map(millis), done.tokens_per_s());
+    let runtime = keep::runtime_of(session, &found, done.node).await;
+    let receipt = done.calls.last().map(|call| call.receipt.id()).transpose()?.map(|id| id.to_string());
+    if let Some(path) = &args.save_call {
+        keep::save(path, done.calls, runtime.as_deref())?;
+    }
     if out.json {
         let json = json!({
             "name": found.name.to_string(), "version": found.version, "text": done.text, "tokens": done.tokens,
             "prompt_tokens": done.prompt_tokens, "ttft_ms": first, "tokens_per_s": rate, "reason": reason(done.reason),
-            "node": done.node.to_string(),
+            "node": done.node.to_string(), "runtime": runtime, "receipt": receipt,
         });
         print_line(&json.to_string());
     } else {
@@ -139,8 +147,10 @@ pub(crate) async fn run(session: &Session, args: RunArgs, out: Output) -> Outcom
         let (n, node) = (done.tokens, done.node.short());
         let first = first.unwrap_or(0.0);
         eprintln!(
-            "{n} tokens from {node}: first after {first:.0} ms, then {rate:.1} tokens/s; ended by {}",
-            reason(done.reason)
+            "{n} tokens from {node}{}: first after {first:.0} ms, then {rate:.1} tokens/s; ended by {}{}",
+            keep::by(runtime.as_deref()),
+            reason(done.reason),
+            keep::kept_at(args.save_call.as_deref())
         );
     }
     Ok(())

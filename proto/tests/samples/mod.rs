@@ -91,6 +91,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::FetchLive,
         l::StoreRebuild,
         l::OpenFiles,
+        l::Rerun,
         l::AccountsUse,
     ]
 }

@@ -7,6 +7,7 @@ use zero2ai_proto::{
         TokenScore,
     },
     encode,
+    kept::{CallInput, CallOutput, KeptCall},
     manifest::{
         BaseChunk, ChunkRef, ConformanceSample, Delta, Domain, FileEntry, Format, GrantInfo, Manifest, Part,
         SealedChunk, SealedManifest, Subject, Task, WrappedKey,
@@ -65,6 +66,13 @@ pub(crate) fn receipt() -> Receipt {
     let receipt = Receipt { request: request(), response: response() };
     receipt.verify(&pool()).unwrap();
     receipt
+}
+
+pub(crate) fn kept() -> KeptCall {
+    let (input, output) = (CallInput::Tensors(vec![tensor()]), CallOutput::Tensors(vec![tensor()]));
+    let kept = KeptCall { runtime: "tract 0.22".into(), ..KeptCall::new(receipt(), SALT, input, output) };
+    kept.check(&pool()).unwrap();
+    kept
 }
 
 pub(crate) fn provider_receipts() -> ProviderReceipts {
@@ -145,6 +153,7 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("receipt/response", &response().verify(&pool()).unwrap());
     v.add("receipt/receipt", &receipt());
     v.add("receipt/audit", &audit());
+    v.add("receipt/kept", &kept());
     add_worker(v);
 }
 

@@ -1,7 +1,9 @@
 //! Samples of peer RPC: the handshake, frames, and the bodies of every method.
 
 use zero2ai_proto::{
-    ByteBuf, Cid, Digest, ModelRef, TxId, calls as c, encode, local as l,
+    ByteBuf, Cid, Digest, ModelRef, TxId, calls as c, encode,
+    kept::{CallInput, CallOutput},
+    local as l,
     manifest::{Domain, Subject},
     name::Selector,
     record::Address,
@@ -169,6 +171,11 @@ fn add_local_models(v: &mut Vectors) {
     let opened = l::OpenedFile { path: "sub/model.safetensors".into(), size: 20_480, hash: Digest([0x41; 32]) };
     v.add("local/open_list", &l::OpenItem::List(vec![opened]));
     v.add("local/open_bytes", &l::OpenItem::Bytes(bytes(0x42, 3)));
+    let text = CallInput::Text(models::generate_input());
+    v.add("local/rerun", &l::RerunCall { name: name(), version: 1, manifest: manifest(), input: text });
+    v.add("local/rerun_step", &l::RerunItem::Step(step.clone()));
+    let again = l::RerunReport { runtime: "kernels/avx2 2".into(), output: CallOutput::Tokens(vec![3, 70_000]) };
+    v.add("local/rerun_done", &l::RerunItem::Done(again));
     v.add("local/validate", &l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true });
     v.add("local/validate_step", &l::ValidateItem::Step(step));
     let done =

@@ -13,6 +13,7 @@ use zero2ai_proto::{
     consensus::{ConsensusGossip, HeadGossip, TxGossip},
     decode, encode,
     envelope::Message,
+    kept::KeptCall,
     limits::{FRAME_BYTES, RECORD_BYTES, SIGNED_BYTES},
     local as l,
     pool::{Genesis, Invite, PoolKey, Ticket},
@@ -112,6 +113,7 @@ fn requests(frame: Option<CallFrame>) {
         l::ChangeSigners,
         l::ChangeRights,
         l::OpenFiles,
+        l::Rerun,
         l::StorePin,
         l::GrantModel,
         l::RevokeModel
@@ -125,7 +127,8 @@ fn replies(number: u8, bytes: &[u8]) {
 
 fn local(number: u8, bytes: &[u8]) {
     one_of!(number, bytes; l::NodeStatusReply, l::PublishItem, l::ValidateItem, l::FetchItem, l::OpenItem, l::PoolReply,
-        l::VerifyItem, l::GcItem, l::StoredVersion, l::StoreStatsReply);
+        l::VerifyItem, l::GcItem, l::StoredVersion, l::StoreStatsReply,
+        l::RerunItem, KeptCall);
 }
 
 /// What topics carry.

@@ -20,7 +20,7 @@ use zero2ai_proto::{
     },
 };
 
-use super::link::Writer;
+use super::{WorkerOptions, link::Writer};
 use crate::{
     error::{EngineError, chain},
     runtime::{self, Ask, Event, Given, LoadRequest, Meanwhile, Runtime},
@@ -42,6 +42,7 @@ pub(super) struct Executor {
     queue: Receiver<Job>,
     writer: Arc<Writer>,
     memory: Option<u64>,
+    options: WorkerOptions,
     runtime: Option<Box<dyn Runtime>>,
     /// Taken from the queue behind predictions that went together, and to be done next.
     put_back: Option<Job>,
@@ -50,8 +51,8 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    pub(super) fn new(queue: Receiver<Job>, writer: Arc<Writer>, memory: Option<u64>) -> Self {
-        Self { queue, writer, memory, runtime: None, put_back: None, panicked: false }
+    pub(super) fn new(queue: Receiver<Job>, writer: Arc<Writer>, memory: Option<u64>, options: WorkerOptions) -> Self {
+        Self { queue, writer, memory, options, runtime: None, put_back: None, panicked: false }
     }
 
     /// Until the queue's other end is dropped, the socket fails, or a runtime can no longer be trusted.
@@ -98,8 +99,9 @@ impl Executor {
         if self.runtime.is_some() {
             return self.fail(job, &EngineError::worker("this worker holds a model already; start another worker"));
         }
-        let request =
-            LoadRequest { format, files: files.into_iter().zip(fds).collect(), conformance, memory: self.memory };
+        let files = files.into_iter().zip(fds).collect();
+        let (memory, look_up) = (self.memory, self.options.look_up);
+        let request = LoadRequest { format, files, conformance, memory, look_up };
         match guarded(|| runtime::load(request), Fault::Model, &mut false) {
             Ok(runtime) => {
                 let info = runtime.info().clone();

@@ -37,7 +37,27 @@ const READ_AHEAD: usize = 16;
 /// closes it: success, or 1 after an error, which is said on standard error.
 #[must_use]
 pub fn worker_main() -> ExitCode {
-    match run() {
+    worker_main_with(WorkerOptions::default())
+}
+
+/// What a worker does or leaves out. No answer depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerOptions {
+    /// Whether texts' next tokens are guessed from what stood there before (prompt look-up), so that several come out of one
+    /// pass where a text repeats itself. Left out only to measure what it is worth.
+    pub look_up: bool,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self { look_up: true }
+    }
+}
+
+/// [`worker_main`], with options.
+#[must_use]
+pub fn worker_main_with(options: WorkerOptions) -> ExitCode {
+    match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", chain(&error));
@@ -46,7 +66,7 @@ pub fn worker_main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), EngineError> {
+fn run(options: WorkerOptions) -> Result<(), EngineError> {
     let stdin = std::io::stdin();
     let stdin = stdin.as_fd();
     if !rustix::fs::fstat(stdin).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_socket()) {
@@ -62,7 +82,7 @@ fn run() -> Result<(), EngineError> {
     writer.send(&FromWorker::Ready(WorkerReady { protocol: WORKER_PROTOCOL, sandbox }))?;
 
     let (jobs, queue) = mpsc::sync_channel(READ_AHEAD);
-    let executor = Executor::new(queue, Arc::clone(&writer), memory);
+    let executor = Executor::new(queue, Arc::clone(&writer), memory, options);
     thread::Builder::new()
         .name("executor".to_owned())
         .stack_size(EXECUTOR_STACK)

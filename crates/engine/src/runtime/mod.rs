@@ -111,14 +111,16 @@ pub(crate) struct LoadRequest {
     pub(crate) conformance: Vec<ConformanceSample>,
     /// Memory limit of this process, bytes.
     pub(crate) memory: Option<u64>,
+    /// Whether texts' next tokens are guessed.
+    pub(crate) look_up: bool,
 }
 
 /// Loads a model and holds it to its conformance samples.
 pub(crate) fn load(request: LoadRequest) -> Result<Box<dyn Runtime>, EngineError> {
-    let LoadRequest { format, files, conformance, memory } = request;
+    let LoadRequest { format, files, conformance, memory, look_up } = request;
     let mut runtime: Box<dyn Runtime> = match format {
         Format::Onnx => Box::new(onnx::Onnx::load(&only(files, "onnx")?)?),
-        Format::Gguf => Box::new(text::Text::load(&only(files, "gguf")?, memory)?),
+        Format::Gguf => Box::new(text::Text::load(&only(files, "gguf")?, memory, look_up)?),
         Format::Safetensors => Box::new(embed::Embed::load(files, memory)?),
         Format::Opaque => {
             let message = "files of no known format are stored and served as bytes but not run by this version";

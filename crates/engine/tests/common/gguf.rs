@@ -35,15 +35,20 @@ fn byte_tokens() -> Vec<String> {
 
 /// The file's bytes, its matrices of type `dtype`, its architecture called `architecture`.
 pub(crate) fn tiny(dtype: GgmlDType, architecture: &str) -> Vec<u8> {
-    file(dtype, false, architecture)
+    file(dtype, false, architecture, 0)
+}
+
+/// One whose rows see the last `window` positions alone.
+pub(crate) fn tiny_sliding(dtype: GgmlDType, window: u32) -> Vec<u8> {
+    file(dtype, false, "llama", window)
 }
 
 /// The same weights, after rounding to `dtype`, in single precision.
 pub(crate) fn tiny_unrounded(dtype: GgmlDType) -> Vec<u8> {
-    file(dtype, true, "llama")
+    file(dtype, true, "llama", 0)
 }
 
-fn file(dtype: GgmlDType, unrounded: bool, architecture: &str) -> Vec<u8> {
+fn file(dtype: GgmlDType, unrounded: bool, architecture: &str, window: u32) -> Vec<u8> {
     let mut state = 12_345_u64;
     let mut random = |shape: &[usize], scale: f32| {
         let values: Vec<f32> = (0..shape.iter().product::<usize>())
@@ -89,7 +94,7 @@ fn file(dtype: GgmlDType, unrounded: bool, architecture: &str) -> Vec<u8> {
     let template =
         "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}<|assistant|>";
     let number = |n: usize| Value::U32(n as u32);
-    let metadata = [
+    let mut metadata = vec![
         ("general.architecture", Value::String(architecture.to_owned())),
         ("llama.block_count", number(2)),
         ("llama.context_length", Value::U32(CONTEXT)),
@@ -108,6 +113,9 @@ fn file(dtype: GgmlDType, unrounded: bool, architecture: &str) -> Vec<u8> {
         ("tokenizer.ggml.eos_token_id", number(258)),
         ("tokenizer.chat_template", Value::String(template.to_owned())),
     ];
+    if window > 0 {
+        metadata.push(("llama.attention.sliding_window", Value::U32(window)));
+    }
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut file = std::io::Cursor::new(Vec::new());

@@ -12,6 +12,7 @@
 //! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
+//! | [`rerun`] | fetch → run a kept call again, for this node's own user |
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
 //! | [`evidence`] | puts proofs against signers on the ledger |
@@ -29,6 +30,7 @@ pub(crate) mod open;
 pub(crate) mod picture;
 pub(crate) mod publish;
 pub(crate) mod repair;
+pub(crate) mod rerun;
 pub(crate) mod store;
 pub(crate) mod validate;
 

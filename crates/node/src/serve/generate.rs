@@ -24,7 +24,7 @@ use crate::{
 /// Stop strings of one request.
 const STOPS: usize = 16;
 
-fn check(input: &GenerateInput) -> Result<(), RpcError> {
+pub(crate) fn check(input: &GenerateInput) -> Result<(), RpcError> {
     let bytes = match &input.prompt {
         Prompt::Text(text) => text.len(),
         Prompt::Chat(messages) => messages.iter().map(|m: &ChatMessage| m.content.len()).sum(),

@@ -9,8 +9,8 @@ use zero2ai_proto::{
     local::{
         AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
         GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, OpenFiles, PeerCall,
-        PeerKnown, PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, RevokeItem,
-        RevokeModel, SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
+        PeerKnown, PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, Rerun, RerunItem,
+        RevokeItem, RevokeModel, SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -80,6 +80,12 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
                 reply.item::<Audit>(&Piece { data: ByteBuf::from(piece) }).await?;
             }
             Ok(())
+        }
+        Rerun::ID => {
+            let request = call.request::<Rerun>()?;
+            let work = |tell: Tell| async move { core.rerun(request, &tell).await };
+            let report = with_progress::<Rerun, _, _>(&mut reply, RerunItem::Step, work).await?;
+            reply.item::<Rerun>(&RerunItem::Done(report)).await
         }
         OpenFiles::ID => core.give_files(call.request::<OpenFiles>()?, &mut reply).await,
         Stop::ID => {

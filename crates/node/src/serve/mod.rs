@@ -13,7 +13,7 @@
 pub(crate) mod errors;
 
 mod chunks;
-mod generate;
+pub(crate) mod generate;
 mod inference;
 mod ledger;
 mod local;

@@ -1,6 +1,7 @@
 //! Texts that run together: each step takes the rows of all of them through one pass, and gives what came of it.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     time::Instant,
 };
@@ -11,7 +12,6 @@ use super::{
     super::{Event, Given},
     cache::{Cache, PAGE, Page, Pages},
     generation::{Choice, TextGeneration},
-    guess,
     linear::broken,
     model::{Model, Part},
     pace::Pace,
@@ -24,9 +24,9 @@ use crate::error::EngineError;
 /// Rows of one pass over a model whose bits depend on how its rows are cut: always at multiples of this.
 const FIXED_PART: usize = 128;
 
-/// Rows of texts that give tokens in one pass, guessed ones included: more texts than this are each one row, and no guess is
-/// worth the time it would take from others.
-const GIVING_ROWS: usize = 16;
+/// Rows of texts that give tokens in one pass, guessed ones included: where there are as many texts or more, each is one row.
+/// Up to here it is [`Pace::worth`] that says whether a guess is worth the time it takes from others.
+const GIVING_ROWS: usize = 32;
 
 struct Waiting {
     text: TextGeneration,
@@ -84,8 +84,8 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// For caches of so many pages together.
-    pub(super) fn new(limit: usize) -> Self {
+    /// For caches of so many pages together; with `guessing`, tokens are read in advance.
+    pub(super) fn new(limit: usize, guessing: bool) -> Self {
         Self {
             schedule: Schedule::new(limit),
             waiting: HashMap::new(),
@@ -99,7 +99,7 @@ impl Batch {
             pace: Pace::default(),
             read: 0,
             until: HashMap::new(),
-            guessing: true,
+            guessing,
             guessed: 0,
         }
     }
@@ -158,8 +158,14 @@ impl Batch {
         let passed = if parts.is_empty() { Ok(Vec::new()) } else { model.forward(&mut parts) };
         match passed {
             Ok(scores) => {
+                let giving = turns.iter().all(|turn| turn.tokens.len() == turn.guessed.saturating_add(1));
                 self.pace.saw(rows, started.elapsed());
+                let before = self.told.len();
                 self.give(turns, &scores, model, tokenizer);
+                if giving && rows > 0 {
+                    // The choice of tokens counts too.
+                    self.pace.gave(rows, self.told.len().saturating_sub(before), started.elapsed());
+                }
             }
             Err(error) => {
                 let why = error.to_string();
@@ -187,13 +193,6 @@ impl Batch {
     #[cfg(test)]
     pub(super) const fn guessed(&self) -> u64 {
         self.guessed
-    }
-
-    /// Reads nothing in advance.
-    #[cfg(test)]
-    pub(super) fn without_guesses(mut self) -> Self {
-        self.guessing = false;
-        self
     }
 
     /// Ends texts whose time is over.
@@ -239,9 +238,7 @@ impl Batch {
     fn turns(&mut self, model: &Model, budget: usize) -> Vec<Turn> {
         let mut turns = Vec::new();
         let plan = self.schedule.plan(budget);
-        let giving = plan.iter().filter(|(_, rows)| *rows == 1).count();
-        let guesses = GIVING_ROWS.checked_div(giving).unwrap_or(0).saturating_sub(1).min(guess::MOST);
-        let guesses = if self.guessing && model.keeps_bits() { guesses } else { 0 };
+        let guesses = if self.guessing && model.keeps_bits() { self.wishes(&plan) } else { HashMap::new() };
         for (job, rows) in plan {
             let Some(mut running) = self.running.remove(&job) else { continue };
             let rows = if model.keeps_bits() {
@@ -251,7 +248,7 @@ impl Batch {
             };
             let mut tokens = running.text.take(rows);
             let known = tokens.len();
-            if running.text.read_all() {
+            if let Some(guesses) = guesses.get(&job).copied().filter(|_| running.text.read_all()) {
                 tokens.extend(running.text.guess(guesses, running.cache.len().saturating_add(known)));
             }
             let guessed = tokens.len().saturating_sub(known);
@@ -265,6 +262,26 @@ impl Batch {
             }
         }
         turns
+    }
+
+    /// How many tokens are to be guessed for which of the texts that give one: what each wishes, the most hopeful first, as far as
+    /// there are rows for it.
+    fn wishes(&mut self, plan: &[(u64, usize)]) -> HashMap<u64, usize> {
+        let worth = self.pace.worth();
+        let giving = || plan.iter().filter(|(_, rows)| *rows == 1).map(|(job, _)| *job);
+        let mut left = GIVING_ROWS.saturating_sub(giving().count());
+        if left == 0 {
+            return HashMap::new();
+        }
+        let wish = |job| Some((job, self.running.get_mut(&job)?.text.wish(worth)));
+        let mut wishes: Vec<(u64, usize)> = giving().filter_map(wish).collect();
+        wishes.sort_by_key(|(_, wish)| Reverse(*wish));
+        let grant = |(job, wish): (u64, usize)| {
+            let granted = wish.min(left);
+            left = left.saturating_sub(granted);
+            (job, granted)
+        };
+        wishes.into_iter().map(grant).collect()
     }
 
     /// Takes in what a pass gave.

@@ -135,9 +135,14 @@ impl TextGeneration {
         self.pending.drain(..rows.min(self.pending.len())).collect()
     }
 
+    /// How many tokens it would have guessed; see [`Guesser::wish`].
+    pub(super) fn wish(&mut self, worth: f64) -> usize {
+        self.guesser.wish(worth)
+    }
+
     /// Tokens that may follow those known, at most so many, and never more than there is room and leave for; `read` positions
     /// will be held before them.
-    pub(super) fn guess(&mut self, most: usize, read: usize) -> Vec<u32> {
+    pub(super) fn guess(&self, most: usize, read: usize) -> Vec<u32> {
         let wanted = self.sampling.max_tokens.saturating_sub(self.given).saturating_sub(1) as usize;
         let room = self.room.saturating_sub(read);
         self.guesser.guess(&self.known, most.min(wanted).min(room))

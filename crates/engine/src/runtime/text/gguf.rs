@@ -32,6 +32,8 @@ pub(super) struct Config {
     pub(super) context: usize,
     pub(super) eps: f32,
     pub(super) rope_base: f32,
+    /// Positions that a row attends to, its own among them.
+    pub(super) window: usize,
 }
 
 /// An open GGUF file.
@@ -117,6 +119,11 @@ impl<'a> Gguf<'a> {
                 "the GGUF file's head sizes do not fit each other, or only part of a head is rotated",
             ));
         }
+        // 0 stands for none, as a missing value does.
+        let window = match self.number("llama.attention.sliding_window") {
+            None | Some(0) => usize::MAX,
+            Some(window) => window as usize,
+        };
         let float = |key: &str| self.content.metadata.get(key).and_then(|v| v.to_f32().ok());
         let positive = |v: &f32| v.is_finite() && *v > 0.0;
         let eps = float("llama.attention.layer_norm_rms_epsilon").filter(positive);
@@ -130,6 +137,7 @@ impl<'a> Gguf<'a> {
             context: self.bounded("llama.context_length", MAX_CONTEXT)?,
             eps,
             rope_base: float("llama.rope.freq_base").filter(positive).unwrap_or(10_000.0),
+            window,
         })
     }
 

@@ -2,19 +2,23 @@
 //! what it has said or was given, several tokens come out of one pass. A guess only decides what is read in advance: every
 //! token is chosen from its own scores as ever, so nothing a guesser does changes an answer.
 
-/// Tokens guessed at once, at most: a pass over eight rows costs little more than one over one row.
-pub(super) const MOST: usize = 7;
+/// Tokens guessed at once, at most: with the one that is known, as many rows as the kernels take together.
+pub(super) const MOST: usize = 15;
 /// How many of the last tokens must have stood together before; the longer first.
 const MATCHES: [usize; 2] = [4, 2];
 /// How far back is looked.
 const BACK: usize = 8_192;
 /// Steps without a guess after several in vain, at most: what guessing may cost where nothing repeats is bounded by this.
 const PAUSE: u32 = 32;
+/// The chance that a guess is right, before anything is known of a text.
+const AT_FIRST: f64 = 0.6;
+/// How much one guess that was right or wrong changes that.
+const WEIGHT: f64 = 1.0 / 8.0;
 
 /// Guesses for one text.
 pub(super) struct Guesser {
-    /// Tokens to guess next time.
-    reach: usize,
+    /// The chance that a guess is right if those before it were.
+    chance: f64,
     /// Steps still to be left without a guess.
     pause: u32,
     /// The pause after the next guess in vain.
@@ -23,20 +27,34 @@ pub(super) struct Guesser {
 
 impl Default for Guesser {
     fn default() -> Self {
-        Self { reach: MOST / 2, pause: 0, next_pause: 1 }
+        Self { chance: AT_FIRST, pause: 0, next_pause: 1 }
     }
 }
 
 impl Guesser {
-    /// At most so many tokens that may follow the known ones.
-    pub(super) fn guess(&mut self, known: &[u32], most: usize) -> Vec<u32> {
+    /// How many tokens are worth guessing in the next step, where reading one more costs as much time as `worth` tokens take
+    /// at present: those whose chance is higher. Now and then one that is not: texts change.
+    pub(super) fn wish(&mut self, worth: f64) -> usize {
         if self.pause > 0 {
             self.pause = self.pause.saturating_sub(1);
-            return Vec::new();
+            return 0;
         }
+        let mut chance = self.chance;
+        let mut wish = 0;
+        while wish < MOST && chance > worth {
+            (wish, chance) = (wish.saturating_add(1), chance * self.chance);
+        }
+        if wish == 0 {
+            self.rest();
+        }
+        wish.max(1)
+    }
+
+    /// At most so many tokens that may follow the known ones.
+    pub(super) fn guess(&self, known: &[u32], most: usize) -> Vec<u32> {
         let known = known.get(known.len().saturating_sub(BACK)..).unwrap_or_default();
         let found = MATCHES.iter().find_map(|count| following(known, *count)).unwrap_or_default();
-        found.iter().take(most.min(self.reach)).copied().collect()
+        found.iter().take(most).copied().collect()
     }
 
     /// Takes note of how many of the last guesses were right.
@@ -44,14 +62,22 @@ impl Guesser {
         if guessed == 0 {
             return;
         }
+        for _ in 0..right {
+            self.chance += (1.0 - self.chance) * WEIGHT;
+        }
+        if right < guessed {
+            self.chance -= self.chance * WEIGHT;
+        }
         if right == 0 {
-            self.pause = self.next_pause;
-            self.next_pause = self.next_pause.saturating_mul(2).min(PAUSE);
-            self.reach = 2;
+            self.rest();
         } else {
             self.next_pause = 1;
-            self.reach = if right == guessed { MOST } else { right.saturating_add(1) };
         }
+    }
+
+    fn rest(&mut self) {
+        self.pause = self.next_pause;
+        self.next_pause = self.next_pause.saturating_mul(2).min(PAUSE);
     }
 }
 
@@ -70,8 +96,8 @@ mod tests {
 
     #[test]
     fn what_stood_there_before_is_guessed_the_latest_first() {
-        let mut guesser = Guesser::default();
-        assert_eq!(guesser.guess(&[1, 2, 3, 4, 9, 1, 2, 3, 5, 1, 2], 7), [3, 5, 1]);
+        let guesser = Guesser::default();
+        assert_eq!(guesser.guess(&[1, 2, 3, 4, 9, 1, 2, 3, 5, 1, 2], 7), [3, 5, 1, 2]);
         assert_eq!(guesser.guess(&[1, 2, 3, 4, 7, 1, 2, 3, 4], 2), [7, 1]);
         assert_eq!(guesser.guess(&[5, 5, 5, 5], 7), [5], "a window may overlap the last tokens");
         for none in [&[][..], &[1], &[1, 2], &[1, 2, 3]] {
@@ -83,15 +109,30 @@ mod tests {
     #[test]
     fn guesses_in_vain_become_rare_and_right_ones_longer() {
         let mut guesser = Guesser::default();
-        let known = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2];
-        guesser.learn(3, 3);
-        assert_eq!(guesser.guess(&known, MOST).len(), MOST);
+        let cheap = guesser.wish(0.05);
+        let dear = guesser.wish(0.5);
+        assert!(dear >= 1 && dear < cheap && cheap < MOST, "{dear} and {cheap}");
+        (0..5).for_each(|_| guesser.learn(5, 5));
+        assert_eq!(guesser.wish(0.05), MOST);
         let mut guesses = 0;
         for _ in 0..1_000 {
-            let guessed = guesser.guess(&known, MOST).len();
+            let guessed = guesser.wish(0.05);
             guesses += guessed;
             guesser.learn(guessed, 0);
         }
-        assert!(guesses < 90, "{guesses}");
+        assert!(guesses < 150, "{guesses}");
+        // It is not given up for ever.
+        (0..200).for_each(|_| {
+            let guessed = guesser.wish(0.05);
+            guesser.learn(guessed, guessed);
+        });
+        assert_eq!(guesser.wish(0.05), MOST);
+    }
+
+    #[test]
+    fn what_costs_more_than_it_may_bring_is_only_tried_now_and_then() {
+        let mut guesser = Guesser::default();
+        let wished: usize = (0..330).map(|_| guesser.wish(0.9)).sum();
+        assert!((10..20).contains(&wished), "{wished}");
     }
 }

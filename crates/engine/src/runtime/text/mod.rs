@@ -81,7 +81,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn load(source: &Source, memory: Option<u64>) -> Result<Self, EngineError> {
+    pub(super) fn load(source: &Source, memory: Option<u64>, look_up: bool) -> Result<Self, EngineError> {
         if memory.is_some_and(|m| m < source.size().saturating_mul(2)) {
             return Err(EngineError::worker(format!(
                 "the model has {} MB and running it takes about three times that, but the worker may use only {} MB; raise its limit",
@@ -111,7 +111,7 @@ impl Text {
         };
         let cache_bytes = memory.map_or(CACHE_BYTES, |m| m / CACHE_SHARE);
         let pages = usize::try_from(cache_bytes / Page::bytes(&config)).unwrap_or(usize::MAX);
-        let mut text = Self { info, model, tokenizer, template, pages, batch: Batch::new(pages) };
+        let mut text = Self { info, model, tokenizer, template, pages, batch: Batch::new(pages, look_up) };
         text.warm_up()?;
         Ok(text)
     }

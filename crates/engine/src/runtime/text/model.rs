@@ -1,7 +1,7 @@
 //! The llama forward pass over per-sequence caches: rows of many sequences, at any position of each, go through the same
 //! products together.
 
-use zero2ai_kernels::{Attend, KernelError, KeyValues, Path, Rows, add, attend, gate_silu, rms_norm, rotate};
+use zero2ai_kernels::{Attend, KernelError, KeyValues, Path, Rows, add, attend_window, gate_silu, rms_norm, rotate};
 
 use super::{
     cache::Cache,
@@ -161,7 +161,7 @@ impl Model {
         angles: &[[f32; 2]],
         work: &mut Work,
     ) -> Result<(), EngineError> {
-        let Config { heads, kv_heads, head_dim, width, .. } = self.config;
+        let Config { heads, kv_heads, head_dim, width, window, .. } = self.config;
         let Machine { pool, path, .. } = &self.machine;
         let Work { rounded, normed, query, key, value, mixed, .. } = work;
         let mut products: [(&Linear, &mut [f32]); 3] =
@@ -185,7 +185,7 @@ impl Model {
         let attends = parts.iter().zip(&pages);
         let sequences: Vec<Attend<'_>> =
             attends.map(|(part, pages)| Attend { pages, rows: part.tokens.len(), first: part.cache.len() }).collect();
-        attend(pool, *path, query, heads, &sequences, mixed).map_err(broken)?;
+        attend_window(pool, *path, query, heads, &sequences, window, mixed).map_err(broken)?;
         self.machine.multiply(rounded, mixed, queries, &mut [(&layer.output, normed)])
     }
 

@@ -142,7 +142,7 @@ fn every_text_gives_the_same_alone_together_and_on_what_others_left() {
     let prompt = |i: usize| format!("{} {i} {}", "a beginning that all of them share, ", "x".repeat(i));
     let alone: Vec<_> = (0..12)
         .map(|i| {
-            let mut batch = Batch::new(1_000);
+            let mut batch = Batch::new(1_000, true);
             machinery.enter(&mut batch, &job(i as u64, &prompt(i), 15, b""));
             machinery.run(&mut batch).0.remove(&(i as u64)).unwrap()
         })
@@ -150,7 +150,7 @@ fn every_text_gives_the_same_alone_together_and_on_what_others_left() {
     assert_ne!(alone[1], alone[2]);
     // Room for everything; for about three at a time; for one.
     for limit in [1_000, 14, 6] {
-        let mut batch = Batch::new(limit);
+        let mut batch = Batch::new(limit, true);
         for round in 0..3 {
             for i in 0..12 {
                 machinery.enter(&mut batch, &job(i as u64, &prompt(i), 15, if round == 2 { b"b" } else { b"a" }));
@@ -165,7 +165,7 @@ fn every_text_gives_the_same_alone_together_and_on_what_others_left() {
 #[test]
 fn what_was_read_before_is_not_read_again_but_for_another_caller() {
     let machinery = machinery(GgmlDType::Q8_0);
-    let mut batch = Batch::new(1_000);
+    let mut batch = Batch::new(1_000, true);
     let text = "y".repeat(85);
     let rows = |batch: &mut Batch, number: u64, caller: &[u8]| {
         let before = batch.read();
@@ -182,7 +182,7 @@ fn what_was_read_before_is_not_read_again_but_for_another_caller() {
 #[test]
 fn a_prompt_holds_nobody_up_and_a_text_given_up_is_gone() {
     let machinery = machinery(GgmlDType::Q8_0);
-    let mut batch = Batch::new(1_000);
+    let mut batch = Batch::new(1_000, true);
     machinery.enter(&mut batch, &job(1, "short", 60, b"a"));
     let token_of = |events: &[Event], wanted: u64| {
         events.iter().any(|e| matches!(e, Event::Given(Given { job, piece: Some(_), .. }) if *job == wanted))
@@ -228,24 +228,24 @@ fn guesses_change_how_many_passes_it_takes_and_nothing_else() {
             texts.iter().for_each(|job| machinery.enter(batch, job));
             machinery.run(batch)
         };
-        let mut plain = Batch::new(1_000).without_guesses();
+        let mut plain = Batch::new(1_000, false);
         let (want, _) = run(&mut plain, &texts);
         assert_eq!(plain.guessed(), 0);
-        let mut together = Batch::new(1_000);
+        let mut together = Batch::new(1_000, true);
         assert_eq!(run(&mut together, &texts).0, want, "{dtype:?}");
         // Again, on pages that were kept; each alone; and where there is hardly any room.
         assert_eq!(run(&mut together, &texts).0, want, "{dtype:?}");
         let (mut alone, mut guessed) = (BTreeMap::new(), 0);
         for text in &texts {
-            let mut batch = Batch::new(8);
+            let mut batch = Batch::new(8, true);
             alone.extend(run(&mut batch, std::slice::from_ref(text)).0);
             guessed += batch.guessed();
             assert!(batch.held() <= 8);
         }
         assert_eq!(alone, want, "{dtype:?}");
         assert!(guessed > 20, "{guessed} guesses were right: these texts do not test much");
-        let (_, slow) = run(&mut Batch::new(8).without_guesses(), &texts[..1]);
-        let (_, fast) = run(&mut Batch::new(8), &texts[..1]);
+        let (_, slow) = run(&mut Batch::new(8, false), &texts[..1]);
+        let (_, fast) = run(&mut Batch::new(8, true), &texts[..1]);
         assert!(fast <= slow, "{fast} steps with guesses, {slow} without");
     }
 }
@@ -258,7 +258,7 @@ fn penalties_and_probabilities_are_the_same_alone_and_taken_over() {
     (sampling.repetition_milli, sampling.presence_milli, sampling.min_p_milli) = (1300, 400, 50);
     sampling.logprobs = Some(3);
     let pieces = |job: &GenerateJob| {
-        let mut batch = Batch::new(1_000);
+        let mut batch = Batch::new(1_000, true);
         machinery.enter(&mut batch, job);
         let mut pieces = Vec::new();
         while batch.has_work() {
@@ -288,7 +288,7 @@ fn penalties_and_probabilities_are_the_same_alone_and_taken_over() {
 #[test]
 fn a_text_whose_time_is_over_ends_as_late_and_the_others_go_on() {
     let machinery = machinery(GgmlDType::Q8_0);
-    let mut batch = Batch::new(1_000);
+    let mut batch = Batch::new(1_000, true);
     for (number, until) in [(1, Instant::now()), (2, never())] {
         let job = job(number, "whatever", 4, b"a");
         let text = TextGeneration::start(&job.input, &machinery.model.config, &machinery.tokenizer, None).unwrap();
@@ -305,7 +305,7 @@ fn a_text_whose_time_is_over_ends_as_late_and_the_others_go_on() {
 fn a_long_prediction_holds_no_text_up() {
     let file = memfd_create("tiny", MemfdFlags::empty()).unwrap();
     rustix::io::pwrite(&file, &tiny(GgmlDType::Q8_0, "llama"), 0).unwrap();
-    let mut text = Text::load(&Source::new("tiny.gguf", file).unwrap(), None).unwrap();
+    let mut text = Text::load(&Source::new("tiny.gguf", file).unwrap(), None, true).unwrap();
     text.enter(&job(1, "short", 60, b"a"), never()).unwrap();
     let ids: Vec<u8> = (0..90_i64).flat_map(|i| (i % 256).to_le_bytes()).collect();
     let mut inputs = [("tokens", 90, ids), ("from", 1, 1_i64.to_le_bytes().to_vec())].map(|(name, len, data)| Tensor {
@@ -328,7 +328,7 @@ fn a_long_prediction_holds_no_text_up() {
 #[test]
 fn one_text_too_many_is_told_that_we_are_busy() {
     let machinery = machinery(GgmlDType::Q8_0);
-    let mut batch = Batch::new(1_000);
+    let mut batch = Batch::new(1_000, true);
     let refused = (0..1_000).find_map(|number| {
         let job = job(number, "whatever", 4, b"a");
         let text = TextGeneration::start(&job.input, &machinery.model.config, &machinery.tokenizer, None).unwrap();
