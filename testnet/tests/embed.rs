@@ -148,4 +148,17 @@ fn the_gateway_answers_as_openai_does() {
     }
     let (status, _) = post(json!({ "model": NAME, "input": "cat ".repeat(40), "truncate": true }));
     assert_eq!(status, 200);
+
+    // A token's budget is of tokens: what was refused costs nothing.
+    let made = node.json(&["token", "new", "few", "--scopes", "infer", "--budget", "12"]).unwrap();
+    let few = |body: Value| {
+        let request = agent.post(&url).header("authorization", format!("Bearer {}", made["token"].as_str().unwrap()));
+        request.header("content-type", "application/json").send(body.to_string()).unwrap().status().as_u16()
+    };
+    assert_eq!(few(json!({ "model": NAME, "input": "cat ".repeat(40) })), 400);
+    assert_eq!(few(json!({ "model": NAME, "input": ["the cat", "a dog."] })), 200);
+    assert_eq!(few(json!({ "model": NAME, "input": "cat ".repeat(8) })), 429);
+    let listed = node.json(&["token", "list"]).unwrap();
+    let token = listed["tokens"].as_array().unwrap().iter().find(|t| t["id"] == made["id"]).unwrap();
+    assert_eq!(token["used"], 9, "{token}");
 }
