@@ -183,8 +183,8 @@ pub(crate) struct UpArgs {
     /// Join with the invite in this file
     #[arg(long, value_name = "FILE")]
     pub(crate) join_file: Option<PathBuf>,
-    /// When joining, fetch and execute every block since the genesis, instead of beginning with a snapshot of the ledger's
-    /// state that its signers vouch for
+    /// Without a ledger yet, fetch and execute every block since the genesis, instead of beginning with a snapshot of the
+    /// ledger's state that its signers vouch for
     #[arg(long)]
     pub(crate) full_history: bool,
     /// Address of peer RPC (UDP), over config.toml's

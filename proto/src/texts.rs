@@ -170,7 +170,11 @@ impl Embeddings {
         };
         let count = |b: &[u8; 8]| u64::try_from(i64::from_le_bytes(*b)).map_err(|_| fail());
         let tokens = tokens.data.as_chunks::<8>().0.iter().map(count).collect::<Result<_, _>>()?;
-        Ok(Self { width, values: values.to_f32().map_err(|_| fail())?, tokens })
+        let values = values.to_f32().map_err(|_| fail())?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(TextsError("the answer has numbers that are not finite".to_owned()));
+        }
+        Ok(Self { width, values, tokens })
     }
 
     /// The rows.

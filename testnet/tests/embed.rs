@@ -155,7 +155,8 @@ fn the_gateway_answers_as_openai_does() {
         let request = agent.post(&url).header("authorization", format!("Bearer {}", made["token"].as_str().unwrap()));
         request.header("content-type", "application/json").send(body.to_string()).unwrap().status().as_u16()
     };
-    assert_eq!(few(json!({ "model": NAME, "input": "cat ".repeat(40) })), 400);
+    // Some fifty bytes are taken for a dozen tokens, and turn out to be more than the model takes.
+    assert_eq!(few(json!({ "model": NAME, "input": "a ".repeat(23) })), 400);
     assert_eq!(few(json!({ "model": NAME, "input": ["the cat", "a dog."] })), 200);
     assert_eq!(few(json!({ "model": NAME, "input": "cat ".repeat(8) })), 429);
     let listed = node.json(&["token", "list"]).unwrap();

@@ -77,6 +77,14 @@ impl Archive {
         self.blocks.get(height)
     }
 
+    /// The ledger that the blocks begin with: at the genesis, or at the snapshot, which is checked.
+    ///
+    /// # Errors
+    /// [`ChainError::Snapshot`]; [`ChainError::Genesis`].
+    pub fn begin(&self, genesis: &[u8]) -> Result<Ledger, ChainError> {
+        snapshot::begin(&self.dir, genesis, self.snapshot.as_ref())
+    }
+
     /// Applies every block to the genesis, or to the snapshot, which is checked first: checking each certificate, header and transaction as on the day it came, the
     /// state root in every header among them. `see` is told of each block after it was applied. The last block's state
     /// root is in no header yet.
@@ -89,7 +97,7 @@ impl Archive {
         genesis: &[u8],
         mut see: impl FnMut(&Ledger, &SealedBlock, &Block, &Applied),
     ) -> Result<Ledger, ChainError> {
-        let mut ledger = snapshot::begin(&self.dir, genesis, self.snapshot.as_ref())?;
+        let mut ledger = self.begin(genesis)?;
         for height in self.base().saturating_add(1)..=self.height() {
             let damaged = |why: String| self.blocks.damaged(height, why);
             let sealed = self.block(height)?.ok_or_else(|| damaged("it is missing".into()))?;

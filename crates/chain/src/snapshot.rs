@@ -20,6 +20,25 @@ fn refused(dir: &Path, why: impl ToString) -> ChainError {
     ChainError::Snapshot { path: file(dir), why: why.to_string() }
 }
 
+/// Bytes of blocks below which a folder holds none: a log without records has its opening alone.
+const NO_BLOCK: u64 = 64;
+
+/// True if the folder `dir` holds neither a block nor a snapshot, or is not there. Only sizes are looked at.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn is_empty(dir: &Path) -> Result<bool, ChainError> {
+    let blocks = match fs::read_dir(dir.join("blocks")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found.map_err(|e| refused(dir, e))?),
+    };
+    let mut bytes = 0_u64;
+    for entry in blocks.into_iter().flatten() {
+        bytes = bytes.saturating_add(entry.and_then(|e| e.metadata()).map_err(|e| refused(dir, e))?.len());
+    }
+    Ok(bytes < NO_BLOCK && !file(dir).exists())
+}
+
 /// Lets the chain of the folder `dir`, which must not hold one, begin with the encoded snapshot `bytes`, once that is proved.
 /// Gives its height, and how many entries it has.
 ///
@@ -27,8 +46,8 @@ fn refused(dir: &Path, why: impl ToString) -> ChainError {
 /// [`ChainError::Snapshot`] says what does not hold, or that there is a chain already; [`ChainError::Genesis`];
 /// [`ChainError::Disk`].
 pub fn begin_with(dir: &Path, genesis: &[u8], bytes: &[u8]) -> Result<(u64, usize), ChainError> {
-    if dir.join("blocks").exists() {
-        return Err(refused(dir, "this node has blocks already"));
+    if !is_empty(dir)? {
+        return Err(refused(dir, "this node has a ledger already"));
     }
     let snapshot: Snapshot = decode(bytes, SNAPSHOT_BYTES).map_err(|e| refused(dir, e))?;
     let height = begin(dir, genesis, Some(&snapshot))?.height();

@@ -96,9 +96,11 @@ impl Opened {
     fn open(config: &ChainConfig) -> Result<Self, ChainError> {
         let snapshot = snapshot::read(&config.dir)?;
         let ledger = snapshot::begin(&config.dir, &config.genesis, snapshot.as_ref())?;
+        // Its entries are the ledger's now.
+        let begun = snapshot.map(|Snapshot { header, steps, .. }| (header, steps));
         let (disk, Found { wal, mark }) = Disk::open(&config.dir, ledger.base())?;
-        let shared = Arc::new(match snapshot {
-            Some(Snapshot { header, steps, .. }) => Shared::at_snapshot(ledger, header, steps),
+        let shared = Arc::new(match begun {
+            Some((header, steps)) => Shared::at_snapshot(ledger, header, steps),
             None => Shared::new(ledger),
         });
         for height in disk.blocks.base().saturating_add(1)..=disk.blocks.height() {

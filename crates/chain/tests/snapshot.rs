@@ -15,13 +15,16 @@ use zero2ai_proto::{encode, limits::BLOCKS, proof::Snapshot};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Submits one after the other, and waits for the block that proves the last one's state.
 async fn submit(node: &Node, txs: Vec<zero2ai_proto::Signed<zero2ai_proto::tx::Tx>>) {
+    let mut last = 0;
     for tx in txs {
-        node.handle.submit_and_wait(tx, PATIENCE).await.unwrap();
+        last = node.handle.submit_and_wait(tx, PATIENCE).await.unwrap();
     }
+    until("the proof of the last state", || height(node) > last).await;
 }
 
-/// What a node shows a newcomer, once the newest block is one that proves its parent's state.
+/// What a node shows a newcomer.
 async fn snapshot(node: &Node) -> Snapshot {
     node.handle.snapshot().await.unwrap().expect("two blocks at least")
 }

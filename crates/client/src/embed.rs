@@ -12,6 +12,11 @@ use zero2ai_proto::{
 
 use crate::{client::Client, error::ClientError, resolve::Resolution};
 
+/// Tokens that one byte of a text becomes, at most: a character may be written out as several.
+const TOKENS_PER_BYTE: u64 = 8;
+/// Tokens around a text, at most.
+const MARKS: u64 = 64;
+
 /// Texts, embedded, with a receipt that holds.
 #[derive(Clone, Debug)]
 pub struct Embedded {
@@ -47,6 +52,10 @@ impl Client {
         let embeddings = Embeddings::from_tensors(&answer.outputs, texts.texts.len()).map_err(|e| untrue(&e))?;
         if embeddings.width as u64 != u64::from(width) {
             return Err(untrue(&"its rows are not as wide as the ledger says of this model"));
+        }
+        let plausible = |(text, tokens): (&&str, &u64)| *tokens <= text.len() as u64 * TOKENS_PER_BYTE + MARKS;
+        if !texts.texts.iter().zip(&embeddings.tokens).all(plausible) {
+            return Err(untrue(&"it counts more tokens than the texts can have"));
         }
         let (receipt, node, took, failed) = (answer.receipt, answer.node, answer.took, answer.failed);
         Ok(Embedded { embeddings, receipt, node, took, failed })

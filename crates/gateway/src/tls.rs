@@ -77,7 +77,7 @@ impl Tls {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| TlsError::Key(e.to_string()))?;
         let pair = |e: tokio_rustls::rustls::Error| TlsError::Pair(e.to_string());
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[&tokio_rustls::rustls::version::TLS13])
             .map_err(pair)?
             .with_no_client_auth()
             .with_single_cert(chain, key)

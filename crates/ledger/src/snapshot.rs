@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use zero2ai_proto::{
     BlockId, ByteBuf, Digest, decode,
-    limits::SIGNED_BYTES,
+    limits::{SIGNED_BYTES, SNAPSHOT_BYTES},
     proof::{SignedHeader, Snapshot, TrustStep},
     state::{Handle, Signers, key},
 };
@@ -46,7 +46,8 @@ impl Ledger {
     /// block's, and `steps` every change of the signers up to the parent.
     ///
     /// # Errors
-    /// [`LedgerError::UnknownHeight`] if the parent's state is not held; [`LedgerError::Snapshot`] if the headers are others.
+    /// [`LedgerError::UnknownHeight`] if the parent's state is not held; [`LedgerError::Snapshot`] if the headers are others, or
+    /// the state is beyond [`SNAPSHOT_BYTES`].
     pub fn snapshot(
         &self,
         header: SignedHeader,
@@ -57,9 +58,13 @@ impl Ledger {
         if next.certificate.block != self.head || height.checked_add(1) != Some(self.height) {
             return Err(refused("it is made under the newest header and its parent's alone"));
         }
-        let mut entries = Vec::with_capacity(self.entries.len());
+        let (mut entries, mut bytes) = (Vec::with_capacity(self.entries.len()), 0_usize);
         for key in self.entries.keys() {
             if let Some(value) = self.tree.value(key, height)? {
+                bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+                if bytes > SNAPSHOT_BYTES {
+                    return Err(refused("the state is larger than a snapshot may be: fetch the blocks"));
+                }
                 entries.push((ByteBuf::from(key.clone()), ByteBuf::from(value)));
             }
         }

@@ -29,7 +29,7 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Milliseconds between anchors of this node's receipts, while there are new ones.
     pub anchor_ms: u64,
-    /// A ledger of at least this many blocks is joined with a snapshot of its state, which two thirds of the signers vouch for;
+    /// By a node that has no ledger yet, one of at least this many blocks is begun with a snapshot of its state, which two thirds of the signers vouch for;
     /// 0 is never: every block is fetched and executed here.
     pub snapshot_blocks: u64,
     /// The processes that run models.

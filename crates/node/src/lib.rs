@@ -7,7 +7,7 @@
 //! | [`config`] | `config.toml` |
 //! | [`history`] | everything a home holds of the past, checked without a node |
 //! | [`node`] | start and stop, as ordered prose; the critical tasks |
-//! | [`join`] | redeeming an invite |
+//! | [`join`], `newcomer` | redeeming an invite; beginning with a snapshot of a long ledger |
 //! | [`core`] | what the rooms share |
 //! | [`serve`] | calls of peer RPC, by room |
 //! | [`jobs`] | publishing, fetching, validating, auditing, keeping |
@@ -33,6 +33,7 @@ mod jobs;
 mod join;
 mod judge;
 mod models;
+mod newcomer;
 mod receipts;
 mod serve;
 mod status;

@@ -41,6 +41,7 @@ use crate::{
     join::join,
     judge::{ChainTrust, LedgerJudge},
     models::Models,
+    newcomer,
     receipts::Receipts,
     serve::Service,
 };
@@ -134,7 +135,7 @@ impl Node {
     pub async fn start(start: Start) -> Result<Self, NodeError> {
         let Start { home: path, config, join: invite, worker_program, stop } = start;
         match &invite {
-            Some(invite) => join(&path, invite, config.snapshot_blocks).await?,
+            Some(invite) => join(&path, invite).await?,
             None if !Home::exists(&path) => drop(Home::create_pool(&path)?),
             None => {}
         }
@@ -149,6 +150,7 @@ impl Node {
         })?;
 
         // The ledger first: who is admitted must be known before the first connection.
+        newcomer::begin(&path, &home, config.snapshot_blocks).await?;
         let mut chain = ChainConfig::new(path.join("chain"), home.key.clone(), home.genesis.clone());
         chain.pace.heartbeat = Duration::from_millis(config.heartbeat_ms.max(1));
         let chain = Chain::open(chain).await?;

@@ -11,13 +11,18 @@ use crate::{
     session::{QUICK, Session},
 };
 
-/// Characters of what a provider says of its runtime that are shown and kept: it is its own word, of any length.
-const RUNTIME_CHARS: usize = 100;
+/// Characters of somebody else's word that are shown and kept: it may be of any length.
+const WORD_CHARS: usize = 100;
 
 /// What the node that answered says computes there; nothing signs it. `None` if it does not say.
 pub(crate) async fn runtime_of(session: &Session, found: &Resolution, node: NodeId) -> Option<String> {
     let info = session.client.describe_at(node, found, QUICK).await.ok()?;
-    Some(info.runtime.chars().filter(|c| !c.is_control()).take(RUNTIME_CHARS).collect())
+    Some(plain(&info.runtime))
+}
+
+/// Somebody else's word as it may be shown: short, and without what a terminal would take for a command.
+pub(crate) fn plain(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(WORD_CHARS).collect()
 }
 
 /// The same in a sentence, behind the node that answered.

@@ -248,8 +248,8 @@ fn verify(home: &Path, from: Option<PathBuf>, out: Output) -> Outcome {
     Err(Failure::new(
         Exit::Unverified,
         format!(
-            "The ledger on this disk does not hold. {}. Set the damaged folder aside and start the node: it fetches the blocks \
-             from its peers; receipts must come from a copy.",
+            "The ledger on this disk does not hold. {}. Set the damaged folder (of a chain: all of it) aside and start the node: it \
+             fetches the ledger from its peers; receipts must come from a copy.",
             named.join(". ")
         ),
     ))

@@ -75,9 +75,9 @@ pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outc
         .map(|said| said.iter().zip(&labels).filter(|(s, l)| s.0 == **l).count());
     let receipt = answer.receipt.id()?;
     let runtime = keep::runtime_of(&session, &found, answer.node).await;
-    if let Some(path) = &args.save_call {
-        keep::save(path, vec![answer.kept()], runtime.as_deref())?;
-    }
+    // An answer that was paid for is shown even if it cannot be kept.
+    let keep_it = |path: &std::path::PathBuf| keep::save(path, vec![answer.kept()], runtime.as_deref());
+    let kept = args.save_call.as_ref().map_or(Ok(()), keep_it);
     let json = json!({
         "name": found.name.to_string(), "version": found.version, "node": answer.node.to_string(), "runtime": runtime,
         "ms": millis(answer.took), "receipt": receipt.to_string(), "correct": correct,
@@ -95,10 +95,10 @@ pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outc
         let by = keep::by(runtime.as_deref());
         text + &format!(
             "\nanswered by {node}{by} in {ms:.1} ms, receipt {receipt}{}",
-            keep::kept_at(args.save_call.as_deref())
+            keep::kept_at(args.save_call.as_deref().filter(|_| kept.is_ok()))
         )
     });
-    Ok(())
+    kept
 }
 
 fn classes_text(said: &[(u32, f32)], labels: &[u32]) -> String {

@@ -132,9 +132,8 @@ pub(crate) async fn run(session: &Session, args: RunArgs, out: Output) -> Outcom
     let (first, rate) = (done.first.map(millis), done.tokens_per_s());
     let runtime = keep::runtime_of(session, &found, done.node).await;
     let receipt = done.calls.last().map(|call| call.receipt.id()).transpose()?.map(|id| id.to_string());
-    if let Some(path) = &args.save_call {
-        keep::save(path, done.calls, runtime.as_deref())?;
-    }
+    let keep_it = |path: &std::path::PathBuf| keep::save(path, done.calls, runtime.as_deref());
+    let kept = args.save_call.as_ref().map_or(Ok(()), keep_it);
     if out.json {
         let json = json!({
             "name": found.name.to_string(), "version": found.version, "text": done.text, "tokens": done.tokens,
@@ -150,8 +149,8 @@ pub(crate) async fn run(session: &Session, args: RunArgs, out: Output) -> Outcom
             "{n} tokens from {node}{}: first after {first:.0} ms, then {rate:.1} tokens/s; ended by {}{}",
             keep::by(runtime.as_deref()),
             reason(done.reason),
-            keep::kept_at(args.save_call.as_deref())
+            keep::kept_at(args.save_call.as_deref().filter(|_| kept.is_ok()))
         );
     }
-    Ok(())
+    kept
 }

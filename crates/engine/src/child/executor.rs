@@ -26,7 +26,7 @@ use crate::{
     runtime::{self, Ask, Event, Given, LoadRequest, Meanwhile, Runtime},
 };
 
-/// Predictions done in one go, at most: as many as may wait here.
+/// Predictions done in one go, at most.
 const TOGETHER: usize = 32;
 
 pub(super) enum Job {

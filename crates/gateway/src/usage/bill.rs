@@ -4,6 +4,11 @@ use std::sync::Arc;
 
 use super::{Account, Meter};
 
+/// How many times the estimate may have been too low: eight tokens a byte where a quarter was taken for one.
+const ESTIMATE_WRONG: u64 = 32;
+/// What it may have been too low by beside that: a chat template's own words.
+const ESTIMATE_SHORT: u64 = 4_096;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Bill {
@@ -44,8 +49,10 @@ impl Bill {
         });
     }
 
-    /// The estimate that was taken at once turned out to be `units`.
+    /// The estimate that was taken at once turned out to be `units`. They are a provider's word: beyond what the estimate may
+    /// have been wrong by, it is not believed.
     pub(crate) fn settle(&mut self, units: u64) {
+        let units = units.min(self.at_once.saturating_mul(ESTIMATE_WRONG).saturating_add(ESTIMATE_SHORT));
         let estimate = std::mem::replace(&mut self.at_once, units);
         self.taken = self.taken.saturating_sub(estimate).saturating_add(units);
         self.change(|account| {

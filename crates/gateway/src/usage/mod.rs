@@ -97,7 +97,7 @@ pub(crate) struct Meter {
     path: PathBuf,
     /// The file of tokens, to know which of them were revoked.
     tokens: PathBuf,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     /// Held by who writes, on the thread that does: the file's order is that of its figures even if a caller leaves.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -111,7 +111,7 @@ impl Meter {
             (id, Account { used, ..Account::default() })
         });
         let known = Known { accounts: accounts.collect(), dirty: false };
-        Ok(Self { path, tokens, known: Mutex::new(known), turn: Arc::default() })
+        Ok(Self { path, tokens, known: Arc::new(Mutex::new(known)), turn: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -169,27 +169,26 @@ impl Meter {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         self.forget_old().await;
         let Some(snapshot) = self.snapshot() else { return Ok(()) };
-        let path = self.path.clone();
+        let (path, known) = (self.path.clone(), Arc::clone(&self.known));
         let written = tokio::task::spawn_blocking(move || {
+            // Held until what was written is known: whoever writes next must not put less on the disk than is believed to be.
             let _turn = turn;
-            file::write(&path, &snapshot).map(|()| snapshot)
-        });
-        let written = written.await.map_err(io::Error::other).and_then(|written| written);
-        let mut known = self.lock();
-        match written {
-            Ok(snapshot) => {
-                for (id, usage) in snapshot {
-                    if let Some(account) = known.accounts.get_mut(&id) {
-                        account.used.counted = account.used.counted.max(usage.counted);
+            let written = file::write(&path, &snapshot);
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            match &written {
+                Ok(()) => {
+                    for (id, usage) in snapshot {
+                        if let Some(account) = known.accounts.get_mut(&id) {
+                            account.used.counted = account.used.counted.max(usage.counted);
+                        }
                     }
                 }
-                Ok(())
+                Err(_) => known.dirty = true,
             }
-            Err(error) => {
-                known.dirty = true;
-                Err(error)
-            }
-        }
+            drop(known);
+            written
+        });
+        written.await.map_err(io::Error::other).and_then(|written| written)
     }
 
     /// Where there are too many, forgets tokens that were revoked, those that were used longest ago first.

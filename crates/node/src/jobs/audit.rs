@@ -162,6 +162,10 @@ impl Core {
 
     /// This provider's receipts of a model that `caller` may see, under its anchor as of `call.height`'s header.
     pub(crate) fn own_receipts(&self, caller: &NodeId, call: &ReceiptsCall) -> Result<ProviderReceipts, RpcError> {
+        let base = self.chain.read(|l| l.base());
+        if base > 0 && call.height <= base {
+            return Err(not_found(format!("this node's ledger begins with a snapshot after height {base}")));
+        }
         if self.chain.signed_header(call.height).is_none() {
             return Err(unavailable(format!("height {} is not final here yet: try again in a moment", call.height)));
         }

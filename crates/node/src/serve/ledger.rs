@@ -4,11 +4,11 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, Signed,
     calls::{
-        AuditProofs, AuditProofsCall, Blocks, BlocksCall, GetSnapshot, Piece, ProveCall, Proved, Redeem, Redeemed,
-        SubmitCall, SubmitTx, Submitted, TrustSteps,
+        AuditProofs, AuditProofsCall, Blocks, BlocksCall, Piece, ProveCall, Proved, Redeem, Redeemed, SubmitCall,
+        SubmitTx, Submitted, TrustSteps,
     },
     encode,
-    limits::{BLOCKS, CHUNK_BYTES, RECEIPTS, SNAPSHOT_BYTES},
+    limits::{BLOCKS, CHUNK_BYTES, RECEIPTS},
     rpc::{ErrorCode, RpcError},
     tx::{Tx, TxBody},
 };
@@ -68,23 +68,6 @@ pub(super) async fn audit_proofs(
     };
     for piece in gathered.chunks(CHUNK_BYTES) {
         reply.item::<AuditProofs>(&Piece { data: ByteBuf::from(piece) }).await?;
-    }
-    Ok(())
-}
-
-/// The ledger's state, for who is new. All of it is copied, and held until the caller has it: `turn` has a place for each.
-pub(super) async fn snapshot(core: &Core, turn: &Semaphore, reply: &mut ReplySink) -> Result<(), RpcError> {
-    let busy = |_| RpcError::new(ErrorCode::Busy, "others are being given snapshots here: try again in a while");
-    let _turn = turn.try_acquire().map_err(busy)?;
-    let none = || RpcError::new(ErrorCode::NotFound, "this ledger is too young for a snapshot: fetch its blocks");
-    let snapshot = core.chain.snapshot().await.map_err(internal)?.ok_or_else(none)?;
-    let bytes = encode(&snapshot).map_err(internal)?;
-    drop(snapshot);
-    if bytes.len() > SNAPSHOT_BYTES {
-        return Err(internal("this ledger's state is too large for a snapshot: fetch its blocks"));
-    }
-    for piece in bytes.chunks(CHUNK_BYTES) {
-        reply.item::<GetSnapshot>(&Piece { data: ByteBuf::from(piece) }).await?;
     }
     Ok(())
 }

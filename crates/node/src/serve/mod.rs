@@ -18,6 +18,7 @@ mod inference;
 mod ledger;
 mod local;
 mod names;
+mod snapshot;
 mod spent;
 mod store;
 
@@ -38,12 +39,11 @@ use zero2ai_proto::{
 use zero2ai_rpc::{Handler, IncomingCall, ReplySink};
 
 use crate::{clock::now_ms, core::Core, serve::errors::denied};
+use snapshot::Snapshots;
 use spent::Spent;
 
 /// First number of the methods that only the node's own identity may call.
 const LOCAL: u16 = 100;
-/// Newcomers that are given a copy of the ledger's state at once: each holds one in memory.
-const SNAPSHOTS: usize = 4;
 
 /// See the module.
 pub(crate) struct Service {
@@ -51,8 +51,7 @@ pub(crate) struct Service {
     spent: Spent,
     /// One audit is gathered for others at a time: whoever comes meanwhile hears that it is busy.
     audits: Semaphore,
-    /// Copies of the whole state that are being given.
-    snapshots: Semaphore,
+    snapshots: Snapshots,
 }
 
 impl Service {
@@ -61,7 +60,7 @@ impl Service {
         // Nothing answered longer ago has a deadline left.
         let since = now_ms().saturating_sub(2 * (REQUEST_HORIZON_MS + CLOCK_SKEW_MS));
         spent.remember(core.receipts.since(since).iter().map(|r| &r.request), now_ms());
-        Self { core, spent, audits: Semaphore::new(1), snapshots: Semaphore::new(SNAPSHOTS) }
+        Self { core, spent, audits: Semaphore::new(1), snapshots: Snapshots::default() }
     }
 }
 
@@ -123,7 +122,7 @@ impl Service {
             AuditProofs::ID => {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await
             }
-            GetSnapshot::ID => ledger::snapshot(core, &self.snapshots, &mut reply).await,
+            GetSnapshot::ID => self.snapshots.give(core, &mut reply).await,
             Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,

@@ -14,7 +14,7 @@ use zero2ai_proto::{
 
 use super::status;
 use crate::{
-    commands::{publish::LONG, read_file},
+    commands::{keep::plain, publish::LONG, read_file},
     exit::{Exit, Failure, Outcome},
     output::{self, Output, facts},
     progress::Progress,
@@ -70,7 +70,7 @@ pub(crate) async fn rerun(home: &Path, file: &Path, out: Output) -> Outcome {
         let receipt = call.receipt.id()?.to_string();
         let report = run(&session, &call, &request, &mut progress).await?;
         let difference = compare(&call.output, &report.output, response.status == Status::Complete);
-        done.push(Checked { account, request, response, receipt, said: call.runtime, report, difference });
+        done.push(Checked { account, request, response, receipt, said: plain(&call.runtime), report, difference });
     }
     drop(progress);
     let parted = done.iter().find_map(|call| call.difference.as_ref());
@@ -142,7 +142,7 @@ fn compare(signed: &CallOutput, here: &CallOutput, complete: bool) -> Option<Dif
 }
 
 fn compare_tensors(signed: &Tensor, here: &Tensor) -> Option<Difference> {
-    let shape = |tensor: &Tensor| format!("{} {:?} {:?}", tensor.name, tensor.dtype, tensor.shape);
+    let shape = |tensor: &Tensor| format!("{} {:?} {:?}", plain(&tensor.name), tensor.dtype, tensor.shape);
     if shape(signed) != shape(here) {
         return Some(Difference { at: "an output's shape".to_owned(), signed: shape(signed), here: shape(here) });
     }
@@ -150,7 +150,7 @@ fn compare_tensors(signed: &Tensor, here: &Tensor) -> Option<Difference> {
     let mut pairs = signed.data.chunks(size).zip(here.data.chunks(size));
     let at = pairs.position(|(signed, here)| signed != here)?;
     let show = |tensor: &Tensor| value(tensor.dtype, tensor.data.chunks(size).nth(at).unwrap_or_default());
-    let place = format!("element {} of output '{}'", at + 1, signed.name);
+    let place = format!("element {} of output '{}'", at + 1, plain(&signed.name));
     Some(Difference { at: place, signed: show(signed), here: show(here) })
 }
 

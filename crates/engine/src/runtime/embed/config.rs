@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use zero2ai_kernels::BLOCK;
 
-use super::files::{CONFIG, Folder, LENGTH, MODULES, POOLING};
+use super::files::{CONFIG, Folder, LENGTH, MODULES, POOLING, PROMPTS};
 use crate::error::EngineError;
 
 /// Bounds of a plausible model: what hostile settings may make us compute with. The largest BERT has 24 layers of 16 heads and
@@ -63,6 +63,8 @@ struct Bert {
     vocab_size: u64,
     layer_norm_eps: f64,
     position_embedding_type: Option<String>,
+    #[serde(default)]
+    is_decoder: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +83,13 @@ struct Module {
 #[derive(Deserialize)]
 struct Length {
     max_seq_length: Option<u64>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+#[derive(Deserialize)]
+struct Prompts {
+    default_prompt_name: Option<String>,
 }
 
 fn bad(why: &str) -> EngineError {
@@ -102,7 +111,16 @@ impl Config {
         bert.check_kind()?;
         let mut config = bert.sizes()?;
         config.read_modules(folder, &bert.architectures)?;
-        if let Some(most) = folder.settings::<Length>(LENGTH)?.and_then(|length| length.max_seq_length) {
+        if folder.settings::<Prompts>(PROMPTS)?.is_some_and(|prompts| prompts.default_prompt_name.is_some()) {
+            let why = format!("'{PROMPTS}' puts a prompt before every text, which this version does not do");
+            return Err(EngineError::model(why));
+        }
+        let length = folder.settings::<Length>(LENGTH)?;
+        if length.as_ref().is_some_and(|length| length.do_lower_case) {
+            let why = format!("'{LENGTH}' makes texts lower case beside the tokenizer, which this version does not do");
+            return Err(EngineError::model(why));
+        }
+        if let Some(most) = length.and_then(|length| length.max_seq_length) {
             let most = usize::try_from(most).ok().filter(|most| (3..=config.positions).contains(most));
             let most =
                 most.ok_or_else(|| EngineError::model(format!("'{LENGTH}' has an impossible max_seq_length")))?;
@@ -154,6 +172,9 @@ impl Bert {
     fn check_kind(&self) -> Result<(), EngineError> {
         if self.model_type.as_deref() != Some("bert") {
             return Err(bad("it changed while it was read"));
+        }
+        if self.is_decoder {
+            return Err(bad("it is a decoder, and encoders are run by this version"));
         }
         if self.hidden_act != "gelu" {
             let name: String = self.hidden_act.chars().take(64).collect();

@@ -20,13 +20,16 @@ pub(super) const POOLING: &str = "1_Pooling/config.json";
 /// The longest text.
 pub(super) const LENGTH: &str = "sentence_bert_config.json";
 
+/// What is put before texts.
+pub(super) const PROMPTS: &str = "config_sentence_transformers.json";
+
 /// Bytes of a file of settings: real ones have a few hundred.
 const SETTINGS_BYTES: u64 = 1 << 20;
 
 /// True if an embedder's worker reads this file of its folder. Others (cards, weights in other formats) are left alone.
 #[must_use]
 pub fn is_embedder_file(path: &str) -> bool {
-    [CONFIG, WEIGHTS, TOKENIZER, MODULES, POOLING, LENGTH].contains(&path)
+    [CONFIG, WEIGHTS, TOKENIZER, MODULES, POOLING, LENGTH, PROMPTS].contains(&path)
 }
 
 /// The files that came.

@@ -32,7 +32,7 @@ fn works(embed: &mut Embed) {
     let outputs = embed.predict(&inputs, &mut Meanwhile { until: None, tell: &mut |_| {} });
     // Damage may make a model that knows other tokens; what it gives are numbers or an error.
     if let Ok(outputs) = outputs {
-        assert!(Embeddings::from_tensors(&outputs, 2).unwrap().values.iter().all(|v| !v.is_nan()));
+        assert!(Embeddings::from_tensors(&outputs, 2).unwrap().values.iter().all(|v| v.is_finite()));
     }
 }
 

@@ -73,11 +73,13 @@ impl Embed {
     pub(super) fn load(files: Vec<(String, OwnedFd)>, memory: Option<u64>) -> Result<Self, EngineError> {
         let folder = Folder::new(files)?;
         let config = Config::load(&folder)?;
-        let bytes = folder.bytes();
-        if memory.is_some_and(|m| m < bytes.saturating_mul(2)) {
+        let (bytes, pass) = (folder.bytes(), Model::pass_bytes(&config, PASS.max(config.context)));
+        if memory.is_some_and(|m| m < bytes.saturating_mul(2).saturating_add(pass)) {
             return Err(EngineError::worker(format!(
-                "the model has {} MB and loading it takes about twice that, but the worker may use only {} MB; raise its limit",
+                "the model has {} MB, loading it takes about twice that and its longest text {} MB more, but the worker may \
+                 use only {} MB; raise its limit",
                 bytes / 1_000_000,
+                pass / 1_000_000,
                 memory.unwrap_or(0) / 1_000_000
             )));
         }
@@ -121,7 +123,10 @@ impl Together for Embed {
     fn predict_all(&mut self, asks: &[Ask<'_>], answer: &mut dyn FnMut(usize, Result<Vec<Tensor>, EngineError>)) {
         let (mut calls, mut waiting) = (Vec::with_capacity(asks.len()), Vec::new());
         for (index, ask) in asks.iter().enumerate() {
-            let (texts, answered) = match self.read(index, ask.inputs) {
+            // Cutting long texts into tokens takes its time too.
+            let late = ask.until.is_some_and(|until| until <= Instant::now());
+            let read = if late { Err(EngineError::late()) } else { self.read(index, ask.inputs) };
+            let (texts, answered) = match read {
                 Ok(texts) => (texts, false),
                 Err(error) => {
                     answer(index, Err(error));
@@ -177,7 +182,10 @@ impl Together for Embed {
                 }
                 call.missing = call.missing.saturating_sub(1);
                 if call.missing == 0 {
-                    answer(text.call, Ok(self.answer(call)));
+                    let finite = call.rows.iter().flatten().flatten().all(|v| v.is_finite());
+                    let given = self.answer(call);
+                    let damaged = || EngineError::model("an embedding is not finite: the model's weights are damaged");
+                    answer(text.call, if finite { Ok(given) } else { Err(damaged()) });
                 }
             }
         }

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::error::EngineError;
 
+/// The largest number that a block of Q8_0 holds: 127 times the largest scale in half precision.
+const LARGEST: f32 = 127.0 * 65_504.0;
+
 /// A matrix and its bias.
 struct Dense {
     weights: Packed,
@@ -69,6 +72,12 @@ impl Model {
         let norm = load_norm(file, "embeddings.LayerNorm", width)?;
         let layers = (0..config.layers).map(|index| load_layer(file, &config, index)).collect::<Result<_, _>>()?;
         Ok(Self { config, pool, path, words, positions, norm, layers })
+    }
+
+    /// Bytes that one pass of so many tokens works with, about.
+    pub(super) fn pass_bytes(config: &Config, tokens: usize) -> u64 {
+        let row = config.width.saturating_mul(8).saturating_add(config.inside.saturating_mul(2));
+        (tokens as u64).saturating_mul(row as u64).saturating_mul(4)
     }
 
     pub(super) const fn config(&self) -> &Config {
@@ -225,6 +234,9 @@ fn load_norm(file: &Safetensors<'_>, name: &str, width: usize) -> Result<Norm, E
 /// A matrix, rounded to Q8_0 and packed.
 fn matrix(file: &Safetensors<'_>, name: &str, rows: usize, columns: usize) -> Result<Packed, EngineError> {
     let numbers = file.numbers(name, &[rows, columns])?;
+    if numbers.iter().any(|v| v.abs() > LARGEST) {
+        return Err(EngineError::model(format!("the tensor '{name}' has numbers beyond {LARGEST}: it is damaged")));
+    }
     let round = || {
         let plain = Tensor::from_vec(numbers, (rows, columns), &Device::Cpu)?;
         QTensor::quantize(&plain, GgmlDType::Q8_0)

@@ -13,6 +13,9 @@ use crate::error::EngineError;
 /// Bytes of the file: multilingual vocabularies have some ten million.
 const FILE_BYTES: u64 = 64 << 20;
 
+/// Characters of a word that is cut into pieces; longer ones are unknown. The time goes with their cube; usual is 100.
+const WORD_CHARS: u64 = 1_000;
+
 /// What may change a text before it is cut, and cut it. None takes a pattern of the file's own: such a one could take for ever.
 const BEFORE: &[&str] =
     &["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Strip", "Sequence"];
@@ -47,6 +50,10 @@ impl Tokenizer {
         if model != Some("WordPiece") {
             let model: String = model.unwrap_or("(none)").chars().take(64).collect();
             return Err(bad(&format!("its kind '{model}' is not run with bert by this version, WordPiece is")));
+        }
+        let longest = parts.get("model").and_then(|model| model.get("max_input_chars_per_word"));
+        if longest.is_some_and(|n| n.as_u64().is_none_or(|n| n > WORD_CHARS)) {
+            return Err(bad(&format!("it looks for pieces in words of more than {WORD_CHARS} characters")));
         }
         for (part, list, known) in [
             ("normalizer", "normalizers", BEFORE),
