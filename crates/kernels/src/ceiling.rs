@@ -12,6 +12,8 @@ use crate::{KernelError, Path, Pool, math::LANES, path::on_path};
 
 /// Sums kept side by side: more than a dot product takes cycles, times as many as start in one.
 const CHAINS: usize = 12;
+/// Bytes taken side by side when memory is read.
+const SIDE: usize = 128;
 /// Bytes that a thread reads at once.
 const RUN: usize = 1 << 20;
 
@@ -118,29 +120,26 @@ pub fn read_through(pool: &Pool, path: Path, memory: &[u8]) -> Result<u64, Kerne
     pool.for_each(memory.len().div_ceil(RUN), 1, &|range| {
         for run in range {
             let part = memory.get(run * RUN..).unwrap_or_default();
-            let mut sums = [0_u64; LANES];
+            let mut sums = [0_u8; SIDE];
             read_part(path, &part[..part.len().min(RUN)], &mut sums);
-            all.fetch_xor(sums.iter().fold(0, |all, sum| all ^ sum), Ordering::Relaxed);
+            all.fetch_xor(u64::from(sums.iter().fold(0, |all, sum| all ^ sum)), Ordering::Relaxed);
         }
     })?;
     Ok(all.into_inner())
 }
 
 on_path! {
-    fn read_part(part: &[u8], sums: &mut [u64; LANES]) {
-        let (words, rest) = part.as_chunks::<8>();
-        let (rows, last) = words.as_chunks::<LANES>();
+    // Byte by byte as it is written: so the compiler reads whole registers at a time.
+    fn read_part(part: &[u8], sums: &mut [u8; SIDE]) {
+        let (rows, last) = part.as_chunks::<SIDE>();
         let mut own = *sums;
         for row in rows {
-            for lane in 0..LANES {
-                own[lane] ^= u64::from_le_bytes(row[lane]);
+            for lane in 0..SIDE {
+                own[lane] ^= row[lane];
             }
         }
-        for word in last {
-            own[0] ^= u64::from_le_bytes(*word);
-        }
-        for byte in rest {
-            own[0] ^= u64::from(*byte);
+        for (sum, byte) in own.iter_mut().zip(last) {
+            *sum ^= byte;
         }
         *sums = own;
     }

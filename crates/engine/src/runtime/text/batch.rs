@@ -27,6 +27,9 @@ const FIXED_PART: usize = 128;
 /// Rows of texts that give tokens in one pass, guessed ones included: where there are as many texts or more, each is one row.
 /// Up to here it is [`Pace::worth`] that says whether a guess is worth the time it takes from others.
 const GIVING_ROWS: usize = 32;
+/// Texts that give together from which on nothing is guessed: their rows fill a pass by themselves, and what guesses take from
+/// all is more than they bring to some (measured at 8; at 4 it is the other way round).
+const CROWD: usize = 8;
 
 struct Waiting {
     text: TextGeneration,
@@ -269,8 +272,9 @@ impl Batch {
     fn wishes(&mut self, plan: &[(u64, usize)]) -> HashMap<u64, usize> {
         let worth = self.pace.worth();
         let giving = || plan.iter().filter(|(_, rows)| *rows == 1).map(|(job, _)| *job);
-        let mut left = GIVING_ROWS.saturating_sub(giving().count());
-        if left == 0 {
+        let count = giving().count();
+        let mut left = GIVING_ROWS.saturating_sub(count);
+        if left == 0 || count >= CROWD {
             return HashMap::new();
         }
         let wish = |job| Some((job, self.running.get_mut(&job)?.text.wish(worth)));
