@@ -228,13 +228,18 @@ pub(crate) fn text(results: &Results) -> String {
         "first token after a known prefix, ms",
         "known prefix / cold",
     ];
+    compared(results, &head, &figures)
+}
+
+/// A row a side, and what ours are of llama.cpp's behind each of its rows.
+fn compared(results: &Results, head: &[&str], figures: &[(&str, usize)]) -> String {
     let mut rows = Vec::new();
     for tool in results.tools() {
         let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
         rows.push([tool.to_owned()].into_iter().chain(cells).collect());
-        rows.extend(ratios(results, tool, &figures));
+        rows.extend(ratios(results, tool, figures));
     }
-    table(&head, &rows)
+    table(head, &rows)
 }
 
 /// Behind llama.cpp's row: ours by its medians, with look-up and without.
@@ -260,13 +265,7 @@ fn ratios(results: &Results, tool: &str, figures: &[(&str, usize)]) -> Vec<Vec<S
 pub(crate) fn context(results: &Results) -> String {
     let figures = [("prompt tokens/s", 0), ("first token ms", 0), ("after it, tokens/s", 0), ("peak memory MiB", 0)];
     let head = ["what", "prompt, tokens/s", "first token, ms", "text after it, tokens/s", "peak memory, MiB"];
-    let mut rows = Vec::new();
-    for tool in results.tools() {
-        let cells = figures.iter().map(|(name, digits)| cell(results, tool, name, *digits));
-        rows.push([tool.to_owned()].into_iter().chain(cells).collect());
-        rows.extend(ratios(results, tool, &figures));
-    }
-    table(&head, &rows)
+    compared(results, &head, &figures)
 }
 
 /// What the machine could do, and what is reached of it.

@@ -85,19 +85,17 @@ impl Archive {
         snapshot::begin(&self.dir, genesis, self.snapshot.as_ref())
     }
 
-    /// Applies every block to the genesis, or to the snapshot, which is checked first: checking each certificate, header and transaction as on the day it came, the
-    /// state root in every header among them. `see` is told of each block after it was applied. The last block's state
-    /// root is in no header yet.
+    /// Applies every block to the ledger that [`Archive::begin`] gave, checking each certificate, header and transaction as on
+    /// the day it came, the state root in every header among them. `see` is told of each block after it was applied. The last
+    /// block's state root is in no header yet.
     ///
     /// # Errors
-    /// [`ChainError::StoredBlock`] names the first height that does not hold; [`ChainError::Snapshot`];
-    /// [`ChainError::Genesis`].
+    /// [`ChainError::StoredBlock`] names the first height that does not hold.
     pub fn replay(
         &self,
-        genesis: &[u8],
+        mut ledger: Ledger,
         mut see: impl FnMut(&Ledger, &SealedBlock, &Block, &Applied),
     ) -> Result<Ledger, ChainError> {
-        let mut ledger = self.begin(genesis)?;
         for height in self.base().saturating_add(1)..=self.height() {
             let damaged = |why: String| self.blocks.damaged(height, why);
             let sealed = self.block(height)?.ok_or_else(|| damaged("it is missing".into()))?;

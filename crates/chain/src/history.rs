@@ -95,10 +95,11 @@ fn check_blocks(folders: &Folders, genesis: &[u8], report: &mut Report) -> Ancho
         }
         report.base = archive.base();
         (report.height, report.head) = (report.base, None);
-        if let Some(anchor) = archive.begin(genesis)?.anchor(&folders.provider) {
+        let begun = archive.begin(genesis)?;
+        if let Some(anchor) = begun.anchor(&folders.provider) {
             anchors.push((anchor.size, anchor.root));
         }
-        archive.replay(genesis, |ledger, sealed, block, applied| {
+        archive.replay(begun, |ledger, sealed, block, applied| {
             (report.height, report.head, report.root) = (applied.header.height, Some(applied.id), Some(ledger.root()));
             report.txs = report.txs.saturating_add(block.txs.len() as u64);
             report.signatures = report.signatures.saturating_add(sealed.certificate.signatures.len() as u64);

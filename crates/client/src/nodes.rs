@@ -58,6 +58,12 @@ impl Nodes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).preferred = Some(node);
     }
 
+    /// Who answered last, unless it failed since.
+    fn preferred(&self, health: &Health) -> Option<NodeId> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.preferred.filter(|node| !health.is_benched(node))
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.begin.len() + self.state.lock().unwrap_or_else(PoisonError::into_inner).met.len()
@@ -76,6 +82,10 @@ impl Client {
     /// The node to ask: the one that answered last, or the first of the others that does.
     pub(crate) async fn home(&self) -> Result<Peer, ClientError> {
         let Self { inner } = self;
+        // Nearly always there is nothing to dial.
+        if let Some(peer) = inner.nodes.preferred(&inner.health).and_then(|node| inner.peers.open(&node)) {
+            return Ok(peer);
+        }
         let known = inner.nodes.in_order(&inner.health);
         let mut waiting = known.iter();
         let mut dials = FuturesUnordered::new();

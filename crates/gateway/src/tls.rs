@@ -112,6 +112,12 @@ pub fn self_signed(names: &[String]) -> Result<SelfSigned, TlsError> {
     Ok(SelfSigned { certificate: certificate.pem(), key: key.serialize_pem().into() })
 }
 
+/// True if a certificate can bear this name or IP address.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && CertificateParams::new([name.to_owned()]).is_ok()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -132,6 +138,7 @@ mod tests {
         assert!(matches!(kind(&a.certificate, &a.certificate), TlsError::Key(_)));
         assert!(matches!(kind(&a.certificate.repeat(CHAIN + 1), &a.key), TlsError::Certificate(_)));
         assert!(matches!(self_signed(&["nämlich".to_owned()]), Err(TlsError::Make(_))));
+        assert!(is_name("localhost") && is_name("192.0.2.7") && !is_name("nämlich") && !is_name(""));
         assert!(!format!("{a:?}").contains("PRIVATE"));
     }
 }

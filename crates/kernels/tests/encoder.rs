@@ -4,31 +4,9 @@
 
 mod common;
 
-use common::{Random, bits};
+use common::{Random, bits, by_all, exact, near};
 use proptest::prelude::*;
 use zero2ai_kernels::{Bidirectional, KernelError, Path, Pool, add_bias, gelu, layer_norm};
-
-/// Runs it by every path on one and on three threads; all must agree. Answers the result.
-fn by_all(run: impl Fn(&Pool, Path) -> Vec<f32>) -> Vec<f32> {
-    let pools = [1, 3].map(|threads| Pool::new(threads).unwrap());
-    let mut results = Path::available().flat_map(|path| pools.each_ref().map(|pool| (path, run(pool, path))));
-    let (_, first) = results.next().unwrap();
-    for (path, result) in results {
-        assert_eq!(bits(&result), bits(&first), "{}", path.name());
-    }
-    first
-}
-
-fn near(got: &[f32], want: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), want.len());
-    for (index, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(*got) - want).abs() <= tolerance * (1.0 + want.abs()), "{index}: {got} for {want}");
-    }
-}
-
-fn exact(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|v| f64::from(*v)).collect()
-}
 
 /// Changes a copy of `x`, and all of it row by row, which must give the same.
 fn in_place(x: &[f32], width: usize, work: impl Fn(&Pool, Path, &mut [f32]) -> Result<(), KernelError>) -> Vec<f32> {

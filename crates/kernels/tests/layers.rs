@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Random, bits};
+use common::{Random, bits, by_all, exact, near};
 use proptest::prelude::*;
 use zero2ai_kernels::{
     Attend, KernelError, KeyValues, Path, Pool, add, attend, attend_window, gate_silu, rms_norm, rotate,
@@ -12,28 +12,6 @@ use zero2ai_kernels::{
 
 /// A layer that changes its numbers in place.
 type InPlace<'a> = &'a dyn Fn(&Pool, Path, &mut [f32]) -> Result<(), KernelError>;
-
-/// Runs it by every path on one and on three threads; all must agree. Answers the result.
-fn by_all(run: impl Fn(&Pool, Path) -> Vec<f32>) -> Vec<f32> {
-    let pools = [1, 3].map(|threads| Pool::new(threads).unwrap());
-    let mut results = Path::available().flat_map(|path| pools.each_ref().map(|pool| (path, run(pool, path))));
-    let (_, first) = results.next().unwrap();
-    for (path, result) in results {
-        assert_eq!(bits(&result), bits(&first), "{}", path.name());
-    }
-    first
-}
-
-fn near(got: &[f32], want: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), want.len());
-    for (index, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(*got) - want).abs() <= tolerance * (1.0 + want.abs()), "{index}: {got} for {want}");
-    }
-}
-
-fn exact(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|v| f64::from(*v)).collect()
-}
 
 #[test]
 fn norms_are_right_and_each_rows_own() {

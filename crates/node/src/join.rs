@@ -4,9 +4,9 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use zero2ai_proto::{
-    PoolId, Signed,
+    PoolId, SecretKey, Signed,
     calls::{Redeem as RedeemMethod, RedeemCall, Redeemed},
-    pool::{Invite, InviteError},
+    pool::{Invite, InviteError, PoolKey},
     tx::{Redeem, Tx, TxBody},
 };
 use zero2ai_rpc::{CallError, Endpoint, EndpointConfig};
@@ -32,13 +32,7 @@ pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> 
         sealing_key: identity.sealing.public().map_err(|e| NodeError::Internal(e.to_string()))?,
     };
     let tx = Signed::sign(&Tx { nonce: 0, body: TxBody::Redeem(redeem) }, &invite.pool, &identity.key)?;
-    let endpoint = Endpoint::bind(EndpointConfig {
-        bind: SocketAddr::from(([0, 0, 0, 0], 0)),
-        key: identity.key.clone(),
-        pool: invite.pool,
-        pool_key: invite.key.clone(),
-    })
-    .map_err(|e| NodeError::Rpc(e.to_string()))?;
+    let endpoint = dialler(&identity.key, invite.pool, &invite.key)?;
     let redeemed = redeem_anywhere(&endpoint, invite, tx).await;
     endpoint.close();
     let redeemed = redeemed?;
@@ -48,6 +42,13 @@ pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> 
         ));
     }
     write_pool(path, &redeemed.genesis, &invite.key, &invite.bootstrap)
+}
+
+/// An endpoint that only dials, for what is asked before the node has its own.
+pub(crate) fn dialler(key: &SecretKey, pool: PoolId, pool_key: &PoolKey) -> Result<Endpoint, NodeError> {
+    let bind = SocketAddr::from(([0, 0, 0, 0], 0));
+    let config = EndpointConfig { bind, key: key.clone(), pool, pool_key: pool_key.clone() };
+    Endpoint::bind(config).map_err(|e| NodeError::Rpc(e.to_string()))
 }
 
 async fn redeem_anywhere(endpoint: &Endpoint, invite: &Invite, tx: Signed<Tx>) -> Result<Redeemed, NodeError> {

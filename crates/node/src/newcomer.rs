@@ -1,7 +1,7 @@
-//! A node without a ledger of its own asks the nodes it knows for a snapshot of theirs, before it opens its chain. Whatever goes
-//! wrong only costs time: the blocks are fetched instead.
+//! A node without a ledger of its own asks the nodes it knows for a snapshot of theirs, before it opens its chain. What goes
+//! wrong with them only costs time: the blocks are fetched instead.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use zero2ai_chain::snapshot;
 use zero2ai_proto::{
@@ -11,9 +11,9 @@ use zero2ai_proto::{
     limits::{SIGNED_BYTES, SNAPSHOT_BYTES},
     record::Address,
 };
-use zero2ai_rpc::{CallError, Endpoint, EndpointConfig, Peer};
+use zero2ai_rpc::{CallError, Peer};
 
-use crate::{error::NodeError, home::Home};
+use crate::{error::NodeError, home::Home, join::dialler};
 
 /// Patience with a node's head.
 const HEAD: Duration = Duration::from_secs(5);
@@ -28,13 +28,7 @@ pub(crate) async fn begin(path: &Path, home: &Home, least: u64) -> Result<(), No
     if least == 0 || home.bootstrap.is_empty() || !snapshot::is_empty(&chain)? {
         return Ok(());
     }
-    let endpoint = Endpoint::bind(EndpointConfig {
-        bind: SocketAddr::from(([0, 0, 0, 0], 0)),
-        key: home.key.clone(),
-        pool: home.pool,
-        pool_key: home.pool_key.clone(),
-    })
-    .map_err(|e| NodeError::Rpc(e.to_string()))?;
+    let endpoint = dialler(&home.key, home.pool, &home.pool_key)?;
     for node in &home.bootstrap {
         for address in node.addresses.iter().filter_map(Address::rpc_socket) {
             let Ok(peer) = endpoint.connect(address, Some(node.node)).await else { continue };

@@ -78,12 +78,16 @@ impl Peers {
         self.slot(node, addresses).await
     }
 
-    /// The open connection to `node`, if there is one.
+    /// The open connection to `node`, if there is one; a use like [`Peers::get`].
     #[must_use]
     pub fn open(&self, node: &NodeId) -> Option<Peer> {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = slots.by_node.get(node)?.dial.peek()?.clone().ok()?;
-        (!peer.is_closed()).then_some(peer)
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.clock += 1;
+        let used = slots.clock;
+        let slot = slots.by_node.get_mut(node)?;
+        let peer = slot.dial.peek()?.clone().ok().filter(|peer| !peer.is_closed())?;
+        slot.used = used;
+        Some(peer)
     }
 
     /// Identities with an open connection.

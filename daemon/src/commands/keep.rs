@@ -30,8 +30,11 @@ pub(crate) fn by(runtime: Option<&str>) -> String {
     runtime.map(|runtime| format!(" ({runtime})")).unwrap_or_default()
 }
 
-/// Writes calls to `path`, readable by this user alone: the salt links them to what the ledger knows.
-pub(crate) fn save(path: &Path, mut calls: Vec<KeptCall>, runtime: Option<&str>) -> Outcome {
+/// Writes calls to `path`, if there is one, readable by this user alone: the salt links them to what the ledger knows. To be
+/// told behind the answer, which was paid for and is shown even if it cannot be kept.
+pub(crate) fn save(path: Option<&Path>, calls: impl FnOnce() -> Vec<KeptCall>, runtime: Option<&str>) -> Outcome {
+    let Some(path) = path else { return Ok(()) };
+    let mut calls = calls();
     // The last one is of the node that was asked; those before it are gone.
     if let Some(last) = calls.last_mut() {
         last.runtime = runtime.unwrap_or_default().to_owned();

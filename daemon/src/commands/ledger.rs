@@ -53,7 +53,7 @@ fn open(home: &Path) -> Outcome<Archive> {
 
 fn replay(home: &Path, archive: &Archive) -> Outcome<Ledger> {
     let genesis = history::genesis(home).map_err(|e| Failure::new(Exit::Config, e.to_string()))?;
-    archive.replay(&genesis, |_, _, _, _| {}).map_err(|e| failed(&e))
+    archive.begin(&genesis).and_then(|begun| archive.replay(begun, |_, _, _, _| {})).map_err(|e| failed(&e))
 }
 
 /// One stored block, read.

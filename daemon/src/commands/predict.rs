@@ -75,9 +75,7 @@ pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outc
         .map(|said| said.iter().zip(&labels).filter(|(s, l)| s.0 == **l).count());
     let receipt = answer.receipt.id()?;
     let runtime = keep::runtime_of(&session, &found, answer.node).await;
-    // An answer that was paid for is shown even if it cannot be kept.
-    let keep_it = |path: &std::path::PathBuf| keep::save(path, vec![answer.kept()], runtime.as_deref());
-    let kept = args.save_call.as_ref().map_or(Ok(()), keep_it);
+    let kept = keep::save(args.save_call.as_deref(), || vec![answer.kept()], runtime.as_deref());
     let json = json!({
         "name": found.name.to_string(), "version": found.version, "node": answer.node.to_string(), "runtime": runtime,
         "ms": millis(answer.took), "receipt": receipt.to_string(), "correct": correct,

@@ -132,8 +132,7 @@ pub(crate) async fn run(session: &Session, args: RunArgs, out: Output) -> Outcom
     let (first, rate) = (done.first.map(millis), done.tokens_per_s());
     let runtime = keep::runtime_of(session, &found, done.node).await;
     let receipt = done.calls.last().map(|call| call.receipt.id()).transpose()?.map(|id| id.to_string());
-    let keep_it = |path: &std::path::PathBuf| keep::save(path, done.calls, runtime.as_deref());
-    let kept = args.save_call.as_ref().map_or(Ok(()), keep_it);
+    let kept = keep::save(args.save_call.as_deref(), || done.calls, runtime.as_deref());
     if out.json {
         let json = json!({
             "name": found.name.to_string(), "version": found.version, "text": done.text, "tokens": done.tokens,

@@ -1,7 +1,8 @@
-//! Random numbers from a seed, GGUF blocks made of them, and what a block means in double precision.
-#![allow(dead_code)]
+//! Random numbers from a seed, GGUF blocks made of them, what a block means in double precision, and how results are compared:
+//! bit for bit between paths and threads, and nearly with double precision.
+#![allow(dead_code, clippy::unwrap_used)]
 
-use zero2ai_kernels::{BLOCK, Format};
+use zero2ai_kernels::{BLOCK, Format, Path, Pool};
 
 pub(crate) const FORMATS: [Format; 3] = [Format::Q8_0, Format::Q4_0, Format::Q4_1];
 
@@ -72,4 +73,26 @@ pub(crate) fn weights(format: Format, bytes: &[u8]) -> Vec<f64> {
 /// Bits, with all NaN taken as one.
 pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect()
+}
+
+/// Runs it by every path on one and on three threads; all must agree. Answers the result.
+pub(crate) fn by_all(run: impl Fn(&Pool, Path) -> Vec<f32>) -> Vec<f32> {
+    let pools = [1, 3].map(|threads| Pool::new(threads).unwrap());
+    let mut results = Path::available().flat_map(|path| pools.each_ref().map(|pool| (path, run(pool, path))));
+    let (_, first) = results.next().unwrap();
+    for (path, result) in results {
+        assert_eq!(bits(&result), bits(&first), "{}", path.name());
+    }
+    first
+}
+
+pub(crate) fn near(got: &[f32], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len());
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((f64::from(*got) - want).abs() <= tolerance * (1.0 + want.abs()), "{index}: {got} for {want}");
+    }
+}
+
+pub(crate) fn exact(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
 }

@@ -10,7 +10,7 @@ use std::{
 
 use zero2ai_gateway::{
     GatewayError,
-    tls::{SelfSigned, Tls, TlsError, self_signed},
+    tls::{SelfSigned, Tls, TlsError, is_name, self_signed},
 };
 use zero2ai_store::secret_file;
 use zeroize::Zeroizing;
@@ -31,20 +31,19 @@ type Pem = Zeroizing<Vec<u8>>;
 
 /// The certificate and key that the settings name; a gateway at `listen` is to be reached by it.
 pub(super) fn open(home: &Path, settings: &TlsSettings, listen: IpAddr) -> Result<Tls, NodeError> {
-    let (certificate, key) = match (&settings.certificate, &settings.key) {
+    match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => {
             let certificate = read(certificate).map_err(TlsError::Certificate).map_err(GatewayError::from)?;
             let key = read(key).map_err(TlsError::Key).map_err(GatewayError::from)?;
-            (certificate, key)
+            Ok(Tls::new(&certificate, &key).map_err(GatewayError::from)?)
         }
-        (None, None) => own(home, &names(settings, listen))?,
+        (None, None) => own(home, &names(settings, listen)),
         _ => {
             let path = home.join("config.toml");
             let why = "http_tls needs both 'certificate' and 'key', or neither: then the node makes its own".to_owned();
-            return Err(NodeError::Config { path, why });
+            Err(NodeError::Config { path, why })
         }
-    };
-    Ok(Tls::new(&certificate, &key).map_err(GatewayError::from)?)
+    }
 }
 
 fn read(path: &Path) -> Result<Pem, String> {
@@ -64,7 +63,7 @@ fn names(settings: &TlsSettings, listen: IpAddr) -> Vec<String> {
     let here = ["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
     let listens = (!listen.is_unspecified()).then(|| listen.to_string());
     // A host name can be anything; only those that a certificate can bear are taken.
-    let host = Some(host).filter(|name| self_signed(std::slice::from_ref(name)).is_ok() && !name.is_empty());
+    let host = Some(host).filter(|name| is_name(name));
     let mut all: Vec<String> = here.into_iter().chain(listens).chain(host).chain(settings.names.clone()).collect();
     all.sort();
     all.dedup();
@@ -72,21 +71,21 @@ fn names(settings: &TlsSettings, listen: IpAddr) -> Vec<String> {
 }
 
 /// The certificate that was made here for these names, or a fresh one.
-fn own(home: &Path, names: &[String]) -> Result<(Pem, Pem), NodeError> {
+fn own(home: &Path, names: &[String]) -> Result<Tls, NodeError> {
     let (certificate_file, key_file) = (home.join(CERT_FILE), home.join(KEY_FILE));
     let head = format!("{NAMES}{}\n", names.join(" "));
     let kept = read(&certificate_file).ok().filter(|kept| kept.starts_with(head.as_bytes()));
     if let (Some(certificate), Ok(key)) =
         (kept, secret_file::read(&key_file, usize::try_from(PEM_BYTES).unwrap_or(usize::MAX)))
-        && Tls::new(&certificate, &key).is_ok()
+        && let Ok(tls) = Tls::new(&certificate, &key)
     {
-        return Ok((certificate, key));
+        return Ok(tls);
     }
     let SelfSigned { certificate, key } = self_signed(names).map_err(GatewayError::from)?;
     let certificate = format!("{head}{certificate}");
     secret_file::write(&key_file, key.as_bytes())?;
     secret_file::atomic_write(&certificate_file, certificate.as_bytes())?;
-    Ok((Zeroizing::new(certificate.into_bytes()), Zeroizing::new(key.as_bytes().to_vec())))
+    Ok(Tls::new(certificate.as_bytes(), key.as_bytes()).map_err(GatewayError::from)?)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use zero2ai_proto::{
         Bitfield, ChunkCall, GetChunk, GetManifest, GrantCall, ManifestCall, Piece, ReplicateCall, Replicated,
         WatchHave,
     },
-    limits::{CHUNK_BYTES, COPIES},
+    limits::COPIES,
     manifest::{Domain, GrantInfo, Subject, WrappedKey},
     rpc::{ErrorCode, RpcError},
     state::Rights,
@@ -19,7 +19,10 @@ use zeroize::Zeroizing;
 use crate::{
     core::Core,
     jobs::fetch::Watch,
-    serve::errors::{denied, internal, invalid, not_found, store_error, unavailable},
+    serve::{
+        errors::{denied, internal, invalid, not_found, store_error, unavailable},
+        pieces,
+    },
 };
 
 async fn sealed(core: &Core, call: ManifestCall) -> Result<Vec<u8>, RpcError> {
@@ -37,10 +40,7 @@ async fn sealed(core: &Core, call: ManifestCall) -> Result<Vec<u8>, RpcError> {
 }
 
 pub(super) async fn manifest(core: &Core, call: ManifestCall, reply: &mut ReplySink) -> Result<(), RpcError> {
-    for piece in sealed(core, call).await?.chunks(CHUNK_BYTES) {
-        reply.item::<GetManifest>(&Piece { data: ByteBuf::from(piece) }).await?;
-    }
-    Ok(())
+    pieces::<GetManifest>(reply, &sealed(core, call).await?).await
 }
 
 pub(super) async fn have(core: &Core, call: ManifestCall) -> Result<Bitfield, RpcError> {

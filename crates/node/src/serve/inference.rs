@@ -163,33 +163,18 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use zero2ai_proto::{Digest, ManifestId, PublicKey, pool::Nonce};
-
-    fn request(time_ms: u64, deadline_ms: u64) -> Request {
-        Request {
-            provider: PublicKey([1; 32]),
-            name: "acme/digits".parse().unwrap(),
-            version: 1,
-            manifest: ManifestId([2; 32]),
-            commitment: Digest([3; 32]),
-            nonce: Nonce([4; 16]),
-            time_ms,
-            deadline_ms,
-            price_cap: 0,
-            parent: None,
-        }
-    }
+    use crate::serve::spent::tests::request;
 
     #[test]
     fn a_clock_an_hour_off_is_told_as_such() {
         let (now, hour) = (1_800_000_000_000, 3_600_000);
         for caller in [now - hour, now + hour] {
-            let error = check_times(&request(caller, caller + 30_000), now).unwrap_err();
+            let error = check_times(&request(0, caller, caller + 30_000), now).unwrap_err();
             assert_eq!(error.code, ErrorCode::Clock);
             assert!(error.message.contains("3600 s"), "{}", error.message);
         }
-        assert!(check_times(&request(now - 2_000, now + 30_000), now).is_ok());
-        assert_eq!(check_times(&request(now - 2_000, now - 1), now).unwrap_err().code, ErrorCode::Timeout);
-        assert_eq!(check_times(&request(now, now + hour), now).unwrap_err().code, ErrorCode::Invalid);
+        assert!(check_times(&request(0, now - 2_000, now + 30_000), now).is_ok());
+        assert_eq!(check_times(&request(0, now - 2_000, now - 1), now).unwrap_err().code, ErrorCode::Timeout);
+        assert_eq!(check_times(&request(0, now, now + hour), now).unwrap_err().code, ErrorCode::Invalid);
     }
 }

@@ -4,11 +4,11 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, Signed,
     calls::{
-        AuditProofs, AuditProofsCall, Blocks, BlocksCall, Piece, ProveCall, Proved, Redeem, Redeemed, SubmitCall,
-        SubmitTx, Submitted, TrustSteps,
+        AuditProofs, AuditProofsCall, Blocks, BlocksCall, ProveCall, Proved, Redeem, Redeemed, SubmitCall, SubmitTx,
+        Submitted, TrustSteps,
     },
     encode,
-    limits::{BLOCKS, CHUNK_BYTES, RECEIPTS},
+    limits::{BLOCKS, RECEIPTS},
     rpc::{ErrorCode, RpcError},
     tx::{Tx, TxBody},
 };
@@ -18,7 +18,10 @@ use crate::{
     account::PATIENCE,
     core::Core,
     jobs::audit,
-    serve::errors::{denied, internal, invalid, submit_error},
+    serve::{
+        errors::{denied, internal, invalid, submit_error},
+        pieces,
+    },
 };
 
 /// Admits the caller: the only call open to strangers who hold the pool key.
@@ -66,10 +69,7 @@ pub(super) async fn audit_proofs(
         let _turn = turn.try_acquire().map_err(busy)?;
         encode(&core.proven_audit(&call.name)?).map_err(internal)?
     };
-    for piece in gathered.chunks(CHUNK_BYTES) {
-        reply.item::<AuditProofs>(&Piece { data: ByteBuf::from(piece) }).await?;
-    }
-    Ok(())
+    pieces::<AuditProofs>(reply, &gathered).await
 }
 
 pub(super) async fn trust_steps(core: &Core, reply: &mut ReplySink) -> Result<(), RpcError> {

@@ -2,10 +2,10 @@
 
 use tokio::sync::mpsc;
 use zero2ai_proto::{
-    ByteBuf, Signed,
-    calls::{Empty, Piece},
+    Signed,
+    calls::Empty,
     encode,
-    limits::{CHUNK_BYTES, SIGNERS},
+    limits::SIGNERS,
     local::{
         AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
         GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, OpenFiles, PeerCall,
@@ -28,7 +28,7 @@ use crate::{
     },
     serve::{
         errors::{denied, internal, invalid},
-        store,
+        pieces, store,
     },
     status,
 };
@@ -76,10 +76,7 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
         Audit::ID => {
             let export = core.audit(&call.request::<Audit>()?.name).await?;
             audit::self_check(&core.pool, &export)?;
-            for piece in encode(&export).map_err(internal)?.chunks(CHUNK_BYTES) {
-                reply.item::<Audit>(&Piece { data: ByteBuf::from(piece) }).await?;
-            }
-            Ok(())
+            pieces::<Audit>(&mut reply, &encode(&export).map_err(internal)?).await
         }
         Rerun::ID => {
             let request = call.request::<Rerun>()?;

@@ -27,12 +27,12 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use zero2ai_proto::{
-    NodeId,
+    ByteBuf, NodeId,
     calls::{
-        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetSnapshot, Grant, Have, Head, Ping, Pong,
-        Predict, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
+        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetSnapshot, Grant, Have, Head, Piece, Ping,
+        Pong, Predict, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
     },
-    limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
+    limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
     state::Rights,
 };
@@ -151,4 +151,12 @@ impl Service {
 
 fn need(have: Rights, want: Rights, word: &str) -> Result<(), RpcError> {
     if have.has(want) { Ok(()) } else { Err(denied(format!("this needs the right '{word}': ask an administrator"))) }
+}
+
+/// Sends a long answer in pieces, one an item.
+async fn pieces<M: Method<Reply = Piece>>(reply: &mut ReplySink, bytes: &[u8]) -> Result<(), RpcError> {
+    for piece in bytes.chunks(CHUNK_BYTES) {
+        reply.item::<M>(&Piece { data: ByteBuf::from(piece) }).await?;
+    }
+    Ok(())
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, Semaphore};
 use zero2ai_proto::{
-    ByteBuf,
-    calls::{GetSnapshot, Piece},
+    calls::GetSnapshot,
     encode,
-    limits::{CHUNK_BYTES, SNAPSHOT_BYTES},
+    limits::SNAPSHOT_BYTES,
     rpc::{ErrorCode, RpcError},
 };
 use zero2ai_rpc::ReplySink;
 
-use crate::{core::Core, serve::errors::internal};
+use super::{errors::internal, pieces};
+use crate::core::Core;
 
 /// Newcomers that are given a copy at once; more hear that it is busy.
 const PLACES: usize = 4;
@@ -36,10 +36,7 @@ impl Snapshots {
     pub(super) async fn give(&self, core: &Core, reply: &mut ReplySink) -> Result<(), RpcError> {
         let busy = |_| RpcError::new(ErrorCode::Busy, "others are being given snapshots here: try again in a while");
         let _place = self.places.try_acquire().map_err(busy)?;
-        for piece in self.copy(core).await?.chunks(CHUNK_BYTES) {
-            reply.item::<GetSnapshot>(&Piece { data: ByteBuf::from(piece) }).await?;
-        }
-        Ok(())
+        pieces::<GetSnapshot>(reply, &self.copy(core).await?).await
     }
 
     async fn copy(&self, core: &Core) -> Result<Arc<Vec<u8>>, RpcError> {

@@ -87,14 +87,15 @@ impl Spent {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use zero2ai_proto::{Digest, ManifestId, PoolId, PublicKey, SecretKey};
 
     use super::*;
 
-    fn request(n: u64, deadline_ms: u64) -> Request {
+    /// A request that differs from others by `n`.
+    pub(in crate::serve) fn request(n: u64, time_ms: u64, deadline_ms: u64) -> Request {
         let mut nonce = [4; 16];
         nonce[..8].copy_from_slice(&n.to_be_bytes());
         Request {
@@ -104,7 +105,7 @@ mod tests {
             manifest: ManifestId([2; 32]),
             commitment: Digest([3; 32]),
             nonce: Nonce(nonce),
-            time_ms: 1,
+            time_ms,
             deadline_ms,
             price_cap: 0,
             parent: None,
@@ -114,31 +115,31 @@ mod tests {
     #[test]
     fn a_request_is_taken_once() {
         let (spent, account) = (Spent::default(), PublicKey([9; 32]));
-        assert!(spent.take(account, &request(1, 2), 1).is_ok());
-        assert_eq!(spent.take(account, &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
+        assert!(spent.take(account, &request(1, 1, 2), 1).is_ok());
+        assert_eq!(spent.take(account, &request(1, 1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
         let restarted = Spent::default();
         let key = SecretKey::from_bytes(&[7; 32]);
-        let signed = Signed::sign(&request(1, 2), &PoolId([0; 32]), &key).unwrap();
+        let signed = Signed::sign(&request(1, 1, 2), &PoolId([0; 32]), &key).unwrap();
         restarted.remember([&signed].into_iter(), 1);
-        assert_eq!(restarted.take(key.public(), &request(1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
-        assert!(spent.take(PublicKey([8; 32]), &request(1, 2), 1).is_ok(), "another account's requests are its own");
+        assert_eq!(restarted.take(key.public(), &request(1, 1, 2), 1).unwrap_err().code, ErrorCode::Invalid);
+        assert!(spent.take(PublicKey([8; 32]), &request(1, 1, 2), 1).is_ok(), "another account's requests are its own");
     }
 
     #[test]
     fn an_account_has_its_share_and_those_that_do_not_come_again_are_forgotten() {
         let (spent, greedy) = (Spent::default(), PublicKey([0; 32]));
         for n in 0..REMEMBERED as u64 {
-            spent.take(greedy, &request(n, 1_000 + n % 2), 0).unwrap();
+            spent.take(greedy, &request(n, 1, 1_000 + n % 2), 0).unwrap();
         }
-        assert_eq!(spent.take(greedy, &request(u64::MAX, 1_000), 0).unwrap_err().code, ErrorCode::Busy);
+        assert_eq!(spent.take(greedy, &request(u64::MAX, 1, 1_000), 0).unwrap_err().code, ErrorCode::Busy);
         for account in 1..=50 {
-            spent.take(PublicKey([account; 32]), &request(0, 1_000), 0).unwrap();
+            spent.take(PublicKey([account; 32]), &request(0, 1, 1_000), 0).unwrap();
         }
         // Half of the greedy one's ran out: there is room again, and the other half is known still.
-        assert!(spent.take(greedy, &request(u64::MAX, 2_000), 1_000).is_ok());
-        assert_eq!(spent.take(greedy, &request(1, 1_001), 1_000).unwrap_err().code, ErrorCode::Invalid);
+        assert!(spent.take(greedy, &request(u64::MAX, 1, 2_000), 1_000).is_ok());
+        assert_eq!(spent.take(greedy, &request(1, 1, 1_001), 1_000).unwrap_err().code, ErrorCode::Invalid);
         for n in 0..60 {
-            spent.take(PublicKey([99; 32]), &request(n, 9_000), 2_000).unwrap();
+            spent.take(PublicKey([99; 32]), &request(n, 1, 9_000), 2_000).unwrap();
         }
         let taken = spent.0.lock().unwrap();
         assert_eq!(taken.by_account.keys().collect::<Vec<_>>(), [&PublicKey([99; 32])]);
