@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::{
+    onnx::THEIRS,
     results::{Results, table},
     text::{LLAMA, OURS, PLAIN},
     tools::Tool,
@@ -82,6 +83,18 @@ pub(crate) fn table_of(results: &Path) -> Result<String> {
     let wire = read("text-rpc.json")?;
     let wire = wire.as_ref().and_then(|r| r.spread(crate::text::THROUGH, "× in process")).map(|s| s.median);
     rows.push(row("text: first token of 512 through peer RPC / in process", wire, 1.05, false));
+    let embed = read("embed.json")?;
+    for many in [1, 8, 32] {
+        let of = |tool: &str| {
+            let figure = format!("{many} at a time, texts/s");
+            embed.as_ref()?.spread(&format!("{tool}, threads: 2"), &figure).map(|s| s.median)
+        };
+        let ratio = of(OURS).zip(of(THEIRS)).map(|(own, other)| own / other);
+        rows.push(row(&format!("MiniLM, {many} at a time: × ONNX Runtime's int8"), ratio, 1.0, true));
+    }
+    let onnx = read("onnx.json")?;
+    let tiny = onnx.as_ref().and_then(|r| r.spread(&format!("{OURS}, digits, threads: 1"), "ms")).map(|s| s.median);
+    rows.push(row("a tiny model in its worker, the whole call: ms", tiny, 0.1, false));
     let rpc = read("rpc.json")?;
     for (figure, goal) in [("p50 ms", 0.5), ("p99 ms", 2.0)] {
         let of = |tool: &str| rpc.as_ref()?.spread(tool, figure).map(|s| s.median);

@@ -9,6 +9,8 @@
 //! | `versions` | what the second version of a model adds to the store |
 //! | `text` | text generation beside llama.cpp |
 //! | `perplexity` | perplexity of a fixed text, beside llama.cpp's |
+//! | `onnx` | predictions of ONNX models beside ONNX Runtime |
+//! | `embed` | embedding of texts beside ONNX Runtime |
 //! | `rpc` | calls: beside the same call in process, gRPC and HTTP; many clients for minutes |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
@@ -18,9 +20,11 @@
 //! | `goals` | what was to be reached, and whether it is |
 //! | `report` | the tables of `RESULTS.md` |
 
+mod embed;
 mod files;
 mod goals;
 mod net;
+mod onnx;
 mod perplexity;
 mod process;
 mod publish;
@@ -59,6 +63,10 @@ enum Command {
     Text(text::Options),
     /// Perplexity of a fixed text, beside llama.cpp's
     Perplexity(perplexity::Options),
+    /// Predictions of ONNX models, beside ONNX Runtime
+    Onnx(onnx::Options),
+    /// Embedding of texts, beside ONNX Runtime
+    Embed(embed::Options),
     /// What a call costs: peer RPC beside the same call in process, gRPC, and the gateway; many clients for minutes
     Rpc(rpc::Options),
     /// Writes the tables of RESULTS.md from the raw figures
@@ -88,6 +96,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Report(options) => report::run(&options),
         Command::Text(options) => text::run(&options),
         Command::Perplexity(options) => perplexity::run(&options),
+        Command::Onnx(options) => onnx::run(&options),
+        Command::Embed(options) => embed::run(&options),
         Command::Role { role } => tools::play(&role),
         Command::Worker { no_look_up } => {
             return Ok(zero2ai_engine::worker_main_with(zero2ai_engine::WorkerOptions { look_up: !no_look_up }));

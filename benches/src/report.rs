@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     goals,
+    onnx::THEIRS,
     results::{Results, table},
     text::{LLAMA, OURS, PLAIN},
     tools::Tool,
@@ -70,6 +71,8 @@ fn show(results: &Results) -> String {
         "text-rpc" => wire(results),
         "perplexity" => perplexity(results),
         "rpc" => rpc(results),
+        "onnx" => onnx(results),
+        "embed" => embed(results),
         _ => versions(results),
     };
     let m = &results.machine;
@@ -231,7 +234,27 @@ pub(crate) fn text(results: &Results) -> String {
     compared(results, &head, &figures)
 }
 
-/// A row a side, and what ours are of llama.cpp's behind each of its rows.
+/// Ours and ONNX Runtime's, model by model.
+pub(crate) fn onnx(results: &Results) -> String {
+    let figures = [("ms", 3), ("load s", 3), ("off by, share of the largest", 6)];
+    let head = ["what", "a prediction, ms", "load, s", "off by, share of the largest"];
+    compared(results, &head, &figures) + &results.failures()
+}
+
+/// Ours and ONNX Runtime's.
+pub(crate) fn embed(results: &Results) -> String {
+    let figures = [
+        ("1 at a time, texts/s", 0),
+        ("8 at a time, texts/s", 0),
+        ("32 at a time, texts/s", 0),
+        ("load s", 2),
+        ("cosine to theirs, least", 4),
+    ];
+    let head = ["what", "1 at a time, texts/s", "8 at a time, texts/s", "32 at a time, texts/s", "load, s", "cosine, least"];
+    compared(results, &head, &figures)
+}
+
+/// A row a side, and what ours are of the other's behind each of its rows.
 fn compared(results: &Results, head: &[&str], figures: &[(&str, usize)]) -> String {
     let mut rows = Vec::new();
     for tool in results.tools() {
@@ -242,9 +265,9 @@ fn compared(results: &Results, head: &[&str], figures: &[(&str, usize)]) -> Stri
     table(head, &rows)
 }
 
-/// Behind llama.cpp's row: ours by its medians, with look-up and without.
+/// Behind the other's row: ours by its medians, with look-up and without.
 fn ratios(results: &Results, tool: &str, figures: &[(&str, usize)]) -> Vec<Vec<String>> {
-    let Some((LLAMA, rest)) = tool.split_once(", ") else { return Vec::new() };
+    let Some((LLAMA | THEIRS, rest)) = tool.split_once(", ") else { return Vec::new() };
     let median = |tool: &str, figure: &str| results.spread(tool, figure).map(|s| s.median).filter(|m| *m > 0.0);
     let row = |(side, words): (&str, &str)| {
         let side = format!("{side}, {rest}");

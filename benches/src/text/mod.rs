@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-pub(crate) use self::side::load;
+pub(crate) use self::side::{load, open, spawn, words};
 use self::side::{Wanted, borrowed, choose_prompts, llama, ours};
 pub(crate) use self::wire::THROUGH;
 use crate::{report, results::Results};

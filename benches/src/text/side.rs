@@ -70,7 +70,7 @@ pub(super) fn borrowed(figures: &[(String, f64)]) -> Vec<(&str, f64)> {
 }
 
 /// So many words; different ones for each `seed`, from the first on.
-pub(super) fn words(seed: usize, count: usize) -> String {
+pub(crate) fn words(seed: usize, count: usize) -> String {
     let mut text = String::new();
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     for _ in 0..count {
@@ -115,17 +115,26 @@ pub(crate) async fn load(file: &Path, threads: usize) -> Result<(Worker, Duratio
 
 /// The same, with or without look-up; and what the worker says of the model.
 pub(super) async fn started(file: &Path, threads: usize, look_up: bool) -> Result<(Worker, Duration, ModelInfo)> {
+    let model = open(file, "model.gguf")?;
+    let worker = spawn(threads, look_up).await?;
+    let begun = Instant::now();
+    let info = worker.load(Format::Gguf, vec![model], Vec::new()).await?;
+    Ok((worker, begun.elapsed(), info))
+}
+
+/// A file in memory, under the name that the runtime is told.
+pub(crate) fn open(file: &Path, name: &str) -> Result<ModelFile> {
     let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    let model = ModelFile::from_bytes("model.gguf", &bytes)?;
-    drop(bytes);
+    Ok(ModelFile::from_bytes(name, &bytes)?)
+}
+
+/// A worker with nothing loaded: this program again.
+pub(crate) async fn spawn(threads: usize, look_up: bool) -> Result<Worker> {
     let program = std::env::current_exe()?;
     let mut args = vec!["worker".to_owned()];
     args.extend((!look_up).then(|| "--no-look-up".to_owned()));
     let config = WorkerConfig { program, args, threads, memory_bytes: MEMORY, allow_unsandboxed: false };
-    let worker = Worker::spawn(config).await?;
-    let begun = Instant::now();
-    let info = worker.load(Format::Gguf, vec![model], Vec::new()).await?;
-    Ok((worker, begun.elapsed(), info))
+    Ok(Worker::spawn(config).await?)
 }
 
 /// One text.
