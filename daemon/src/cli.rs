@@ -204,7 +204,7 @@ pub(crate) struct UpArgs {
 }
 
 /// TLS of the HTTP gateway.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct HttpTlsArgs {
     /// Give HTTP over TLS with this certificate: a PEM file, the chain behind it
     #[arg(long, value_name = "FILE", requires = "http_tls_key")]

@@ -1,6 +1,12 @@
 //! The listener, its connections and their limits, and stopping in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -31,6 +37,8 @@ use crate::{
 
 /// Connections open at a time. Beyond that, new ones wait in the kernel's queue until one closes.
 const CONNECTIONS: usize = 256;
+/// Of these, those of one IP address beyond this machine (of IPv6, of one network of 64 bits); more are closed at once.
+const FROM_ONE: usize = 64;
 /// How long TLS or a request's head may take to come, and a connection may be idle between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// Bytes of a request's head, and of what is read ahead.
@@ -134,6 +142,7 @@ async fn answer(
     stop: &CancellationToken,
 ) -> Result<(), GatewayError> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let callers = Arc::new(Callers::default());
     let mut connections = JoinSet::new();
     loop {
         let place = tokio::select! {
@@ -148,10 +157,14 @@ async fn answer(
             log_panic(ended);
         }
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
+                let Some(caller) = callers.enter(from.ip()) else {
+                    tracing::debug!(%from, "a connection was closed: its address has as many as one may have");
+                    continue;
+                };
                 let (router, stop, tls) = (router.clone(), stop.clone(), tls.cloned());
                 connections.spawn(async move {
-                    let _place = place;
+                    let _places = (place, caller);
                     connection(stream, tls, router, stop).await;
                 });
             }
@@ -166,6 +179,49 @@ async fn answer(
         log_panic(ended);
     }
     Ok(())
+}
+
+/// How many connections each address beyond this machine has.
+#[derive(Debug, Default)]
+struct Callers(Mutex<HashMap<IpAddr, usize>>);
+
+impl Callers {
+    /// A place for a connection of `address`, given back when it is dropped; none if it has too many. On this machine, who calls
+    /// cannot be told by that.
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Caller> {
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            return Some(Caller(None));
+        }
+        let address = match address {
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+            v4 @ IpAddr::V4(_) => v4,
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_default();
+        if *count >= FROM_ONE {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        drop(all);
+        Some(Caller(Some((Arc::clone(self), address))))
+    }
+}
+
+/// See [`Callers::enter`].
+struct Caller(Option<(Arc<Callers>, IpAddr)>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let Some((callers, address)) = self.0.take() else { return };
+        let mut all = callers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                all.remove(&address);
+            }
+        }
+    }
 }
 
 /// A bug in a handler costs its connection, not the node; it is told.
@@ -231,5 +287,30 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_take_all_places() {
+        let callers = Arc::new(Callers::default());
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut taken: Vec<Caller> = (0..FROM_ONE).map(|_| callers.enter(ip("192.0.2.1")).unwrap()).collect();
+        assert!(callers.enter(ip("192.0.2.1")).is_none() && callers.enter(ip("::ffff:192.0.2.1")).is_none());
+        assert!(callers.enter(ip("192.0.2.2")).is_some());
+        taken.pop();
+        assert!(callers.enter(ip("192.0.2.1")).is_some());
+        taken.clear();
+        // A network of IPv6 counts as one; on this machine nothing is counted.
+        taken.extend((0..FROM_ONE).map(|i| callers.enter(ip(&format!("2001:db8::{i:x}"))).unwrap()));
+        assert!(callers.enter(ip("2001:db8::ffff:1")).is_none());
+        assert!(callers.enter(ip("2001:db8:0:1::1")).is_some());
+        taken.extend((0..300).map(|_| callers.enter(ip("127.0.0.1")).unwrap()));
+        taken.clear();
+        assert!(callers.0.lock().unwrap().is_empty());
     }
 }

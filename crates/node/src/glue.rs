@@ -134,15 +134,20 @@ impl BlockSource for RpcBlocks {
     fn blocks(&self, hint: Option<NodeId>, from: u64, max: u32) -> BoxFuture<'_, Result<Vec<SealedBlock>, String>> {
         Box::pin(async move {
             let mut last = "nobody to ask for blocks".to_owned();
+            let mut without = 0_u32;
             let others = self.0.directory.present(now_ms()).into_iter().filter(|n| Some(*n) != hint).take(4);
             for node in hint.into_iter().chain(others) {
                 // Whoever boasts of a height and then dawdles must not keep us from asking the others.
                 match tokio::time::timeout(BLOCKS, self.ask(&node, from, max)).await {
                     Ok(Ok(blocks)) if !blocks.is_empty() => return Ok(blocks),
-                    Ok(Ok(_)) => {}
+                    Ok(Ok(_)) => without = without.saturating_add(1),
                     Ok(Err(why)) => last = why,
                     Err(_) => last = format!("{} sent no blocks within {} s", node.short(), BLOCKS.as_secs()),
                 }
+            }
+            if without > 0 {
+                // Of nodes that began with a snapshot, none has older blocks.
+                return Err(format!("{without} peers hold no block from height {from} on; of the others: {last}"));
             }
             Err(last)
         })

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 
+use super::HttpTlsArgs;
+
 /// `service ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {
@@ -33,9 +35,11 @@ pub(crate) struct InstallArgs {
     /// As of 'up': address of the swarm (UDP)
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) swarm_listen: Option<SocketAddr>,
-    /// As of 'up': also answer HTTP here; beyond loopback config.toml must have [http_tls]
+    /// As of 'up': also answer HTTP here; beyond loopback it needs TLS
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) tls: HttpTlsArgs,
     /// Print the unit and change nothing
     #[arg(long)]
     pub(crate) print: bool,

@@ -218,7 +218,8 @@ impl Meter {
         }
         let figures = known.accounts.iter_mut().map(|(id, account)| {
             let ahead = if account.held > 0 { account.room } else { 0 };
-            let counted = account.bound().saturating_add(ahead);
+            // Without a budget nothing waits for the disk, and a crash counts nothing that was not taken.
+            let counted = if account.limited { account.bound().saturating_add(ahead) } else { account.used.units };
             // Until it is written, the lower one of both is all that is certain.
             account.used.counted = account.used.counted.min(counted);
             (id.clone(), Usage { counted, ..account.used })

@@ -69,6 +69,8 @@ async fn without_a_budget_all_is_counted_and_nothing_refused() {
     assert_eq!(bill.held(), u64::MAX);
     assert!(!place.path.exists(), "nobody waits for the disk");
     bill.take(5);
+    meter.write().await.unwrap();
+    assert_eq!(place.meter().lock().accounts["a"].used.units, 15, "a crash now counts nothing that was not taken");
     bill.settle(7);
     drop(bill);
     meter.write().await.unwrap();

@@ -1,6 +1,6 @@
 //! Tokens beside the first one: made, changed and revoked in the home's file, whether the node runs or not.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use zero2ai_gateway::{
     tokens::{self, Scope, TOKENS, Terms, TokenEntry},
@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 
 use super::{TOKENS_FILE, USAGE_FILE};
 use crate::{clock::now_ms, error::NodeError};
+
+/// Locked by who changes the list.
+const LOCK_FILE: &str = "http.tokens.lock";
 
 /// The tokens that were made beside the first one.
 ///
@@ -45,13 +48,13 @@ pub struct NewToken {
     pub budget: Option<u64>,
 }
 
-/// Makes a token of 256 random bits and keeps its hash. A gateway that runs knows it from the next request on. Two that are
-/// made at the same moment by two programs may lose one.
+/// Makes a token of 256 random bits and keeps its hash. A gateway that runs knows it from the next request on.
 ///
 /// # Errors
 /// A name that is none or too many tokens, as [`NodeError::Home`]; the disk refuses.
 pub fn new_token(home: &Path, wish: NewToken) -> Result<(Zeroizing<String>, TokenEntry), NodeError> {
     let wrong = |why: String| NodeError::Home { path: home.to_owned(), why };
+    let _turn = turn(home)?;
     let mut all = tokens(home)?;
     let now = now_ms();
     all.retain(|entry| entry.expires_ms.is_none_or(|end| end > now));
@@ -75,6 +78,7 @@ pub fn new_token(home: &Path, wish: NewToken) -> Result<(Zeroizing<String>, Toke
 /// # Errors
 /// As [`tokens`]; the disk refuses.
 pub fn revoke_token(home: &Path, id: &str) -> Result<bool, NodeError> {
+    let _turn = turn(home)?;
     let mut all = tokens(home)?;
     let before = all.len();
     all.retain(|entry| entry.id != id);
@@ -90,13 +94,46 @@ pub fn revoke_token(home: &Path, id: &str) -> Result<bool, NodeError> {
 /// # Errors
 /// As [`tokens`]; the disk refuses.
 pub fn set_budget(home: &Path, id: &str, budget: Option<u64>) -> Result<bool, NodeError> {
+    let _turn = turn(home)?;
     let mut all = tokens(home)?;
     let Some(entry) = all.iter_mut().find(|entry| entry.id == id) else { return Ok(false) };
     entry.budget = budget;
     save(home, &all).map(|()| true)
 }
 
+/// Waits until no other program changes the list; until what it returns is dropped, none does.
+fn turn(home: &Path) -> Result<fs::File, NodeError> {
+    let path = home.join(LOCK_FILE);
+    let wrong = |e: std::io::Error| NodeError::Home { path: home.to_owned(), why: format!("{LOCK_FILE}: {e}") };
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(wrong)?;
+    file.lock().map_err(wrong)?;
+    Ok(file)
+}
+
 fn save(home: &Path, all: &[TokenEntry]) -> Result<(), NodeError> {
     let bytes = tokens::write(all).map_err(|e| NodeError::Internal(e.to_string()))?;
     Ok(secret_file::write(&home.join(TOKENS_FILE), &bytes)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_made_and_revoked_at_once_are_all_there() {
+        let home = tempfile::tempdir().unwrap();
+        let wish = |name: String| NewToken { name, scopes: Vec::new(), lifetime: None, per_minute: None, budget: None };
+        let first = new_token(home.path(), wish("first".to_owned())).unwrap().1;
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let home = home.path();
+                scope.spawn(move || new_token(home, wish(format!("token {i}"))).unwrap());
+            }
+            scope.spawn(|| assert!(revoke_token(home.path(), &first.id).unwrap()));
+        });
+        let mut names: Vec<_> = tokens(home.path()).unwrap().into_iter().map(|t| t.name).collect();
+        names.sort();
+        assert_eq!(names, (0..8).map(|i| format!("token {i}")).collect::<Vec<_>>());
+    }
 }

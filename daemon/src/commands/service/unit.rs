@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::{
-    cli::InstallArgs,
-    exit::{Exit, Failure, Outcome},
+    cli::{HttpTlsArgs, InstallArgs},
+    exit::{Exit, Failure, Outcome, file_error},
 };
 
 /// Exit codes that another start would only repeat: usage, config, in use, invite.
@@ -74,11 +74,13 @@ impl Unit<'_> {
         let listens =
             [("--listen", self.args.listen), ("--swarm-listen", self.args.swarm_listen), ("--http", self.args.http)];
         let flags: String = listens.iter().filter_map(|(flag, at)| Some(format!(" {flag} {}", (*at)?))).collect();
+        let (tls, files) = tls(&self.args.tls)?;
+        let flags = flags + &tls;
         let (walls, target) = match self.owner {
             Owner::User => (String::new(), "default.target"),
             // Neither other homes nor anything else can be written or, below /home and /root, seen.
             Owner::Machine { uid, gid } => (
-                format!("User={uid}\nGroup={gid}\n{MACHINE}BindReadOnlyPaths={program}\nBindPaths={home}\n"),
+                format!("User={uid}\nGroup={gid}\n{MACHINE}BindReadOnlyPaths={program}{files}\nBindPaths={home}\n"),
                 "multi-user.target",
             ),
         };
@@ -106,6 +108,25 @@ impl Unit<'_> {
     }
 }
 
+/// The flags of TLS, and the files it needs, a blank before each. The service starts elsewhere: paths are told whole.
+fn tls(args: &HttpTlsArgs) -> Outcome<(String, String)> {
+    let (mut flags, mut files) = (String::new(), String::new());
+    for (flag, file) in [("--http-tls-cert", &args.http_tls_cert), ("--http-tls-key", &args.http_tls_key)] {
+        let Some(file) = file else { continue };
+        let whole = std::path::absolute(file).map_err(|e| file_error("find", file, &e))?;
+        let whole = word(&whole)?;
+        flags += &format!(" {flag} {whole}");
+        files += &format!(" {whole}");
+    }
+    if args.http_tls.is_some() {
+        flags += " --http-tls self-signed";
+    }
+    for name in &args.http_tls_name {
+        flags += &format!(" --http-tls-name {}", word(Path::new(name))?);
+    }
+    Ok((flags, files))
+}
+
 /// A path as systemd can carry it: text in one line.
 fn plain(path: &Path) -> Outcome<&str> {
     let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
@@ -126,12 +147,16 @@ fn word(path: &Path) -> Outcome<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::cli::UnitArgs;
+    use crate::cli::{HttpTls, UnitArgs};
 
     fn unit(home: &str, owner: Owner) -> Outcome<String> {
+        unit_with(home, owner, HttpTlsArgs::default())
+    }
+
+    fn unit_with(home: &str, owner: Owner, tls: HttpTlsArgs) -> Outcome<String> {
         let http = Some("127.0.0.1:8700".parse().unwrap());
         let unit = UnitArgs { name: "zero2ai".into() };
-        let args = InstallArgs { unit, listen: None, swarm_listen: None, http, print: true };
+        let args = InstallArgs { unit, listen: None, swarm_listen: None, http, tls, print: true };
         Unit { program: Path::new("/usr/bin/zero2ai"), home: Path::new(home), args: &args, owner }.text()
     }
 
@@ -150,6 +175,22 @@ mod tests {
         }
         let own = unit("/home/me/.zero2ai", Owner::User).unwrap();
         assert!(!own.contains("User=") && own.contains("WantedBy=default.target"));
+    }
+
+    #[test]
+    fn tls_goes_into_the_unit_with_whole_paths() {
+        let [http_tls_cert, http_tls_key] = ["/etc/z/c.pem", "k 1.pem"].map(|path| Some(path.into()));
+        let given = HttpTlsArgs { http_tls_cert, http_tls_key, ..HttpTlsArgs::default() };
+        let text = unit_with("/srv/z", Owner::User, given.clone()).unwrap();
+        assert!(text.contains(" --http-tls-cert /etc/z/c.pem --http-tls-key \"/"), "{text}");
+        assert!(text.contains("/k 1.pem\"\n"), "{text}");
+        let machine = Owner::Machine { uid: 7, gid: 8 };
+        let text = unit_with("/srv/z", machine, given).unwrap();
+        assert!(text.contains("BindReadOnlyPaths=/usr/bin/zero2ai /etc/z/c.pem \"/"), "{text}");
+        let (http_tls, http_tls_name) = (Some(HttpTls::SelfSigned), vec!["gpu7".to_owned()]);
+        let own = HttpTlsArgs { http_tls, http_tls_name, ..HttpTlsArgs::default() };
+        let text = unit_with("/srv/z", Owner::User, own).unwrap();
+        assert!(text.contains(" up --http 127.0.0.1:8700 --http-tls self-signed --http-tls-name gpu7\n"), "{text}");
     }
 
     #[test]
