@@ -149,7 +149,12 @@ async fn rate(worker: &Worker, texts: &[String], many: usize, seconds: f64) -> R
 
 fn theirs(options: &Options, threads: usize, texts: &[String]) -> Result<Said> {
     let mut command = Command::new(&options.python);
-    command.arg(SCRIPT).arg("embed").arg(&options.onnx).arg(options.model.join("tokenizer.json")).arg(threads.to_string());
+    command
+        .arg(SCRIPT)
+        .arg("embed")
+        .arg(&options.onnx)
+        .arg(options.model.join("tokenizer.json"))
+        .arg(threads.to_string());
     let asked = Asked { texts, together: TOGETHER, seconds: options.seconds };
     serde_json::from_str(&ask(command, &options.work, &asked)?).context("ONNX Runtime's answer")
 }

@@ -113,7 +113,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 Ok((inputs, outputs, figures)) => {
                     let said = theirs(options, model, threads, &inputs)?;
                     let off = furthest(&outputs, &said.outputs)?;
-                    ensure!(off < OFF, "{}: an output differs from ONNX Runtime's by {off:.4} of its largest", model.name);
+                    ensure!(
+                        off < OFF,
+                        "{}: an output differs from ONNX Runtime's by {off:.4} of its largest",
+                        model.name
+                    );
                     let figures = [figures.as_slice(), &[("off by, share of the largest", off)]].concat();
                     results.add(&what(OURS), round, &figures);
                     results.add(&what(THEIRS), round, &[("load s", said.load), ("ms", said.ms)]);
@@ -132,7 +136,11 @@ impl Model {
         let (name, rest) = text.split_once('=').with_context(|| format!("'{text}' is not NAME=FILE"))?;
         let (file, sizes) = rest.split_once(':').unwrap_or((rest, ""));
         let sizes = sizes.split(',').filter(|s| !s.is_empty()).map(str::parse).collect::<Result<_, _>>();
-        Ok(Self { name: name.to_owned(), file: file.into(), sizes: sizes.with_context(|| format!("sizes in '{text}'"))? })
+        Ok(Self {
+            name: name.to_owned(),
+            file: file.into(),
+            sizes: sizes.with_context(|| format!("sizes in '{text}'"))?,
+        })
     }
 
     /// Inputs of the right shapes: the same in every round.
@@ -205,7 +213,8 @@ async fn often(worker: &Worker, inputs: &[Tensor], seconds: f64) -> Result<f64> 
 }
 
 fn theirs(options: &Options, model: &Model, threads: usize, inputs: &[Tensor]) -> Result<Said> {
-    let inputs = inputs.iter().map(|t| Given { name: &t.name, dtype: t.dtype, shape: &t.shape, data: hex::encode(&t.data) });
+    let inputs =
+        inputs.iter().map(|t| Given { name: &t.name, dtype: t.dtype, shape: &t.shape, data: hex::encode(&t.data) });
     let asked = Asked { inputs: inputs.collect(), seconds: options.seconds };
     let mut command = Command::new(&options.python);
     command.arg(SCRIPT).arg("run").arg(&model.file).arg(threads.to_string());

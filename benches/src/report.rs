@@ -250,7 +250,8 @@ pub(crate) fn embed(results: &Results) -> String {
         ("load s", 2),
         ("cosine to theirs, least", 4),
     ];
-    let head = ["what", "1 at a time, texts/s", "8 at a time, texts/s", "32 at a time, texts/s", "load, s", "cosine, least"];
+    let head =
+        ["what", "1 at a time, texts/s", "8 at a time, texts/s", "32 at a time, texts/s", "load, s", "cosine, least"];
     compared(results, &head, &figures)
 }
 

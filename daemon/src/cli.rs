@@ -4,6 +4,7 @@ mod account;
 mod doctor;
 mod grant;
 mod ledger;
+mod names;
 mod service;
 mod store;
 mod token;
@@ -12,6 +13,7 @@ pub(crate) use account::AccountCommand;
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use ledger::LedgerCommand;
+pub(crate) use names::NamesCommand;
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
 pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
@@ -112,6 +114,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  zero2ai resolve lab/digits\n  zero2ai resolve lab/digits:stable --fresh --json"
     )]
     Resolve(ResolveArgs),
+    /// List the pool's models, or what happened to one
+    #[command(subcommand)]
+    Names(NamesCommand),
     /// Send tensors to the nearest endpoint of a model and print what it answers
     #[command(after_help = "Examples:\n  zero2ai predict lab/digits --input rows.csv\n  \
         zero2ai predict lab/digits --input labelled.csv --labelled\n  \
@@ -270,6 +275,26 @@ pub(crate) enum PoolCommand {
         /// Its rights from now on
         #[arg(value_parser = rights)]
         rights: Rights,
+    },
+    /// Take a member's rights away, and make a new pool key that every other member fetches by itself
+    #[command(after_help = "Examples:\n  zero2ai pool revoke KEY\n  zero2ai pool revoke KEY --keep-key\n\n\
+        What the member was given before (chunks, keys of models, the old pool key) it keeps. See also 'zero2ai revoke --help'.")]
+    Revoke {
+        /// The member's node key
+        node: NodeId,
+        /// How long the old key still opens everything, for members and invites under way: 0s, 10m, 1h, up to 7d
+        #[arg(long, default_value = "10m", value_parser = grace, value_name = "TIME")]
+        grace: Duration,
+        /// Leave the pool key as it is
+        #[arg(long, conflicts_with = "grace")]
+        keep_key: bool,
+    },
+    /// Make a new pool key; members fetch it by themselves, also those that were away. Old invites end with the grace
+    #[command(after_help = "Example:\n  zero2ai pool rotate --grace 1h")]
+    Rotate {
+        /// How long the old key still opens everything: 0s, 10m, 1h, up to 7d
+        #[arg(long, default_value = "10m", value_parser = grace, value_name = "TIME")]
+        grace: Duration,
     },
     /// Write the pool's genesis to a file: all that an offline verifier needs to hold
     #[command(after_help = "Example:\n  zero2ai pool genesis --out genesis.cbor")]
@@ -564,6 +589,15 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("between a millisecond and ten years, please".into());
     }
     Ok(Duration::from_millis(ms))
+}
+
+/// Reads how long an old pool key is good: also not at all.
+fn grace(text: &str) -> Result<Duration, String> {
+    let span = if text == "0s" { Duration::ZERO } else { duration(text)? };
+    if span > Duration::from_millis(zero2ai_proto::limits::KEY_GRACE_MS) {
+        return Err("a week at most".into());
+    }
+    Ok(span)
 }
 
 /// Reads a duration that the deadline of a signed request may lie ahead.

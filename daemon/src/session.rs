@@ -39,7 +39,7 @@ impl Session {
         let config = ClientConfig {
             key: home.key,
             pool: home.pool,
-            pool_key: home.pool_key,
+            pool_key: home.pool_keys.current(),
             bootstrap: vec![(node, address.clone())],
             genesis: Some(home.genesis.clone()),
         };

@@ -10,6 +10,7 @@ use crate::{
     manifest::{Subject, WrappedKey},
     methods,
     name::{ModelName, ModelRef},
+    pool::PoolKey,
     proof::{SignedHeader, StateProof, TrustStep},
     receipt::{AuditExport, ProviderReceipts, Request, Response},
     record::{Address, EndpointRecord, NameRecord},
@@ -62,6 +63,9 @@ methods! {
     AuditProofs = 19: AuditProofsCall => Piece;
     /// The ledger's state near the head: an encoded [`crate::proof::Snapshot`] in pieces, one an item. For a node that is new.
     GetSnapshot = 20: Empty => Piece;
+    /// The newest pool key, for members, over the connection's own encryption. Also answered to a member whose key is too old for
+    /// anything else. Check its id against the ledger's `pool/epoch` before using it.
+    GetPoolKey = 21: Empty => PoolKey;
 }
 
 /// A request without content.

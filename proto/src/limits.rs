@@ -37,6 +37,10 @@ pub const SIGNERS: usize = 100;
 /// Greatest power of one signer: with [`SIGNERS`] of them the total stays far below the 2^60 that the consensus core's
 /// arithmetic allows.
 pub const SIGNER_POWER: u64 = 1 << 40;
+/// Pool keys of earlier epochs that a node keeps, to know members who were away for that many rotations.
+pub const OLD_POOL_KEYS: usize = 8;
+/// Longest time that the pool key before the newest one opens everything, milliseconds: a week.
+pub const KEY_GRACE_MS: u64 = 7 * 24 * 3_600_000;
 /// Addresses in one endpoint record or invite.
 pub const ADDRESSES: usize = 16;
 /// Bytes in one address.

@@ -3,6 +3,7 @@
 mod accounts;
 mod fetch;
 mod grants;
+mod names;
 mod open;
 mod rerun;
 mod store;
@@ -10,6 +11,7 @@ mod store;
 pub use accounts::*;
 pub use fetch::*;
 pub use grants::*;
+pub use names::*;
 pub use open::*;
 pub use rerun::*;
 pub use store::*;
@@ -52,6 +54,8 @@ methods! {
     ChangeRights = 109: RightsCall => Empty;
     /// What this node knows of where a member can be reached.
     PeerKnown = 116: PeerCall => PeerReply;
+    /// Makes a new pool key, and tells the ledger.
+    RotatePoolKey = 131: RotateCall => RotateReply;
 }
 
 /// Answer to [`NodeStatus`].
@@ -265,6 +269,22 @@ pub struct PoolReply {
     pub signers: Signers,
     /// Everyone admitted.
     pub members: Vec<(NodeId, Member)>,
+}
+
+/// Request of [`RotatePoolKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateCall {
+    /// How long the key before opens everything, milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Answer to [`RotatePoolKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateReply {
+    /// The new key's epoch.
+    pub epoch: u32,
+    /// Height at which it is final.
+    pub height: u64,
 }
 
 /// Request of [`Fetch`].

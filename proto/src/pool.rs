@@ -1,6 +1,10 @@
 //! Pools: the genesis that gives one its id, the key that every connection proves, tickets and invites.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -9,9 +13,9 @@ use zeroize::Zeroize;
 use crate::{
     codec::{CodecError, decode, encode},
     envelope::{Message, Signed},
-    ids::{ParseIdError, PoolId, fixed_bytes},
+    ids::{Digest, ParseIdError, PoolId, fixed_bytes},
     keys::{AccountId, NodeId, SealingKey, random_bytes},
-    limits::{ADDRESSES, SIGNED_BYTES},
+    limits::{ADDRESSES, OLD_POOL_KEYS, SIGNED_BYTES},
     record::Address,
     state::{Rights, SignerSet},
 };
@@ -84,6 +88,23 @@ impl PoolKey {
         Ok(Self { epoch: 0, secret: random_bytes()? })
     }
 
+    /// The key of the next epoch: other randomness, nothing derived from this one.
+    ///
+    /// # Errors
+    /// The operating system gave no randomness.
+    pub fn next(&self) -> Result<Self, getrandom::Error> {
+        Ok(Self { epoch: self.epoch.saturating_add(1), secret: random_bytes()? })
+    }
+
+    /// Tells this key from others without giving it away: BLAKE3 in its mode for derived keys, context `zero2ai pool key id v1`,
+    /// over the secret and the epoch (4 bytes, big-endian).
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("zero2ai pool key id v1");
+        hasher.update(&self.secret).update(&self.epoch.to_be_bytes());
+        Digest(*hasher.finalize().as_bytes())
+    }
+
     /// The proof that `prover` holds this key, made for `verifier` alone on one connection: BLAKE3, keyed with a key
     /// derived from the secret, over pool id, epoch, transport, the prover's role, both identities and both nonces.
     #[must_use]
@@ -114,6 +135,89 @@ impl Drop for PoolKey {
 impl fmt::Debug for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PoolKey(epoch {})", self.epoch)
+    }
+}
+
+/// A key that was the pool's, and until when it still opens everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldKey {
+    /// The key.
+    pub key: PoolKey,
+    /// Until then, milliseconds since 1970 UTC, whoever proves it is served as one with today's key; afterwards a member who
+    /// does may only get the newer one.
+    pub until_ms: u64,
+}
+
+/// The keys of one pool as one node knows them: today's, and those before it, to know members who were away. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Keyring(Arc<RwLock<Keys>>);
+
+#[derive(Debug)]
+struct Keys {
+    current: PoolKey,
+    /// Newest first, at most [`OLD_POOL_KEYS`].
+    older: Vec<OldKey>,
+}
+
+impl From<PoolKey> for Keyring {
+    fn from(key: PoolKey) -> Self {
+        Self::new(key, Vec::new())
+    }
+}
+
+impl Keyring {
+    /// Today's key and those before it.
+    #[must_use]
+    pub fn new(current: PoolKey, mut older: Vec<OldKey>) -> Self {
+        older.retain(|old| old.key.epoch < current.epoch);
+        older.sort_by_key(|old| std::cmp::Reverse(old.key.epoch));
+        older.truncate(OLD_POOL_KEYS);
+        Self(Arc::new(RwLock::new(Keys { current, older })))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Keys> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Today's key.
+    #[must_use]
+    pub fn current(&self) -> PoolKey {
+        self.read().current.clone()
+    }
+
+    /// Epoch of today's key.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.read().current.epoch
+    }
+
+    /// Those before it, newest first.
+    #[must_use]
+    pub fn older(&self) -> Vec<OldKey> {
+        self.read().older.clone()
+    }
+
+    /// The key of the older of two epochs, ours and a peer's, and until when it is good for everything (milliseconds since 1970
+    /// UTC); `None` if it is not known here.
+    #[must_use]
+    pub fn shared(&self, theirs: u32) -> Option<OldKey> {
+        let keys = self.read();
+        if theirs >= keys.current.epoch {
+            return Some(OldKey { key: keys.current.clone(), until_ms: u64::MAX });
+        }
+        keys.older.iter().find(|old| old.key.epoch == theirs).cloned()
+    }
+
+    /// Takes a newer key; the one before it is good for everything until `until_ms`. False if it is not newer.
+    pub fn renew(&self, key: PoolKey, until_ms: u64) -> bool {
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if key.epoch <= keys.current.epoch {
+            return false;
+        }
+        let before = std::mem::replace(&mut keys.current, key);
+        keys.older.insert(0, OldKey { key: before, until_ms });
+        keys.older.truncate(OLD_POOL_KEYS);
+        true
     }
 }
 
@@ -255,5 +359,33 @@ impl FromStr for Invite {
 impl fmt::Debug for Invite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Invite(pool {})", self.pool)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyring_goes_forwards_and_knows_those_who_were_away() {
+        let first = PoolKey::generate().unwrap();
+        let ring = Keyring::from(first.clone());
+        let shared = ring.clone();
+        let mut keys = vec![first];
+        for n in 0..12_u64 {
+            let next = ring.current().next().unwrap();
+            assert!(ring.renew(next.clone(), n) && !ring.renew(next.clone(), n));
+            keys.push(next);
+        }
+        assert_eq!((shared.epoch(), shared.older().len()), (12, OLD_POOL_KEYS));
+        assert_eq!(shared.shared(13).unwrap().key, keys[12]);
+        let old = shared.shared(11).unwrap();
+        assert_eq!((old.key, old.until_ms), (keys[11].clone(), 11));
+        assert!(shared.shared(3).is_none(), "too long ago");
+        let again = Keyring::new(ring.current(), ring.older());
+        assert_eq!((again.epoch(), again.older()), (12, ring.older()));
+        let ids: std::collections::BTreeSet<_> = keys.iter().map(|k| k.id().0).collect();
+        assert_eq!(ids.len(), keys.len());
     }
 }

@@ -140,6 +140,19 @@ pub struct Member {
     pub nonce: u64,
 }
 
+/// `pool/epoch`: the newest pool key. Absent until the first rotation: then it is the one that the pool was made with, epoch 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolEpoch {
+    /// Its epoch.
+    pub epoch: u32,
+    /// Its id, [`crate::pool::PoolKey::id`].
+    pub id: Digest,
+    /// Height of its rotation.
+    pub height: u64,
+    /// Until then the key before it opens everything, milliseconds since 1970 UTC.
+    pub grace_until_ms: u64,
+}
+
 /// `signers`: the sets of this height and those that follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signers {
@@ -335,6 +348,9 @@ pub mod key {
 
     /// The signer sets.
     pub const SIGNERS: &[u8] = b"signers";
+
+    /// The newest pool key.
+    pub const POOL_EPOCH: &[u8] = b"pool/epoch";
 
     /// An identity.
     #[must_use]

@@ -53,6 +53,8 @@ pub enum TxBody {
     Revoke(Revoke),
     /// Proves that a signer contradicted itself; any member may submit it, once for each signer and height.
     Evidence(Evidence),
+    /// An administrator makes a new pool key the one that connections prove.
+    RotateKey(RotateKey),
 }
 
 /// See [`TxBody::Redeem`].
@@ -80,6 +82,18 @@ pub struct SetSigners {
     pub signers: Vec<Signer>,
     /// Needed for two or three signers, since such a set stops when one dies.
     pub force: bool,
+}
+
+/// See [`TxBody::RotateKey`]. The key itself is never on the ledger: members ask each other for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateKey {
+    /// Its epoch: one above the newest.
+    pub epoch: u32,
+    /// Its id, [`crate::pool::PoolKey::id`].
+    pub id: Digest,
+    /// How long, from the block's time on, the key before it opens everything, milliseconds: at most
+    /// [`KEY_GRACE_MS`](crate::limits::KEY_GRACE_MS).
+    pub grace_ms: u64,
 }
 
 /// See [`TxBody::ClaimHandle`].

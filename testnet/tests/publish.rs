@@ -89,6 +89,16 @@ fn a_folder_of_shards_is_held_and_its_second_version_is_differences() {
     let (saved, added) = (two["saved"].as_u64().unwrap(), bytes(publisher) - before);
     assert!(saved > 1_000_000 && added < 300_000, "{saved} saved, {added} added");
 
+    // Both are on the ledger under one name.
+    let names = publisher.json(&["names", "ls", "acme/"]).unwrap();
+    assert_eq!((&names[0]["name"], &names[0]["latest"], &names[1]), (&"acme/m".into(), &2.into(), &Value::Null));
+    assert_eq!(publisher.json(&["names", "ls", "other/"]).unwrap(), Value::Array(Vec::new()));
+    let history = publisher.json(&["names", "history", "acme/m"]).unwrap();
+    let what: Vec<_> =
+        history.as_array().unwrap().iter().map(|e| (e["what"].as_str(), e["version"].as_u64())).collect();
+    assert_eq!(what, [(Some("published"), Some(1)), (Some("published"), Some(2))]);
+    assert_ne!(publisher.run(&["names", "history", "acme/none"]).unwrap().code, 0);
+
     // Who never had the first version gets what the second starts from, and can be read of in turn.
     fetch(other, &["acme/m@2"]);
     let held = other.json(&["store", "ls"]).unwrap()["versions"][0].clone();

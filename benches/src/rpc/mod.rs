@@ -203,7 +203,7 @@ impl<'a> Bench<'a> {
     /// A socket of its own, as every client has one.
     fn socket(&self) -> Result<Endpoint> {
         let (bind, key) = (([127, 0, 0, 1], 0).into(), self.account.clone());
-        Ok(Endpoint::bind(EndpointConfig { bind, key, pool: work::POOL, pool_key: self.pool_key.clone() })?)
+        Ok(Endpoint::bind(EndpointConfig { bind, key, pool: work::POOL, pool_keys: self.pool_key.clone().into() })?)
     }
 
     async fn dial(&self, socket: &Endpoint) -> Result<Peer> {

@@ -12,7 +12,7 @@ use zero2ai_proto::{
     calls::{Generate, Generated, GetChunk, Piece, Predict, PredictCall, Predicted, TokenPiece},
     decode, encode,
     keys::random_bytes,
-    pool::Nonce,
+    pool::{Nonce, PoolKey},
     receipt::{Request, Response, Status, commit, request_hash},
     rpc::{ErrorCode, Method, RpcError},
     tensor::{Tensor, units},
@@ -124,8 +124,9 @@ pub(crate) struct At {
 pub(crate) async fn play(role: Role) -> Result<()> {
     let provider = Arc::new(Provider::new(SecretKey::from_bytes(&role.seed)));
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    let pool_key = decode(&hex::decode(&role.pool_key)?, KEY_BYTES)?;
-    let endpoint = Endpoint::bind(EndpointConfig { bind, key: provider.key.clone(), pool: POOL, pool_key })?;
+    let pool_key: PoolKey = decode(&hex::decode(&role.pool_key)?, KEY_BYTES)?;
+    let endpoint =
+        Endpoint::bind(EndpointConfig { bind, key: provider.key.clone(), pool: POOL, pool_keys: pool_key.into() })?;
     let rpc = endpoint.local_addr();
     let (grpc, certificate) = grpc::serve(Arc::clone(&provider)).await?;
     tokio::spawn(async move {

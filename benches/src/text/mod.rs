@@ -21,8 +21,8 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-pub(crate) use self::side::{load, open, spawn, words};
 use self::side::{Wanted, borrowed, choose_prompts, llama, ours};
+pub(crate) use self::side::{load, open, spawn, words};
 pub(crate) use self::wire::THROUGH;
 use crate::{report, results::Results};
 

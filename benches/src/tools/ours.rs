@@ -135,8 +135,12 @@ pub(super) async fn play(role: Role) -> Result<()> {
     let pool_key: PoolKey = decode(&hex::decode(&role.pool_key)?, 1024)?;
     let manifest: ManifestId = role.manifest.parse().map_err(|e| anyhow::anyhow!("{e}"))?;
     let store = Store::open(&role.home, StoreConfig::default())?;
-    let endpoint =
-        Endpoint::bind(EndpointConfig { bind: role.listen, key: key(role.number), pool: PoolId([7; 32]), pool_key })?;
+    let endpoint = Endpoint::bind(EndpointConfig {
+        bind: role.listen,
+        key: key(role.number),
+        pool: PoolId([7; 32]),
+        pool_keys: pool_key.into(),
+    })?;
     let stop = CancellationToken::new();
     let shared = Service { store: store.clone(), board: Board::default(), traffic: Traffic::default() };
     let serving = tokio::spawn({

@@ -7,8 +7,15 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, timeout_at};
-use zero2ai_proto::{NodeId, PoolId, SecretKey, limits::ADDRESSES, pool::PoolKey, record::Address, rpc::Method};
+use zero2ai_proto::{
+    NodeId, PoolId, SecretKey,
+    limits::ADDRESSES,
+    pool::{Keyring, PoolKey},
+    record::Address,
+    rpc::Method,
+};
 use zero2ai_rpc::{CallError, ConnectError, Endpoint, EndpointConfig, Peer, Peers, Replies};
 
 use crate::{error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
@@ -23,7 +30,7 @@ pub struct ClientConfig {
     pub key: SecretKey,
     /// The pool.
     pub pool: PoolId,
-    /// Its key.
+    /// Its key; if the pool has a newer one, the client fetches and checks that, see [`Client::pool_key`].
     pub pool_key: PoolKey,
     /// Nodes to begin with; the first that answers is asked for names and proofs. Once they are gone, providers that were met
     /// since are asked.
@@ -41,6 +48,9 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) key: SecretKey,
     pub(crate) pool: PoolId,
+    pub(crate) keys: Keyring,
+    /// Held while the newest pool key is asked for.
+    pub(crate) renewing: tokio::sync::Mutex<()>,
     pub(crate) peers: Peers,
     pub(crate) trust: Trust,
     pub(crate) health: Health,
@@ -63,12 +73,13 @@ impl Client {
     /// No socket, no node answers, a wrong pool key, or a genesis of another pool.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let trust = Trust::new(config.pool, config.genesis.as_deref())?;
+        let keys = Keyring::from(config.pool_key);
         let bind = |ip| {
             Endpoint::bind(EndpointConfig {
                 bind: SocketAddr::new(ip, 0),
                 key: config.key.clone(),
                 pool: config.pool,
-                pool_key: config.pool_key.clone(),
+                pool_keys: keys.clone(),
             })
         };
         // IPv6 carries IPv4 too where it exists at all.
@@ -77,6 +88,8 @@ impl Client {
             inner: Arc::new(Inner {
                 key: config.key,
                 pool: config.pool,
+                keys,
+                renewing: tokio::sync::Mutex::new(()),
                 peers: Peers::new(endpoint),
                 trust,
                 health: Health::default(),
@@ -133,19 +146,30 @@ impl Client {
         peer.stream::<M>(request, left(deadline)).await
     }
 
-    /// An open connection to `node`, made by `deadline`.
-    pub(crate) async fn dial(
-        &self,
+    /// An open connection to `node`, made by `deadline`. Boxed: where the node has a newer pool key, others are dialled for it.
+    pub(crate) fn dial<'a>(
+        &'a self,
         node: NodeId,
-        addresses: &[Address],
+        addresses: &'a [Address],
         deadline: Option<Instant>,
-    ) -> Result<Peer, ConnectError> {
+    ) -> BoxFuture<'a, Result<Peer, ConnectError>> {
         let addresses = &addresses[..addresses.len().min(ADDRESSES)];
-        let dial = self.inner.peers.get(node, addresses);
-        match deadline {
-            None => dial.await,
-            Some(at) => timeout_at(at, dial).await.unwrap_or_else(|_| Err(no_answer(node, addresses))),
+        let dial = async move {
+            let peer = self.inner.peers.get(node, addresses).await?;
+            if !self.is_behind(&peer) || !self.catch_up().await {
+                return Ok(peer);
+            }
+            // What was proved with the older key may open nothing any more.
+            self.inner.peers.forget(&node);
+            self.inner.peers.get(node, addresses).await
+        };
+        async move {
+            match deadline {
+                None => dial.await,
+                Some(at) => timeout_at(at, dial).await.unwrap_or_else(|_| Err(no_answer(node, addresses))),
+            }
         }
+        .boxed()
     }
 }
 

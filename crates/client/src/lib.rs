@@ -18,6 +18,7 @@
 //! | `nodes` | who is asked for names and proofs: nodes it began with, providers it met |
 //! | `account` | the client's own identity on the ledger: admission, transactions |
 //! | `membership` | joining with an invite; the account's key and pool in a file |
+//! | `pool_key` | the newest pool key, checked against the ledger |
 //! | `trust` | the chain of signer sets from the genesis, kept and extended |
 //! | `resolve` | names to endpoints: every proof checked, endpoints measured and ranked |
 //! | `recent` | names looked up a moment ago |
@@ -41,6 +42,7 @@ mod kind;
 mod membership;
 mod nodes;
 mod order;
+mod pool_key;
 mod predict;
 mod receipts;
 mod recent;

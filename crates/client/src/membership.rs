@@ -167,6 +167,7 @@ impl Client {
             let sealing = SealingKey(random_bytes().map_err(|e| ClientError::Randomness(e.to_string()))?);
             membership.genesis = Some(client.redeem(invite, sealing).await?.genesis);
         }
+        membership.pool_key = client.pool_key();
         Ok((client, membership))
     }
 
@@ -188,9 +189,9 @@ impl Client {
                 return Err(ClientError::Membership { path: path.to_owned(), why });
             }
         };
-        let admitted = membership.is_admitted();
+        let (admitted, epoch) = (membership.is_admitted(), membership.pool_key.epoch);
         let (client, membership) = Self::join(membership, invite).await?;
-        if !admitted {
+        if !admitted || membership.pool_key.epoch != epoch {
             membership.save(path)?;
         }
         Ok(client)

@@ -12,8 +12,8 @@ use zero2ai_proto::{
     proof::{SignedHeader, StateProof},
     record::NameRecord,
     state::{
-        AnchorState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, Rights, Score, SignerSet,
-        Signers, Version, key,
+        AnchorState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, PoolEpoch, Rights, Score,
+        SignerSet, Signers, Version, key,
     },
 };
 
@@ -207,6 +207,12 @@ impl Ledger {
     #[must_use]
     pub fn member(&self, id: &NodeId) -> Option<Member> {
         self.read(&key::member(id))
+    }
+
+    /// The newest pool key; `None` while it is the one that the pool was made with.
+    #[must_use]
+    pub fn pool_epoch(&self) -> Option<PoolEpoch> {
+        self.read(key::POOL_EPOCH)
     }
 
     /// All identities ever admitted, in order of key. The iterator owns what it gives, so it may outlive a lock.

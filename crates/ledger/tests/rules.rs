@@ -7,11 +7,13 @@ use common::{Pool, START_MS, anchor, claim, endorse, id, name, publish, secret, 
 use zero2ai_ledger::{Admission, ReceiptLog, TicketError, TxError};
 use zero2ai_proto::{
     Digest, PoolId, Signed, VerifyError,
+    limits::KEY_GRACE_MS,
     manifest::{Domain, Task},
     pool::{Nonce, Ticket},
     state::{EventKind, Rights, Verdict},
     tx::{
-        Anchor, Endorse, Grant, Publish, Revoke, SetChannel, SetRights, SetSigners, Thresholds, Tx, TxBody, Withdraw,
+        Anchor, Endorse, Grant, Publish, Revoke, RotateKey, SetChannel, SetRights, SetSigners, Thresholds, Tx, TxBody,
+        Withdraw,
     },
 };
 
@@ -331,4 +333,24 @@ fn an_anchored_log_only_grows() {
     assert_eq!((held.seq, held.size, held.root), (2, 6, log.root()));
     let huge = Anchor { seq: 3, size: u64::MAX, root: log.root(), consistency: vec![] };
     assert!(matches!(pool.refusal(1, TxBody::Anchor(huge)), TxError::NotConsistent(_)));
+}
+
+#[test]
+fn the_pool_key_is_rotated_by_administrators_one_epoch_at_a_time() {
+    let mut pool = Pool::with_members(2);
+    let rotate = |epoch, grace_ms| TxBody::RotateKey(RotateKey { epoch, id: Digest([epoch as u8; 32]), grace_ms });
+    assert_eq!(pool.ledger.pool_epoch(), None);
+    assert!(matches!(pool.refusal(1, rotate(1, 0)), TxError::Forbidden { .. }));
+    for wrong in [rotate(0, 0), rotate(2, 0), rotate(1, KEY_GRACE_MS + 1)] {
+        assert!(is_invalid(&pool.refusal(0, wrong), "pool key"));
+    }
+    let tx = pool.tx(0, rotate(1, 5_000));
+    pool.commit(&[tx]);
+    let now = pool.ledger.pool_epoch().unwrap();
+    assert_eq!((now.epoch, now.id, now.height), (1, Digest([1; 32]), pool.ledger.height()));
+    assert_eq!(now.grace_until_ms, pool.ledger.head_time_ms() + 5_000);
+    assert!(is_invalid(&pool.refusal(0, rotate(1, 0)), "pool key"), "twice");
+    let tx = pool.tx(0, rotate(2, 0));
+    pool.commit(&[tx]);
+    assert_eq!(pool.ledger.pool_epoch().unwrap().epoch, 2);
 }

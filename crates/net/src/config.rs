@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey};
+use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring};
 
 /// How to run the swarm of one pool.
 #[derive(Clone, Debug)]
@@ -11,8 +11,8 @@ pub struct NetConfig {
     pub key: SecretKey,
     /// The pool.
     pub pool: PoolId,
-    /// The pool's key, proven on every connection.
-    pub pool_key: PoolKey,
+    /// The pool's keys, proven on every connection: today's, and those before it. They may be renewed while the swarm runs.
+    pub pool_keys: Keyring,
     /// UDP address to listen on. Port 0 takes a free one.
     pub listen: SocketAddr,
     /// Nodes dialled until connected and never forgotten, each with a multiaddress such as `/ip4/10.0.0.7/udp/7000/quic-v1`.

@@ -7,11 +7,16 @@
 //! dialler  → proof 32
 //! listener → 0, proof 32  |  1: "you hold the key but are not admitted"  |  closes: the key is wrong
 //! ```
+//! Each hello names the epoch of its end's newest pool key; what both prove is the older one, while it is good.
 //! A stranger who connects learns from TLS this node's identity and that it speaks libp2p; if he says hello as a node
-//! would, in the right version and epoch, also a nonce and, from its hello, that version and epoch. After that, only that
+//! would, in the right version, also a nonce and, from its hello, that version and epoch. After that, only that
 //! something closes his connection: not which pool this is, and nothing of what is in it.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
 use libp2p::{
@@ -23,7 +28,7 @@ use tokio::time::timeout;
 use zero2ai_proto::{
     NodeId, PoolId,
     keys::random_bytes,
-    pool::{PoolKey, ProofInput, Role, TransportLabel},
+    pool::{Keyring, PoolKey, ProofInput, Role, TransportLabel},
 };
 
 use crate::{
@@ -45,7 +50,9 @@ pub(crate) enum GateError {
     Identity,
     #[error("the peer speaks version {0} of the pool proof, this node version {VERSION}: update the older of the two")]
     Version(u8),
-    #[error("the peer's pool key has epoch {theirs}, this node's {ours}: fetch the newer key")]
+    #[error(
+        "the peer's pool key has epoch {theirs}, this node's {ours}, and the older of both is not accepted any more"
+    )]
     Epoch { ours: u32, theirs: u32 },
     #[error("the peer does not hold this pool's key")]
     WrongKey,
@@ -64,7 +71,7 @@ pub(crate) enum GateError {
 /// What the gate of one node knows.
 pub(crate) struct Gate {
     pub(crate) pool: PoolId,
-    pub(crate) key: PoolKey,
+    pub(crate) keys: Keyring,
     pub(crate) local: NodeId,
     pub(crate) judge: Arc<dyn Judge>,
 }
@@ -104,7 +111,8 @@ impl Gate {
         let (hello, dialer_nonce) = self.hello()?;
         stream.write_all(&hello).await.map_err(GateError::Broken)?;
         stream.flush().await.map_err(GateError::Broken)?;
-        let listener_nonce = self.read_hello(&mut stream).await?;
+        let (theirs, listener_nonce) = read_hello(&mut stream).await?;
+        let key = self.shared(theirs)?;
 
         let input = |role| ProofInput {
             pool: &self.pool,
@@ -115,7 +123,7 @@ impl Gate {
             dialer_nonce: &dialer_nonce,
             listener_nonce: &listener_nonce,
         };
-        stream.write_all(&self.key.proof(&input(Role::Dialer))).await.map_err(GateError::Broken)?;
+        stream.write_all(&key.proof(&input(Role::Dialer))).await.map_err(GateError::Broken)?;
         stream.flush().await.map_err(GateError::Broken)?;
 
         let [verdict] = read::<1>(&mut stream).await?;
@@ -123,7 +131,7 @@ impl Gate {
             return Err(GateError::NotAdmittedThere);
         }
         let proof = read::<32>(&mut stream).await?;
-        if verdict != ADMITTED || !self.key.check(&input(Role::Listener), &proof) {
+        if verdict != ADMITTED || !key.check(&input(Role::Listener), &proof) {
             return Err(GateError::WrongKey);
         }
         stream.close().await.map_err(GateError::Broken)
@@ -131,10 +139,12 @@ impl Gate {
 
     async fn answer(&self, dialer: NodeId, connection: &mut quic::Connection) -> Result<(), GateError> {
         let mut stream = poll_fn(|cx| connection.poll_inbound_unpin(cx)).await.map_err(broken)?;
-        let dialer_nonce = self.read_hello(&mut stream).await?;
+        let (theirs, dialer_nonce) = read_hello(&mut stream).await?;
         let (hello, listener_nonce) = self.hello()?;
         stream.write_all(&hello).await.map_err(GateError::Broken)?;
         stream.flush().await.map_err(GateError::Broken)?;
+        // Only now: a dialler who is refused has learnt our epoch.
+        let key = self.shared(theirs)?;
 
         let input = |role| ProofInput {
             pool: &self.pool,
@@ -146,7 +156,7 @@ impl Gate {
             listener_nonce: &listener_nonce,
         };
         let proof = read::<32>(&mut stream).await?;
-        if !self.key.check(&input(Role::Dialer), &proof) {
+        if !key.check(&input(Role::Dialer), &proof) {
             return Err(GateError::WrongKey);
         }
         if !self.judge.admitted(&dialer) {
@@ -157,7 +167,7 @@ impl Gate {
             return Err(GateError::Unadmitted(dialer));
         }
         stream.write_all(&[ADMITTED]).await.map_err(GateError::Broken)?;
-        stream.write_all(&self.key.proof(&input(Role::Listener))).await.map_err(GateError::Broken)?;
+        stream.write_all(&key.proof(&input(Role::Listener))).await.map_err(GateError::Broken)?;
         stream.flush().await.map_err(GateError::Broken)?;
         stream.close().await.map_err(GateError::Broken)
     }
@@ -165,22 +175,31 @@ impl Gate {
     fn hello(&self) -> Result<([u8; HELLO_BYTES], [u8; 32]), GateError> {
         let nonce: [u8; 32] = random_bytes().map_err(|e| GateError::Broken(io::Error::other(e.to_string())))?;
         let mut hello = [VERSION; HELLO_BYTES];
-        hello[1..5].copy_from_slice(&self.key.epoch.to_be_bytes());
+        hello[1..5].copy_from_slice(&self.keys.epoch().to_be_bytes());
         hello[5..].copy_from_slice(&nonce);
         Ok((hello, nonce))
     }
 
-    async fn read_hello(&self, stream: &mut quic::Stream) -> Result<[u8; 32], GateError> {
-        let [version] = read::<1>(stream).await?;
-        if version != VERSION {
-            return Err(GateError::Version(version));
-        }
-        let theirs = u32::from_be_bytes(read::<4>(stream).await?);
-        if theirs != self.key.epoch {
-            return Err(GateError::Epoch { ours: self.key.epoch, theirs });
-        }
-        read::<32>(stream).await
+    /// The key that both ends prove: the older one of theirs and ours, while it is good.
+    fn shared(&self, theirs: u32) -> Result<PoolKey, GateError> {
+        let known = self.keys.shared(theirs).filter(|known| known.until_ms > now_ms());
+        known.map(|known| known.key).ok_or_else(|| GateError::Epoch { ours: self.keys.epoch(), theirs })
     }
+}
+
+/// The other end's newest epoch, and its nonce.
+async fn read_hello(stream: &mut quic::Stream) -> Result<(u32, [u8; 32]), GateError> {
+    let [version] = read::<1>(stream).await?;
+    if version != VERSION {
+        return Err(GateError::Version(version));
+    }
+    let theirs = u32::from_be_bytes(read::<4>(stream).await?);
+    Ok((theirs, read::<32>(stream).await?))
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn read<const N: usize>(stream: &mut quic::Stream) -> Result<[u8; N], GateError> {

@@ -50,7 +50,7 @@ pub(crate) fn build(
     let behaviours = behaviours(config, &keys, judge, topics)?;
     let gate = Arc::new(Gate {
         pool: config.pool,
-        key: config.pool_key.clone(),
+        keys: config.pool_keys.clone(),
         local: config.key.public(),
         judge: Arc::clone(judge),
     });

@@ -19,7 +19,10 @@ use libp2p::{
 };
 use tokio_util::sync::CancellationToken;
 use zero2ai_net::{NetError, NetEvent, start};
-use zero2ai_proto::{SecretKey, pool::PoolKey};
+use zero2ai_proto::{
+    SecretKey,
+    pool::{Keyring, PoolKey},
+};
 
 fn reason(result: Result<(), NetError>) -> String {
     match result {
@@ -48,7 +51,7 @@ async fn the_same_key_joins() {
 async fn another_key_or_another_pool_is_refused() {
     let pool = Pool::new();
     let mut a = pool.node(&[]).await;
-    let wrong_key = Pool { key: PoolKey::generate().unwrap(), ..pool.clone() }.node(&[]).await;
+    let wrong_key = Pool { keys: PoolKey::generate().unwrap().into(), ..pool.clone() }.node(&[]).await;
     let wrong_pool = Pool { id: Pool::new().id, ..pool.clone() }.node(&[]).await;
     for (n, stranger) in [wrong_key, wrong_pool].iter().enumerate() {
         let why = reason(stranger.handle.dial(a.id, &a.address()).await);
@@ -57,6 +60,31 @@ async fn another_key_or_another_pool_is_refused() {
         assert!(a.handle.peers().is_empty() && stranger.handle.peers().is_empty());
     }
     assert!(a.running.events.try_recv().is_err(), "the node never heard of them");
+}
+
+#[tokio::test]
+async fn a_key_of_an_earlier_epoch_is_good_during_its_grace_alone() {
+    let pool = Pool::new();
+    let rotated = |until_ms| {
+        let keys = Keyring::from(pool.keys.current());
+        assert!(keys.renew(pool.keys.current().next().unwrap(), until_ms));
+        Pool { keys, ..pool.clone() }
+    };
+    let (grace, over) = (rotated(u64::MAX).node(&[]).await, rotated(0).node(&[]).await);
+    let behind = pool.node(&[]).await;
+    behind.handle.dial(grace.id, &grace.address()).await.unwrap();
+    for (dialer, listener) in [(&behind, &over), (&over, &behind)] {
+        let why = reason(dialer.handle.dial(listener.id, &listener.address()).await);
+        assert!(why.contains("epoch") || why.contains("closed without an answer"), "{why}");
+    }
+    assert!(over.handle.peers().is_empty());
+    // Renewed while it runs, it is let in.
+    let renewed = rotated(0);
+    let (held, listener) = (renewed.keys.clone(), renewed.node(&[]).await);
+    let late = pool.node(&[]).await;
+    assert!(late.handle.dial(listener.id, &listener.address()).await.is_err());
+    assert!(pool.keys.renew(held.current(), 0));
+    late.handle.dial(listener.id, &listener.address()).await.unwrap();
 }
 
 #[tokio::test]

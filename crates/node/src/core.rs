@@ -8,7 +8,7 @@ use zero2ai_chunk::SealingSecret;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
-use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, proof::SignedHeader, record::Address, rpc::RpcError};
+use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring, proof::SignedHeader, record::Address, rpc::RpcError};
 use zero2ai_store::Store;
 use zero2ai_swarm::{Board, Traffic};
 
@@ -30,7 +30,7 @@ pub(crate) struct Core {
     pub(crate) id: NodeId,
     pub(crate) key: SecretKey,
     pub(crate) pool: PoolId,
-    pub(crate) pool_key: PoolKey,
+    pub(crate) pool_keys: Keyring,
     pub(crate) sealing: SealingSecret,
     pub(crate) contents: Contents,
     pub(crate) addresses: Vec<Address>,

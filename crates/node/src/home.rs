@@ -29,18 +29,30 @@ use std::{
 use serde::{Deserialize, Serialize};
 use zero2ai_chunk::{ContentSecret, SealingSecret};
 use zero2ai_proto::{
-    ByteBuf, PoolId, SecretKey, decode, encode,
+    ByteBuf, CodecError, PoolId, SecretKey, decode, encode,
     keys::random_bytes,
-    limits::SIGNED_BYTES,
-    pool::{Bootstrap, Genesis, Nonce, PoolKey},
+    limits::{OLD_POOL_KEYS, SIGNED_BYTES},
+    pool::{Bootstrap, Genesis, Keyring, Nonce, OldKey, PoolKey},
     state::{Signer, SignerSet},
 };
 use zero2ai_store::secret_file;
+use zeroize::Zeroizing;
 
 use crate::{clock::now_ms, error::NodeError};
 
 /// Rules that a pool made by this program starts with.
 pub const RULES: u16 = 1;
+
+/// The newest pool key.
+const KEY_FILE: &str = "pool.key";
+/// Those before it.
+const OLD_KEYS_FILE: &str = "pool.key.old";
+/// One that this node made, until the ledger knows it.
+const NEXT_KEY_FILE: &str = "pool.key.next";
+/// Bytes of a file with one key at most.
+const KEY_BYTES: usize = 256;
+/// Bytes of the file with older ones at most.
+const OLD_KEYS_BYTES: usize = 256 * OLD_POOL_KEYS;
 
 /// An opened home folder with a pool in it.
 pub struct Home {
@@ -52,8 +64,8 @@ pub struct Home {
     pub sealing: SealingSecret,
     /// The publisher's content secret.
     pub content: ContentSecret,
-    /// The pool key.
-    pub pool_key: PoolKey,
+    /// The pool's keys: the newest one known here, and those before it.
+    pub pool_keys: Keyring,
     /// The encoded genesis.
     pub genesis: Vec<u8>,
     /// The pool.
@@ -104,12 +116,11 @@ impl Home {
         }
         let file = std::fs::read(path.join("pool.cbor")).map_err(|e| fail(format!("pool.cbor: {e}")))?;
         let file: PoolFile = decode(&file, 2 * SIGNED_BYTES).map_err(|e| fail(format!("pool.cbor is damaged: {e}")))?;
-        let pool_key = secret_file::read(&path.join("pool.key"), 256)?;
-        let pool_key = decode(&pool_key, 256).map_err(|e| fail(format!("pool.key is damaged: {e}")))?;
+        let pool_keys = read_keys(path)?;
         let (_, pool) = Genesis::read(&file.genesis).map_err(|e| fail(format!("the genesis is damaged: {e}")))?;
         let Identity { key, sealing, content } = Identity::open(path)?;
         let genesis = file.genesis.into_vec();
-        Ok(Self { path: path.to_owned(), key, sealing, content, pool_key, genesis, pool, bootstrap: file.bootstrap })
+        Ok(Self { path: path.to_owned(), key, sealing, content, pool_keys, genesis, pool, bootstrap: file.bootstrap })
     }
 
     /// The encoded genesis of a home, without a look at its keys.
@@ -183,9 +194,60 @@ impl Home {
 
 /// Writes the pool's files: the key first, so that a home with `pool.cbor` is whole.
 pub(crate) fn write_pool(path: &Path, genesis: &[u8], key: &PoolKey, bootstrap: &[Bootstrap]) -> Result<(), NodeError> {
-    secret_file::write(&path.join("pool.key"), &encode(key)?)?;
+    write_key(&path.join(KEY_FILE), key)?;
     let file = PoolFile { genesis: ByteBuf::from(genesis), bootstrap: bootstrap.to_vec() };
     Ok(secret_file::atomic_write(&path.join("pool.cbor"), &encode(&file)?)?)
+}
+
+fn write_key(path: &Path, key: &PoolKey) -> Result<(), NodeError> {
+    Ok(secret_file::write(path, &Zeroizing::new(encode(key)?))?)
+}
+
+/// One key out of a file; `None` if there is none.
+fn read_key(path: &Path) -> Result<Option<PoolKey>, NodeError> {
+    if !secret_file::exists(path)? {
+        return Ok(None);
+    }
+    let bytes = Zeroizing::new(secret_file::read(path, KEY_BYTES)?);
+    let fail = |e: CodecError| NodeError::Home { path: path.to_owned(), why: format!("it is damaged: {e}") };
+    decode(&bytes, KEY_BYTES).map(Some).map_err(fail)
+}
+
+fn read_keys(path: &Path) -> Result<Keyring, NodeError> {
+    let missing = || NodeError::Home { path: path.to_owned(), why: format!("{KEY_FILE} is missing") };
+    let current = read_key(&path.join(KEY_FILE))?.ok_or_else(missing)?;
+    let old = path.join(OLD_KEYS_FILE);
+    let older: Vec<OldKey> = if secret_file::exists(&old)? {
+        let bytes = Zeroizing::new(secret_file::read(&old, OLD_KEYS_BYTES)?);
+        let fail = |e: CodecError| NodeError::Home { path: old, why: format!("it is damaged: {e}; delete it") };
+        decode(&bytes, OLD_KEYS_BYTES).map_err(fail)?
+    } else {
+        Vec::new()
+    };
+    Ok(Keyring::new(current, older))
+}
+
+/// Takes a newer pool key into the home and into `keys`; the one before it is good until `until_ms`. A crash in between leaves
+/// the older one.
+pub(crate) fn renew_key(path: &Path, keys: &Keyring, key: PoolKey, until_ms: u64) -> Result<(), NodeError> {
+    let before = OldKey { key: keys.current(), until_ms };
+    let older: Vec<OldKey> = std::iter::once(before).chain(keys.older()).take(OLD_POOL_KEYS).collect();
+    secret_file::write(&path.join(OLD_KEYS_FILE), &Zeroizing::new(encode(&older)?))?;
+    write_key(&path.join(KEY_FILE), &key)?;
+    keys.renew(key, until_ms);
+    // One that stays is older than the newest: nobody looks at it.
+    let _ = std::fs::remove_file(path.join(NEXT_KEY_FILE));
+    Ok(())
+}
+
+/// Keeps a key that the ledger is about to be told of, so that no crash loses the one that it then knows.
+pub(crate) fn write_next_key(path: &Path, key: &PoolKey) -> Result<(), NodeError> {
+    write_key(&path.join(NEXT_KEY_FILE), key)
+}
+
+/// See [`write_next_key`].
+pub(crate) fn read_next_key(path: &Path) -> Result<Option<PoolKey>, NodeError> {
+    read_key(&path.join(NEXT_KEY_FILE))
 }
 
 impl Identity {
@@ -201,20 +263,20 @@ impl Identity {
             // Never over a key that is there and cannot be seen.
             if !secret_file::exists(&file)? {
                 let bytes: [u8; 32] = random_bytes().map_err(|e| NodeError::Internal(e.to_string()))?;
-                secret_file::write(&file, zeroize::Zeroizing::new(bytes).as_slice())?;
+                secret_file::write(&file, Zeroizing::new(bytes).as_slice())?;
             }
         }
         Self::open(path)
     }
 
     fn open(path: &Path) -> Result<Self, NodeError> {
-        let read = |name: &str| -> Result<zeroize::Zeroizing<[u8; 32]>, NodeError> {
+        let read = |name: &str| -> Result<Zeroizing<[u8; 32]>, NodeError> {
             let bytes = secret_file::read(&path.join(name), 32)?;
             let array = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| NodeError::Home {
                 path: path.to_owned(),
                 why: format!("{name} is not 32 bytes long: restore it from a copy"),
             })?;
-            Ok(zeroize::Zeroizing::new(array))
+            Ok(Zeroizing::new(array))
         };
         Ok(Self {
             key: SecretKey::from_bytes(&*read("node.key")?),

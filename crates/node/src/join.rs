@@ -6,14 +6,16 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use zero2ai_proto::{
     PoolId, SecretKey, Signed,
     calls::{Redeem as RedeemMethod, RedeemCall, Redeemed},
-    pool::{Invite, InviteError, PoolKey},
+    limits::ADDRESSES,
+    pool::{Bootstrap, Invite, InviteError, PoolKey},
     tx::{Redeem, Tx, TxBody},
 };
 use zero2ai_rpc::{CallError, Endpoint, EndpointConfig};
 
 use crate::{
+    clock::now_ms,
     error::NodeError,
-    home::{Home, Identity, write_pool},
+    home::{Home, Identity, renew_key, write_pool},
 };
 
 /// How long a bootstrap node may take: it answers when the admission is final.
@@ -23,8 +25,17 @@ const ADMISSION: Duration = Duration::from_secs(40);
 /// left as it is.
 pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> {
     if Home::exists(path) {
-        let have = Home::open(path)?.pool;
-        return if have == invite.pool { Ok(()) } else { Err(NodeError::OtherPool { have, invited: invite.pool }) };
+        let home = Home::open(path)?;
+        if home.pool != invite.pool {
+            return Err(NodeError::OtherPool { have: home.pool, invited: invite.pool });
+        }
+        // A node that was away for longer than its key was good comes back so.
+        if invite.key.epoch > home.pool_keys.epoch() {
+            renew_key(path, &home.pool_keys, invite.key.clone(), now_ms())?;
+            let key = home.pool_keys.current();
+            write_pool(path, &home.genesis, &key, &merged(home.bootstrap, &invite.bootstrap))?;
+        }
+        return Ok(());
     }
     let identity = Identity::open_or_create(path)?;
     let redeem = Redeem {
@@ -44,10 +55,16 @@ pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> 
     write_pool(path, &redeemed.genesis, &invite.key, &invite.bootstrap)
 }
 
+/// Nodes to knock at: an invite's replace what was known of the same ones.
+fn merged(known: Vec<Bootstrap>, told: &[Bootstrap]) -> Vec<Bootstrap> {
+    let others = known.into_iter().filter(|b| told.iter().all(|new| new.node != b.node));
+    told.iter().cloned().chain(others).take(ADDRESSES).collect()
+}
+
 /// An endpoint that only dials, for what is asked before the node has its own.
 pub(crate) fn dialler(key: &SecretKey, pool: PoolId, pool_key: &PoolKey) -> Result<Endpoint, NodeError> {
     let bind = SocketAddr::from(([0, 0, 0, 0], 0));
-    let config = EndpointConfig { bind, key: key.clone(), pool, pool_key: pool_key.clone() };
+    let config = EndpointConfig { bind, key: key.clone(), pool, pool_keys: pool_key.clone().into() };
     Endpoint::bind(config).map_err(|e| NodeError::Rpc(e.to_string()))
 }
 

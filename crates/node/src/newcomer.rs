@@ -28,7 +28,7 @@ pub(crate) async fn begin(path: &Path, home: &Home, least: u64) -> Result<(), No
     if least == 0 || home.bootstrap.is_empty() || !snapshot::is_empty(&chain)? {
         return Ok(());
     }
-    let endpoint = dialler(&home.key, home.pool, &home.pool_key)?;
+    let endpoint = dialler(&home.key, home.pool, &home.pool_keys.current())?;
     for node in &home.bootstrap {
         for address in node.addresses.iter().filter_map(Address::rpc_socket) {
             let Ok(peer) = endpoint.connect(address, Some(node.node)).await else { continue };

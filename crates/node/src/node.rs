@@ -35,6 +35,7 @@ use crate::{
         evidence::report,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
+        pool_key::keep_pool_key,
         repair::keep_copies,
         store::{Upkeep, scrub::keep_scrubbed},
     },
@@ -168,7 +169,8 @@ impl Node {
         let directory = Arc::new(Directory::new(&home.bootstrap));
         let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
         let trust = Arc::new(ChainTrust::new(handle.clone()));
-        let bootstrap = home.bootstrap.iter().map(|b| b.node).collect();
+        let known = home.bootstrap.clone();
+        let bootstrap = known.iter().map(|b| b.node).collect();
         let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust), bootstrap };
 
         // Stopped in this order: first no new requests and calls, then the keepers, receipts, the chain, and the swarm last.
@@ -197,7 +199,7 @@ impl Node {
             home: path.clone(),
             id,
             pool: home.pool,
-            pool_key: home.pool_key,
+            pool_keys: home.pool_keys,
             account: Account::new(home.key.clone(), home.pool, handle.clone()),
             key: home.key,
             sealing: home.sealing,
@@ -252,6 +254,11 @@ impl Node {
         let (reporter, report_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("evidence", stop_keepers.clone(), async move {
             report(reporter, evidence, report_stop).await;
+            Ok(())
+        });
+        let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("pool key", stop_keepers.clone(), async move {
+            keep_pool_key(holder, known, holder_stop).await;
             Ok(())
         });
         tasks.add("anchoring", stop_keepers, async move {
@@ -332,8 +339,8 @@ async fn flatten<E: Into<NodeError>>(task: JoinHandle<Result<(), E>>) -> Result<
 
 fn bind_rpc(home: &Home, wanted: SocketAddr, last_port: u16) -> Result<Endpoint, NodeError> {
     let bind = |address: SocketAddr| {
-        let (key, pool, pool_key) = (home.key.clone(), home.pool, home.pool_key.clone());
-        Endpoint::bind(EndpointConfig { bind: address, key, pool, pool_key })
+        let (key, pool, pool_keys) = (home.key.clone(), home.pool, home.pool_keys.clone());
+        Endpoint::bind(EndpointConfig { bind: address, key, pool, pool_keys })
     };
     // An open port: the last one if it is still free, so that peers find us where we were.
     if wanted.port() == 0
@@ -359,7 +366,7 @@ async fn start_swarm(
     let net = |listen: SocketAddr| NetConfig {
         key: home.key.clone(),
         pool: home.pool,
-        pool_key: home.pool_key.clone(),
+        pool_keys: home.pool_keys.clone(),
         listen,
         bootstrap: home.bootstrap.iter().flat_map(of).collect(),
         mdns: config.mdns,

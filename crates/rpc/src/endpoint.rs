@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey, rpc::close};
+use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring, rpc::close};
 
 use crate::{
     connection::Connection,
@@ -27,8 +27,8 @@ pub struct EndpointConfig {
     pub key: SecretKey,
     /// The pool.
     pub pool: PoolId,
-    /// The key that every connection proves.
-    pub pool_key: PoolKey,
+    /// The keys that connections prove: today's, and those before it. They may be renewed while the endpoint is open.
+    pub pool_keys: Keyring,
 }
 
 /// One UDP socket that dials and serves. Clones share it; it closes when [`Endpoint::serve`] ends, on
@@ -56,7 +56,7 @@ impl Endpoint {
         let identity = TlsIdentity::new(&config.key).map_err(|e| BindError::Identity(e.to_string()))?;
         let socket = quic::open(config.bind, quic::server_config(&identity)?)?;
         let local = socket.local_addr().map_err(|source| BindError::Socket { addr: config.bind, source })?;
-        let membership = Membership { id: config.key.public(), pool: config.pool, key: config.pool_key };
+        let membership = Membership { id: config.key.public(), pool: config.pool, keys: config.pool_keys };
         Ok(Self { socket, local, identity: Arc::new(identity), membership: Arc::new(membership) })
     }
 
@@ -105,13 +105,15 @@ impl Endpoint {
         })?;
         let connection = QuicConnection::new(quic)
             .ok_or_else(|| ConnectError::Handshake { addr, why: "it shows no identity".into() })?;
-        if let Err(error) = proof::dial(&connection, &self.membership).await {
-            // In this order: closing puts our own reason in the place of theirs.
-            let refusal = refusal(addr, &connection, &error);
-            connection.close(error.close_code());
-            return Err(refusal);
+        match proof::dial(&connection, &self.membership).await {
+            Ok(proven) => Ok(Peer::new(Box::new(connection), proven.epoch)),
+            Err(error) => {
+                // In this order: closing puts our own reason in the place of theirs.
+                let refusal = refusal(addr, &connection, &error);
+                connection.close(error.close_code());
+                Err(refusal)
+            }
         }
-        Ok(Peer::new(Box::new(connection)))
     }
 
     /// Serves until `stop` is cancelled; then takes nothing new, lets calls in progress end for a bounded time (see

@@ -29,8 +29,11 @@ pub trait Handler: Send + Sync + 'static {
 /// A call to be answered.
 #[derive(Debug)]
 pub struct IncomingCall {
-    /// Who calls: authenticated, and proven to hold the pool key; not necessarily admitted on the ledger.
+    /// Who calls: authenticated, and proven to hold a pool key; not necessarily admitted on the ledger.
     pub peer: NodeId,
+    /// What the caller proved is an earlier pool key past its grace: nothing may be answered but what it needs to get the newer
+    /// one. Only of admitted identities; others are not let in with it.
+    pub stale_key: bool,
     /// Which method: [`Method::ID`].
     pub method: u16,
     /// The encoded request, at most [`FRAME_BYTES`] long; of an identity that is not admitted, at most

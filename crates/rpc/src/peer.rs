@@ -38,6 +38,8 @@ pub struct Peer {
 
 struct Shared {
     connection: Box<dyn Connection>,
+    /// Of its newest pool key, when the connection was made.
+    epoch: u32,
     /// Set when a call gave the peer up as silent: nobody should begin another one.
     silent: AtomicBool,
 }
@@ -49,8 +51,8 @@ impl fmt::Debug for Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(connection: Box<dyn Connection>) -> Self {
-        Self { shared: Arc::new(Shared { connection, silent: AtomicBool::new(false) }), patience: PATIENCE }
+    pub(crate) fn new(connection: Box<dyn Connection>, epoch: u32) -> Self {
+        Self { shared: Arc::new(Shared { connection, epoch, silent: AtomicBool::new(false) }), patience: PATIENCE }
     }
 
     /// The same connection, whose calls bear a silent machine for `patience` (see [`PATIENCE`]).
@@ -63,6 +65,12 @@ impl Peer {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.shared.connection.peer_id()
+    }
+
+    /// Epoch of the newest pool key that it had when the connection was made.
+    #[must_use]
+    pub fn key_epoch(&self) -> u32 {
+        self.shared.epoch
     }
 
     /// The transport's current estimate of the round-trip time.

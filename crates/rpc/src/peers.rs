@@ -149,7 +149,11 @@ mod tests {
 
     use futures::future::pending;
     use tokio_util::sync::CancellationToken;
-    use zero2ai_proto::{PoolId, SecretKey, pool::PoolKey, rpc::RpcError};
+    use zero2ai_proto::{
+        PoolId, SecretKey,
+        pool::{Keyring, PoolKey},
+        rpc::RpcError,
+    };
 
     use super::*;
     use crate::{EndpointConfig, Handler, IncomingCall, ReplySink};
@@ -167,10 +171,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_dial_that_its_waiters_left_is_made_anew_after_its_time() {
-        let pool_key = PoolKey::generate().unwrap();
+        let pool_keys = Keyring::from(PoolKey::generate().unwrap());
         let endpoint = || {
             let (bind, key) = ((Ipv4Addr::LOCALHOST, 0).into(), SecretKey::generate().unwrap());
-            Endpoint::bind(EndpointConfig { bind, key, pool: PoolId([1; 32]), pool_key: pool_key.clone() }).unwrap()
+            Endpoint::bind(EndpointConfig { bind, key, pool: PoolId([1; 32]), pool_keys: pool_keys.clone() }).unwrap()
         };
         let server = endpoint();
         let (node, addresses) = (server.id(), [Address::Rpc(server.local_addr().to_string())]);

@@ -5,13 +5,18 @@
 //! dialler  Challenge →            Proof →                    Hello →
 //! listener            ← Challenge         ← Proof, ← Hello
 //! ```
+//!
+//! Each challenge names the epoch of its end's newest pool key; what both prove is the older one, as long as the other end still
+//! knows it. One that is past its grace opens nothing but the way to the newer one ([`Proven::stale`]).
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId,
     keys::random_bytes,
     limits::HANDSHAKE_BYTES,
-    pool::{PoolKey, ProofInput, Role, TransportLabel},
+    pool::{Keyring, PoolKey, ProofInput, Role, TransportLabel},
     rpc::{Challenge, Hello, PROTOCOL, Proof, close},
 };
 
@@ -25,7 +30,16 @@ use crate::{
 pub(crate) struct Membership {
     pub(crate) id: NodeId,
     pub(crate) pool: PoolId,
-    pub(crate) key: PoolKey,
+    pub(crate) keys: Keyring,
+}
+
+/// What the other end proved, and said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proven {
+    /// Epoch of its newest pool key.
+    pub(crate) epoch: u32,
+    /// The key that both proved is past its grace.
+    pub(crate) stale: bool,
 }
 
 /// Why a connection was not proven.
@@ -33,7 +47,9 @@ pub(crate) struct Membership {
 pub(crate) enum ProofError {
     #[error("wrong pool key: the other side's proof does not verify")]
     WrongKey,
-    #[error("wrong pool key: the other side's is of epoch {theirs}, ours of epoch {ours}")]
+    #[error(
+        "wrong pool key: the other side's is of epoch {theirs}, ours of epoch {ours}, and the older of both is not accepted"
+    )]
     WrongEpoch { ours: u32, theirs: u32 },
     #[error("it speaks versions {min} to {max} of the protocol, this program {PROTOCOL}")]
     Version { min: u16, max: u16 },
@@ -60,6 +76,8 @@ impl ProofError {
 /// The two ends' identities and nonces, as both see them.
 struct Transcript<'a> {
     membership: &'a Membership,
+    /// The older of both ends' keys.
+    key: PoolKey,
     dialer: NodeId,
     listener: NodeId,
     dialer_nonce: [u8; 32],
@@ -80,11 +98,11 @@ impl Transcript<'_> {
     }
 
     fn own(&self, role: Role) -> Proof {
-        Proof { mac: ByteBuf::from(self.membership.key.proof(&self.input(role)).to_vec()) }
+        Proof { mac: ByteBuf::from(self.key.proof(&self.input(role)).to_vec()) }
     }
 
     fn check(&self, role: Role, proof: &Proof) -> Result<(), ProofError> {
-        match self.membership.key.check(&self.input(role), &fixed(&proof.mac)?) {
+        match self.key.check(&self.input(role), &fixed(&proof.mac)?) {
             true => Ok(()),
             false => Err(ProofError::WrongKey),
         }
@@ -92,15 +110,21 @@ impl Transcript<'_> {
 }
 
 /// The dialling end. The caller bounds the time, and closes the connection by [`ProofError::close_code`].
-pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -> Result<(), ProofError> {
+///
+/// Listeners whose key is past its grace are not believed: they dial us, and get the newer one.
+pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -> Result<Proven, ProofError> {
     let stream = connection.open_bi().await.map_err(FrameError::from)?;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
     let nonce = fresh_nonce()?;
     say(&mut *send, &challenge(&nonce, membership)).await?;
     let theirs: Challenge = recv.next(HANDSHAKE_BYTES).await?;
-    same_epoch(membership, &theirs)?;
+    let (key, proven) = shared(membership, &theirs)?;
+    if proven.stale {
+        return Err(wrong_epoch(membership, &theirs));
+    }
     let transcript = Transcript {
         membership,
+        key,
         dialer: membership.id,
         listener: connection.peer_id(),
         dialer_nonce: nonce,
@@ -112,32 +136,35 @@ pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -
     connection.widen();
     say(&mut *send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
-    greet(membership, &recv.next(HANDSHAKE_BYTES).await?)
+    greet(membership, &recv.next(HANDSHAKE_BYTES).await?)?;
+    Ok(proven)
 }
 
 /// The listening end. The caller bounds the time, and closes the connection by [`ProofError::close_code`].
-pub(crate) async fn listen(connection: &dyn Connection, membership: &Membership) -> Result<(), ProofError> {
+pub(crate) async fn listen(connection: &dyn Connection, membership: &Membership) -> Result<Proven, ProofError> {
     let stream = connection.accept_bi().await.map_err(FrameError::from)?;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
     let theirs: Challenge = recv.next(HANDSHAKE_BYTES).await?;
     let nonce = fresh_nonce()?;
+    say(&mut *send, &challenge(&nonce, membership)).await?;
+    // Only then the epochs are compared: closing at once would overtake the challenge that tells the dialler ours.
+    let proof = recv.next(HANDSHAKE_BYTES).await;
+    let (key, proven) = shared(membership, &theirs)?;
     let transcript = Transcript {
         membership,
+        key,
         dialer: connection.peer_id(),
         listener: membership.id,
         dialer_nonce: fixed(&theirs.nonce)?,
         listener_nonce: nonce,
     };
-    say(&mut *send, &challenge(&nonce, membership)).await?;
-    // Only then the epochs are compared: closing at once would overtake the challenge that tells the dialler ours.
-    let proof = recv.next(HANDSHAKE_BYTES).await;
-    same_epoch(membership, &theirs)?;
     transcript.check(Role::Dialer, &proof?)?;
     connection.unlock();
     say(&mut *send, &transcript.own(Role::Listener)).await?;
     say(&mut *send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
-    greet(membership, &recv.next(HANDSHAKE_BYTES).await?)
+    greet(membership, &recv.next(HANDSHAKE_BYTES).await?)?;
+    Ok(proven)
 }
 
 async fn say<T: serde::Serialize>(send: &mut dyn SendHalf, value: &T) -> Result<(), FrameError> {
@@ -145,18 +172,26 @@ async fn say<T: serde::Serialize>(send: &mut dyn SendHalf, value: &T) -> Result<
 }
 
 fn challenge(nonce: &[u8; 32], membership: &Membership) -> Challenge {
-    Challenge { nonce: ByteBuf::from(nonce.to_vec()), epoch: membership.key.epoch }
+    Challenge { nonce: ByteBuf::from(nonce.to_vec()), epoch: membership.keys.epoch() }
 }
 
 fn hello(membership: &Membership) -> Hello {
     Hello { pool: membership.pool, min_version: PROTOCOL, max_version: PROTOCOL, features: 0 }
 }
 
-fn same_epoch(membership: &Membership, theirs: &Challenge) -> Result<(), ProofError> {
-    match membership.key.epoch == theirs.epoch {
-        true => Ok(()),
-        false => Err(ProofError::WrongEpoch { ours: membership.key.epoch, theirs: theirs.epoch }),
-    }
+/// The key that both ends prove: the older one of theirs and ours.
+fn shared(membership: &Membership, theirs: &Challenge) -> Result<(PoolKey, Proven), ProofError> {
+    let known = membership.keys.shared(theirs.epoch).ok_or_else(|| wrong_epoch(membership, theirs))?;
+    Ok((known.key, Proven { epoch: theirs.epoch, stale: known.until_ms <= now_ms() }))
+}
+
+fn wrong_epoch(membership: &Membership, theirs: &Challenge) -> ProofError {
+    ProofError::WrongEpoch { ours: membership.keys.epoch(), theirs: theirs.epoch }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn greet(membership: &Membership, theirs: &Hello) -> Result<(), ProofError> {

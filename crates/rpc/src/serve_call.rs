@@ -27,12 +27,13 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) peer: NodeId,
+    pub(crate) stale_key: bool,
     pub(crate) bounds: CallBounds,
 }
 
 /// Serves the call on `stream`. `abort` cancels it.
 pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Handler>, abort: CancellationToken) {
-    let Caller { peer, bounds } = caller;
+    let Caller { peer, stale_key, bounds } = caller;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
     let call: CallFrame = match timeout(REQUEST, recv.next(bounds.frame)).await {
         Ok(Ok(call)) => call,
@@ -52,8 +53,8 @@ pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Han
     let limit = asked.into_iter().chain(bounds.whole).min();
     let cancelled = abort.child_token();
     let (queue, items) = mpsc::channel(REPLY_QUEUE);
-    let incoming =
-        IncomingCall { peer, method, body: call.body.into_vec(), timeout: limit, cancelled: cancelled.clone() };
+    let (body, given_up) = (call.body.into_vec(), cancelled.clone());
+    let incoming = IncomingCall { peer, stale_key, method, body, timeout: limit, cancelled: given_up };
     let gone = send.abandoned();
     let answer = answer(handler, incoming, ReplySink::new(queue), items, &mut *send, bounds.write);
     let give_up = async {
@@ -238,7 +239,7 @@ mod tests {
         let ((told_reset, reset), (told_cancelled, cancelled)) = (oneshot::channel(), oneshot::channel());
         let recv: Box<dyn AsyncRead + Send + Unpin> = Box::new(io::Cursor::new(request));
         let stream = BiStream { send: Box::new(Pipe(split(near).1, Some(told_reset))), recv };
-        let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), bounds };
+        let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), stale_key: false, bounds };
         let handler = Arc::new(Sends(items, Mutex::new(Some(told_cancelled))));
         let served = serve(caller, stream, handler, CancellationToken::new());
         timeout(Duration::from_secs(15), served).await.expect("the call ends");

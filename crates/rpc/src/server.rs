@@ -17,7 +17,7 @@ use crate::{
     error::ServeError,
     handler::Handler,
     load::{Load, Place},
-    proof::{self, Membership},
+    proof::{self, Membership, Proven},
     quic::QuicConnection,
     serve_call::{self, Caller},
     standing::{Rooms, Standing, origin, unproven},
@@ -105,13 +105,17 @@ impl Server {
         };
         drop(place);
         // Anyone on the internet can cause these lines: at a higher level they would fill the log's disk.
-        let connection = match proven {
-            Ok(Ok(connection)) => connection,
+        let (connection, proven) = match proven {
+            Ok(Ok(done)) => done,
             Ok(Err(why)) => return tracing::debug!(%addr, "refused a peer RPC connection: {why}"),
             Err(_) => return tracing::debug!(%addr, "dropped a peer RPC connection: no proof within {HANDSHAKE:?}"),
         };
         let peer = connection.peer_id();
         let standing = self.standing(&peer);
+        if proven.stale && standing == Standing::Stranger {
+            tracing::debug!(%addr, peer = %peer.short(), "closed a peer RPC connection: its pool key is too old");
+            return connection.close(close::WRONG_KEY);
+        }
         let Some(place) = self.rooms.connection(peer, standing) else {
             tracing::debug!(%addr, peer = %peer.short(), ?standing, "closed a peer RPC connection: too many");
             return connection.close(close::BUSY);
@@ -119,7 +123,7 @@ impl Server {
         if standing != Standing::Stranger {
             connection.widen();
         }
-        self.calls(&*connection, standing, place).await;
+        self.calls(&*connection, proven, standing, place).await;
     }
 
     fn standing(&self, peer: &NodeId) -> Standing {
@@ -131,11 +135,11 @@ impl Server {
     }
 
     /// TLS and the pool proof. Dropping it (on a timeout) closes the connection.
-    async fn handshake(&self, incoming: quinn::Incoming) -> Result<Arc<dyn Connection>, String> {
+    async fn handshake(&self, incoming: quinn::Incoming) -> Result<(Arc<dyn Connection>, Proven), String> {
         let quic = incoming.await.map_err(|e| e.to_string())?;
         let connection = QuicConnection::new(quic).ok_or("it shows no identity")?;
         match proof::listen(&connection, &self.membership).await {
-            Ok(()) => Ok(Arc::new(connection)),
+            Ok(proven) => Ok((Arc::new(connection), proven)),
             Err(error) => {
                 connection.close(error.close_code());
                 Err(error.to_string())
@@ -144,7 +148,13 @@ impl Server {
     }
 
     /// Serves calls until the connection or the server ends, then sees the calls in progress out.
-    async fn calls(&self, connection: &dyn Connection, mut standing: Standing, mut place: Place<NodeId>) {
+    async fn calls(
+        &self,
+        connection: &dyn Connection,
+        proven: Proven,
+        mut standing: Standing,
+        mut place: Place<NodeId>,
+    ) {
         let peer = connection.peer_id();
         let mut calls = JoinSet::new();
         let abort = CancellationToken::new();
@@ -165,7 +175,12 @@ impl Server {
                             (standing, place) = (now, better);
                             connection.widen();
                         }
-                        self.begin(peer, now, stream, &abort, &mut calls);
+                        // One that was revoked meanwhile came in with a key that lets no stranger in.
+                        if proven.stale && now == Standing::Stranger {
+                            break close::WRONG_KEY;
+                        }
+                        let caller = Caller { peer, stale_key: proven.stale, bounds: now.bounds() };
+                        self.begin(caller, now, stream, &abort, &mut calls);
                     }
                     Err(_) => break close::STOPPING,
                 },
@@ -187,16 +202,15 @@ impl Server {
 
     fn begin(
         &self,
-        peer: NodeId,
+        caller: Caller,
         standing: Standing,
         stream: BiStream,
         abort: &CancellationToken,
         calls: &mut JoinSet<()>,
     ) {
-        match self.rooms.call(peer, standing) {
+        match self.rooms.call(caller.peer, standing) {
             Some(place) => {
                 let (handler, abort) = (Arc::clone(&self.handler), abort.clone());
-                let caller = Caller { peer, bounds: standing.bounds() };
                 calls.spawn(async move {
                     serve_call::serve(caller, stream, handler, abort).await;
                     drop(place);

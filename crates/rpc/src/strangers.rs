@@ -45,12 +45,12 @@ const LONG: Duration = Duration::from_secs(15);
 fn membership(pool_key: &PoolKey) -> (SecretKey, Membership) {
     let key = SecretKey::generate().unwrap();
     let id = key.public();
-    (key, Membership { id, pool: PoolId([1; 32]), key: pool_key.clone() })
+    (key, Membership { id, pool: PoolId([1; 32]), keys: pool_key.clone().into() })
 }
 
 fn serve() -> SocketAddr {
     let (key, own) = membership(&PoolKey::generate().unwrap());
-    let endpoint = Endpoint::bind(EndpointConfig { bind: LOOPBACK, key, pool: own.pool, pool_key: own.key.clone() });
+    let endpoint = Endpoint::bind(EndpointConfig { bind: LOOPBACK, key, pool: own.pool, pool_keys: own.keys.clone() });
     let endpoint = endpoint.unwrap();
     let addr = endpoint.local_addr();
     tokio::spawn(async move { endpoint.serve(Arc::new(Unreachable), CancellationToken::new()).await });

@@ -143,6 +143,7 @@ fn kind(body: &TxBody) -> &'static str {
         TxBody::Grant(_) => "grant",
         TxBody::Revoke(_) => "revoke",
         TxBody::Evidence(_) => "evidence",
+        TxBody::RotateKey(_) => "rotate key",
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod grant;
 pub(crate) mod hardware;
 pub(crate) mod keep;
 pub(crate) mod ledger;
+pub(crate) mod names;
 pub(crate) mod pool;
 pub(crate) mod predict;
 pub(crate) mod publish;
@@ -49,6 +50,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Fetch(args) => fetch::fetch(&Session::open(&home()?).await?, args, out).await,
         Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
+        Command::Names(command) => names::names(&Session::open(&home()?).await?, command, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
         Command::Embed(args) => embed::embed(&home()?, args, out).await,
         Command::Run(args) => run::run(&Session::open(&home()?).await?, args, out).await,

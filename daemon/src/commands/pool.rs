@@ -8,7 +8,8 @@ use zero2ai_proto::{
     NodeId,
     calls::Empty,
     local::{
-        ChangeRights, ChangeSigners, InviteCall, MakeInvite, PoolReply, PoolShow, RightsCall, SignersCall, SignersReply,
+        ChangeRights, ChangeSigners, InviteCall, MakeInvite, PoolReply, PoolShow, RightsCall, RotateCall,
+        RotatePoolKey, RotateReply, SignersCall, SignersReply,
     },
     state::{Rights, Signer, SignerSet},
 };
@@ -52,6 +53,22 @@ pub(crate) async fn pool(home: &Path, command: PoolCommand, out: Output) -> Outc
             });
             Ok(())
         }
+        PoolCommand::Revoke { node, grace, keep_key } => {
+            let session = Session::open(home).await?;
+            change_rights(&session, node, Rights::default()).await?;
+            let rotated = if keep_key { None } else { Some(rotate(&session, grace).await?) };
+            let epoch = rotated.map(|r| r.epoch);
+            out.result(&json!({ "node": node.to_string(), "rights": [], "epoch": epoch }), || {
+                let revoked = format!("{} has no rights any more.", node.short());
+                epoch.map_or_else(|| revoked.clone(), |epoch| format!("{revoked} {}", renewed(epoch, grace)))
+            });
+            Ok(())
+        }
+        PoolCommand::Rotate { grace } => {
+            let reply = rotate(&Session::open(home).await?, grace).await?;
+            out.result(&json!({ "epoch": reply.epoch, "height": reply.height }), || renewed(reply.epoch, grace));
+            Ok(())
+        }
         PoolCommand::Genesis { out: file } => genesis(&Session::open(home).await?, &file, out),
     }
 }
@@ -89,6 +106,19 @@ pub(crate) async fn change_signers(session: &Session, signers: Vec<Signer>, forc
 /// Sets a member's rights; returns once that is final.
 pub(crate) async fn change_rights(session: &Session, member: NodeId, rights: Rights) -> Outcome {
     session.call::<ChangeRights>(&RightsCall { member, rights }, FINAL).await.map(|_| ())
+}
+
+async fn rotate(session: &Session, grace: Duration) -> Outcome<RotateReply> {
+    let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    session.call::<RotatePoolKey>(&RotateCall { grace_ms }, FINAL).await
+}
+
+fn renewed(epoch: u32, grace: Duration) -> String {
+    let until = if grace.is_zero() { "no more".to_owned() } else { format!("{} s more", grace.as_secs()) };
+    format!(
+        "The pool has a new key, epoch {epoch}: members fetch it by themselves. The old one opens everything for {until}; invites \
+         made before end with it."
+    )
 }
 
 fn genesis(session: &Session, file: &Path, out: Output) -> Outcome {

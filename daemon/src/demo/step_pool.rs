@@ -83,7 +83,7 @@ fn stranger(demo: &Demo, pool_key: Option<PoolKey>) -> Outcome<ClientConfig> {
     Ok(ClientConfig {
         key: SecretKey::generate()?,
         pool: home.pool,
-        pool_key: pool_key.unwrap_or(home.pool_key),
+        pool_key: pool_key.unwrap_or_else(|| home.pool_keys.current()),
         bootstrap: vec![(home.key.public(), vec![Address::Rpc(at.rpc.to_string())])],
         genesis: Some(home.genesis),
     })

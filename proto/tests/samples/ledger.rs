@@ -9,13 +9,14 @@ use zero2ai_proto::{
     },
     encode,
     evidence::{Evidence, SignedStatement, Statement, Step},
+    local::NamedModel,
     manifest::{Domain, Format, Task},
     pool::{Bootstrap, Genesis, Invite, PoolKey, Ticket},
     proof::{LogProof, SignedHeader, Snapshot, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
-        AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, Rights, Score,
-        Signer, SignerSet, Signers, TicketUse, Verdict, Version,
+        AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, PoolEpoch, Rights,
+        Score, Signer, SignerSet, Signers, TicketUse, Verdict, Version,
     },
     tx,
     tx::{ClassCounts, Thresholds, Tx, TxBody},
@@ -142,7 +143,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 12] {
+fn bodies() -> [(&'static str, TxBody); 13] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -171,6 +172,7 @@ fn bodies() -> [(&'static str, TxBody); 12] {
         ("grant", TxBody::Grant(tx::Grant { name: name(), member: key(2).public() })),
         ("revoke", TxBody::Revoke(tx::Revoke { name: name(), member: key(2).public() })),
         ("evidence", TxBody::Evidence(evidence(VoteKind::Prevote))),
+        ("rotate_key", TxBody::RotateKey(tx::RotateKey { epoch: 4, id: pool_key().id(), grace_ms: 600_000 })),
     ]
 }
 
@@ -206,6 +208,7 @@ pub(crate) fn block() -> Block {
 pub(crate) fn add(v: &mut Vectors) {
     v.add("pool/genesis", &genesis());
     v.add("pool/key", &pool_key());
+    v.raw("derived/pool_key_id", pool_key().id().0);
     v.add("pool/ticket", &ticket().verify(&pool()).unwrap());
     v.add("pool/signed_ticket", &ticket());
     v.add("pool/invite", &invite());
@@ -247,14 +250,13 @@ pub(crate) fn invite() -> Invite {
     Invite { version: 1, pool: pool(), key: pool_key(), ticket: ticket(), bootstrap }
 }
 
-fn add_state(v: &mut Vectors) {
-    v.add("state/signers", &Signers { current: genesis().signers, next: signers() });
-    v.add("state/member", &member());
-    v.add("state/ticket_use", &TicketUse { used: 2 });
-    v.add("state/handle", &Handle { owner: key(1).public(), claimed: 3 });
+fn model() -> Model {
     let channels = vec![("beta".into(), 2), ("stable".into(), 1)];
-    v.add("state/model", &Model { owner: key(1).public(), latest: 2, channels, events: 5 });
-    let version = Version {
+    Model { owner: key(1).public(), latest: 2, channels, events: 5 }
+}
+
+fn version() -> Version {
+    Version {
         manifest: manifest(),
         publisher: key(1).public(),
         format: Format::Gguf,
@@ -267,8 +269,22 @@ fn add_state(v: &mut Vectors) {
         height: 4,
         time_ms: 1_700_000_000_500,
         withdrawn: false,
-    };
-    v.add("state/version", &version);
+    }
+}
+
+pub(crate) fn named() -> NamedModel {
+    NamedModel { name: name(), model: model(), version: version(), score: None }
+}
+
+fn add_state(v: &mut Vectors) {
+    v.add("state/signers", &Signers { current: genesis().signers, next: signers() });
+    let epoch = PoolEpoch { epoch: 3, id: pool_key().id(), height: 9, grace_until_ms: 1_800_000_600_000 };
+    v.add("state/pool_epoch", &epoch);
+    v.add("state/member", &member());
+    v.add("state/ticket_use", &TicketUse { used: 2 });
+    v.add("state/handle", &Handle { owner: key(1).public(), claimed: 3 });
+    v.add("state/model", &model());
+    v.add("state/version", &version());
     v.add("state/grant", &GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) });
     let equivocation = Equivocation {
         round: 1,

@@ -131,9 +131,14 @@ fn add_local(v: &mut Vectors) {
     let members = vec![(key(1).public(), ledger::member())];
     let show = l::PoolReply { pool: pool(), created_ms: 1_700_000_000_000, epoch: 5, height: 7, signers, members };
     v.add("local/pool", &show);
+    v.add("local/rotate", &l::RotateCall { grace_ms: 600_000 });
+    v.add("local/rotated", &l::RotateReply { epoch: 4, height: 9 });
     v.add("local/peer", &l::PeerCall { node: key(2).public() });
     let addresses = vec![Address::Rpc("127.0.0.1:4242".into())];
     v.add("local/peer_reply", &l::PeerReply { addresses, heard_ms_ago: Some(1_200), connected: true });
+    v.add("local/names", &l::NamesCall { prefix: "acme/".into() });
+    v.add("local/named", &ledger::named());
+    v.add("local/history", &l::HistoryCall { name: name() });
     v.add("local/rights", &l::RightsCall { member: key(2).public(), rights: Rights::default() });
 }
 

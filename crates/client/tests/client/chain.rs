@@ -8,11 +8,11 @@ use zero2ai_proto::{
     block::{Block, Certificate, Vote, VoteKind},
     encode,
     manifest::{Domain, Format, Task},
-    pool::{Bootstrap, Genesis, Invite, Nonce, PoolKey, Ticket},
+    pool::{Bootstrap, Genesis, Invite, Keyring, Nonce, PoolKey, Ticket},
     proof::{SignedHeader, TrustStep},
     record::{Address, EndpointRecord},
     state::{Rights, Signer, SignerSet},
-    tx::{ClaimHandle, Publish, SetSigners, Thresholds, Tx, TxBody},
+    tx::{ClaimHandle, Publish, RotateKey, SetSigners, Thresholds, Tx, TxBody},
 };
 
 /// More than any of these tests needs.
@@ -34,7 +34,8 @@ pub(crate) fn manifest(version: u32) -> ManifestId {
 pub(crate) struct Chain {
     pub(crate) ledger: Ledger,
     pub(crate) pool: PoolId,
-    pub(crate) pool_key: PoolKey,
+    /// Of all its nodes.
+    pub(crate) pool_keys: Keyring,
     pub(crate) genesis: Vec<u8>,
     pub(crate) admin: SecretKey,
     pub(crate) head: SignedHeader,
@@ -65,7 +66,7 @@ impl Chain {
         let mut chain = Self {
             pool: ledger.pool(),
             ledger,
-            pool_key: PoolKey::generate().unwrap(),
+            pool_keys: PoolKey::generate().unwrap().into(),
             genesis,
             signers: vec![admin.clone()],
             admin,
@@ -93,6 +94,14 @@ impl Chain {
             thresholds: Thresholds::default(),
         }));
         self.block(&[]).unwrap();
+    }
+
+    /// The ledger has another pool key, and the nodes too; the one before is over.
+    pub(crate) fn rotate(&mut self) {
+        let key = self.pool_keys.current().next().unwrap();
+        self.admin_does(TxBody::RotateKey(RotateKey { epoch: key.epoch, id: key.id(), grace_ms: 0 }));
+        self.block(&[]).unwrap();
+        self.pool_keys.renew(key, 0);
     }
 
     /// A second signer joins the set: from here on a client needs a step.
@@ -152,7 +161,7 @@ impl Chain {
         Invite {
             version: 1,
             pool: self.pool,
-            key: self.pool_key.clone(),
+            key: self.pool_keys.current(),
             ticket: Signed::sign(&ticket, &self.pool, &self.admin).unwrap(),
             bootstrap: vec![Bootstrap { node: self.admin.public(), addresses: vec![] }],
         }

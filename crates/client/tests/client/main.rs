@@ -6,5 +6,6 @@ mod audit;
 mod chain;
 mod generate;
 mod node;
+mod pool_key;
 mod predict;
 mod resolve;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_client::{Client, ClientConfig};
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, encode,
+    pool::PoolKey,
     proof::StateProof,
     receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
     record::Address,
@@ -46,6 +47,8 @@ pub(crate) enum Manners {
     Behind,
     /// Has no receipts, whoever asks.
     Forgot,
+    /// Gives another pool key than the ledger's.
+    OtherKey,
     /// Breaks down after so many tokens.
     DiesAfter(usize),
 }
@@ -82,7 +85,7 @@ pub(crate) fn start(chain: &Arc<Mutex<Chain>>, version: Option<u32>, manners: Ma
 pub(crate) fn start_as(key: SecretKey, chain: &Arc<Mutex<Chain>>, version: Option<u32>, manners: Manners) -> Node {
     let mut locked = chain.lock().unwrap();
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = EndpointConfig { bind, key: key.clone(), pool: locked.pool, pool_key: locked.pool_key.clone() };
+    let config = EndpointConfig { bind, key: key.clone(), pool: locked.pool, pool_keys: locked.pool_keys.clone() };
     let endpoint = Endpoint::bind(config).unwrap();
     let address = Address::Rpc(endpoint.local_addr().to_string());
     if let Some(version) = version {
@@ -118,7 +121,7 @@ pub(crate) fn config(chain: &Arc<Mutex<Chain>>, nodes: &[&Node]) -> ClientConfig
     ClientConfig {
         key: SecretKey::generate().unwrap(),
         pool: chain.pool,
-        pool_key: chain.pool_key.clone(),
+        pool_key: chain.pool_keys.current(),
         bootstrap: nodes.iter().map(|n| (n.id, vec![n.address.clone()])).collect(),
         genesis: Some(chain.genesis.clone()),
     }
@@ -130,10 +133,21 @@ fn refused(code: ErrorCode, why: impl std::fmt::Display) -> RpcError {
 
 impl Served {
     async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
+        let renews = [calls::GetPoolKey::ID, calls::Head::ID, calls::Prove::ID, calls::TrustSteps::ID];
+        if call.stale_key && !renews.contains(&call.method) {
+            return Err(refused(ErrorCode::Denied, "an old pool key"));
+        }
         match call.method {
             calls::Ping::ID => {
                 let pong = calls::Pong { time_ms: 0, height: 0, queue: 0, queue_us: 0, version: "test".into() };
                 reply.item::<calls::Ping>(&pong).await
+            }
+            calls::GetPoolKey::ID => {
+                let key = match self.manners {
+                    Manners::OtherKey => PoolKey::generate().unwrap().next().unwrap(),
+                    _ => self.chain.lock().unwrap().pool_keys.current(),
+                };
+                reply.item::<calls::GetPoolKey>(&key).await
             }
             calls::Head::ID => {
                 let head = self.chain.lock().unwrap().head.clone();

@@ -132,6 +132,7 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<T
         TxBody::Grant(body) => grant::grant(draft, &call, body)?,
         TxBody::Revoke(body) => grant::revoke(draft, &call, body)?,
         TxBody::Evidence(body) => evidence::record(draft, &call, body)?,
+        TxBody::RotateKey(body) => pool::rotate_key(draft, &call, body)?,
     }
     Ok(id)
 }

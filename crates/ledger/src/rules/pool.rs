@@ -2,9 +2,9 @@
 
 use zero2ai_proto::{
     AccountId,
-    limits::{SIGNER_POWER, SIGNERS},
-    state::{Member, Rights, SignerSet, Signers, TicketUse, key},
-    tx::{Redeem, SetRights, SetSigners},
+    limits::{KEY_GRACE_MS, SIGNER_POWER, SIGNERS},
+    state::{Member, PoolEpoch, Rights, SignerSet, Signers, TicketUse, key},
+    tx::{Redeem, RotateKey, SetRights, SetSigners},
 };
 
 use super::{Call, Context, KNOWN_RIGHTS, signers};
@@ -107,4 +107,21 @@ pub(super) fn set_signers(draft: &mut Draft<'_>, call: &Call<'_>, body: &SetSign
     }
     let current = signers(draft)?.current;
     draft.write(key::SIGNERS.to_vec(), &Signers { current, next })
+}
+
+/// Makes another pool key the newest one.
+pub(super) fn rotate_key(draft: &mut Draft<'_>, call: &Call<'_>, body: &RotateKey) -> Result<(), TxError> {
+    call.need(Rights::ADMIN)?;
+    let invalid = |why: String| TxError::Invalid { what: "pool key", why };
+    let before = draft.read::<PoolEpoch>(key::POOL_EPOCH)?.map_or(0, |e| e.epoch);
+    if before.checked_add(1) != Some(body.epoch) {
+        return Err(invalid(format!("its epoch is {}, and the newest key's {before}", body.epoch)));
+    }
+    if body.grace_ms > KEY_GRACE_MS {
+        return Err(invalid(format!("{} ms of grace; {KEY_GRACE_MS} are the most", body.grace_ms)));
+    }
+    let Context { height, time_ms, .. } = *call.at;
+    let grace_until_ms = time_ms.saturating_add(body.grace_ms);
+    let epoch = PoolEpoch { epoch: body.epoch, id: body.id, height, grace_until_ms };
+    draft.write(key::POOL_EPOCH.to_vec(), &epoch)
 }

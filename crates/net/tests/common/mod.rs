@@ -10,7 +10,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use zero2ai_net::{Judge, NetConfig, NetEvent, NetHandle, RecordFacts, Running, Topic, Verdict, start};
-use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::PoolKey};
+use zero2ai_proto::{
+    NodeId, PoolId, SecretKey,
+    pool::{Keyring, PoolKey},
+};
 
 /// Everything in these tests that is waited for comes within this, or fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,19 +68,20 @@ pub(crate) fn record(seq: u64, payload: &[u8]) -> Vec<u8> {
 #[derive(Clone)]
 pub(crate) struct Pool {
     pub(crate) id: PoolId,
-    pub(crate) key: PoolKey,
+    pub(crate) keys: Keyring,
 }
 
 impl Pool {
     pub(crate) fn new() -> Self {
-        Self { id: PoolId::of(SecretKey::generate().unwrap().public().as_bytes()), key: PoolKey::generate().unwrap() }
+        let keys = PoolKey::generate().unwrap().into();
+        Self { id: PoolId::of(SecretKey::generate().unwrap().public().as_bytes()), keys }
     }
 
     pub(crate) fn config(&self, key: &SecretKey, bootstrap: &[&Node]) -> NetConfig {
         NetConfig {
             key: key.clone(),
             pool: self.id,
-            pool_key: self.key.clone(),
+            pool_keys: self.keys.clone(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             bootstrap: bootstrap.iter().map(|node| (node.id, node.address())).collect(),
             mdns: false,

@@ -70,7 +70,7 @@ impl Http {
         let client = ClientConfig {
             key: home.key.clone(),
             pool: home.pool,
-            pool_key: home.pool_key.clone(),
+            pool_key: home.pool_keys.current(),
             bootstrap: vec![(node, addresses.clone())],
             genesis: Some(home.genesis.clone()),
         };

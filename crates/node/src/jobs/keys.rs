@@ -28,7 +28,12 @@ const WRAPPED_BYTES: usize = 1_024;
 
 impl Core {
     fn grant_info(&self, subject: Subject) -> GrantInfo {
-        GrantInfo { pool: self.pool, subject, grantee: self.id, epoch: self.pool_key.epoch }
+        GrantInfo { pool: self.pool, subject, grantee: self.id, epoch: self.pool_keys.epoch() }
+    }
+
+    /// The same, in the epoch that is told.
+    fn told_info(&self, subject: Subject, wrapped: &WrappedKey) -> GrantInfo {
+        GrantInfo { epoch: wrapped.info.epoch, ..self.grant_info(subject) }
     }
 
     fn grant_path(&self, manifest: &ManifestId) -> PathBuf {
@@ -52,7 +57,7 @@ impl Core {
         };
         let wrapped: WrappedKey = decode(&bytes, WRAPPED_BYTES).map_err(internal)?;
         // Wrapped by ourselves, in whatever epoch it was then.
-        let info = GrantInfo { epoch: wrapped.info.epoch, ..self.grant_info(Subject::Manifest(*manifest)) };
+        let info = self.told_info(Subject::Manifest(*manifest), &wrapped);
         let key = unwrap_secret(&wrapped, &self.sealing, &info).map_err(internal)?;
         Ok(Some(ManifestKey::from_bytes(*key)))
     }
@@ -100,7 +105,8 @@ impl Core {
         let mut last = unavailable("no peer could be asked for the key");
         for peer in peers {
             let why = match self.roads.call::<Grant>(peer, &GrantCall { subject }, GRANT).await {
-                Ok(wrapped) => match unwrap_secret(&wrapped, &self.sealing, &self.grant_info(subject)) {
+                // Its pool key may be an epoch older or newer than ours: that changes nothing of what is wrapped.
+                Ok(wrapped) => match unwrap_secret(&wrapped, &self.sealing, &self.told_info(subject, &wrapped)) {
                     Ok(secret) => return Ok(secret),
                     Err(error) => internal(format!("{} sent a key that does not open: {error}", peer.short())),
                 },

@@ -8,6 +8,7 @@
 //! | [`give`] | the plaintext of a held version, for this node's own user |
 //! | [`picture`] | how a transfer stands, for people who watch it |
 //! | [`keys`] | the keys that open models, asked of peers and kept wrapped |
+//! | [`pool_key`] | the pool's newest key: made, told to the ledger, asked of other members |
 //! | [`grants`] | who may open a private model; sealing anew after a revocation |
 //! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
@@ -28,6 +29,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod open;
 pub(crate) mod picture;
+pub(crate) mod pool_key;
 pub(crate) mod publish;
 pub(crate) mod repair;
 pub(crate) mod rerun;

@@ -108,7 +108,7 @@ pub(super) fn grant(core: &Core, caller: &NodeId, call: GrantCall) -> Result<Wra
             Zeroizing::new(*secret.as_bytes())
         }
     };
-    let info = GrantInfo { pool: core.pool, subject: call.subject, grantee: *caller, epoch: core.pool_key.epoch };
+    let info = GrantInfo { pool: core.pool, subject: call.subject, grantee: *caller, epoch: core.pool_keys.epoch() };
     wrap_secret(&secret, &member.sealing_key, info).map_err(internal)
 }
 

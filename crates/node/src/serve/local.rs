@@ -2,18 +2,20 @@
 
 use tokio::sync::mpsc;
 use zero2ai_proto::{
-    Signed,
+    ModelName, Signed,
     calls::Empty,
     encode,
     limits::SIGNERS,
     local::{
         AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
-        GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NodeStatus, OpenFiles, PeerCall,
-        PeerKnown, PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, Rerun, RerunItem,
-        RevokeItem, RevokeModel, SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
+        GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NameHistory, NamedModel,
+        NamesCall, NamesList, NodeStatus, OpenFiles, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
+        PublishItem, PublishPath, PublishReport, Rerun, RerunItem, RevokeItem, RevokeModel, RotatePoolKey, SignersCall,
+        SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
+    state::Model,
     tx::{SetRights, SetSigners, TxBody},
 };
 use zero2ai_rpc::{IncomingCall, ReplySink};
@@ -27,7 +29,7 @@ use crate::{
         fetch::{Brought, Watch},
     },
     serve::{
-        errors::{denied, internal, invalid},
+        errors::{denied, internal, invalid, not_found, unavailable},
         pieces, store,
     },
     status,
@@ -49,6 +51,10 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             let body = SetRights { member: c.member, rights: c.rights };
             core.account.submit(TxBody::SetRights(body), PATIENCE).await?;
             reply.item::<ChangeRights>(&Empty {}).await
+        }
+        RotatePoolKey::ID => {
+            let rotated = core.rotate_pool_key(call.request::<RotatePoolKey>()?).await?;
+            reply.item::<RotatePoolKey>(&rotated).await
         }
         PublishPath::ID => {
             let request = call.request::<PublishPath>()?;
@@ -113,6 +119,24 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             }
             Ok(())
         }
+        NamesList::ID => {
+            for named in names(core, &call.request::<NamesList>()?)? {
+                reply.item::<NamesList>(&named).await?;
+            }
+            Ok(())
+        }
+        NameHistory::ID => {
+            let name = call.request::<NameHistory>()?.name;
+            if core.chain.read(|l| l.model(&name)).is_none() {
+                return Err(not_found(format!(
+                    "there is no model {name} on the ledger: 'zero2ai names ls' lists them"
+                )));
+            }
+            for event in core.chain.read(|l| l.events(&name)) {
+                reply.item::<NameHistory>(&event).await?;
+            }
+            Ok(())
+        }
         // The numbers of the store's methods.
         110..=115 | StoreRebuild::ID => store::answer(core, call, reply).await,
         other => Err(RpcError::new(ErrorCode::Unsupported, format!("method {other} is not known to this node"))),
@@ -141,12 +165,27 @@ where
 }
 
 fn pool(core: &Core) -> Result<PoolReply, RpcError> {
-    let epoch = core.pool_key.epoch;
+    let epoch = core.pool_keys.epoch();
     core.chain.read(|l| {
         let (genesis, pool) = zero2ai_proto::pool::Genesis::read(l.genesis_bytes()).map_err(internal)?;
         let (height, signers, members) = (l.height(), l.signers_state().clone(), l.members().collect());
         Ok(PoolReply { pool, created_ms: genesis.created_ms, epoch, height, signers, members })
     })
+}
+
+fn names(core: &Core, call: &NamesCall) -> Result<Vec<NamedModel>, RpcError> {
+    if !call.is_valid() {
+        return Err(invalid("no name is as long as that"));
+    }
+    Ok(core.chain.read(|l| {
+        let starts = |name: &ModelName| name.to_string().starts_with(&call.prefix);
+        let models = l.models().filter(|(name, _)| starts(name));
+        let entry = |(name, model): (ModelName, Model)| {
+            let version = l.version(&name, model.latest)?;
+            Some(NamedModel { version, score: l.score(&name, model.latest), name, model })
+        };
+        models.filter_map(entry).collect()
+    }))
 }
 
 fn peer(core: &Core, call: PeerCall) -> PeerReply {
@@ -167,12 +206,15 @@ fn invite(core: &Core, call: InviteCall) -> Result<InviteLine, RpcError> {
     if call.uses == 0 || call.ttl_ms == 0 || call.rights == Rights(0) {
         return Err(invalid("an invite needs at least one use, some time, and some right"));
     }
+    if core.newer_key().is_some() {
+        return Err(unavailable("the pool has a newer key, which this node does not have yet: try again in a moment"));
+    }
     let nonce = Nonce::generate().map_err(internal)?;
     let expires_ms = now_ms().saturating_add(call.ttl_ms);
     let ticket = Ticket { nonce, expires_ms, uses: call.uses, rights: call.rights };
     let ticket = Signed::sign(&ticket, &core.pool, &core.key).map_err(internal)?;
     let bootstrap = vec![Bootstrap { node: core.id, addresses: core.addresses.clone() }];
-    let invite = Invite { version: 1, pool: core.pool, key: core.pool_key.clone(), ticket, bootstrap };
+    let invite = Invite { version: 1, pool: core.pool, key: core.pool_keys.current(), ticket, bootstrap };
     Ok(InviteLine { line: invite.to_line().map_err(internal)? })
 }
 

@@ -29,8 +29,8 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
-        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetSnapshot, Grant, Have, Head, Piece, Ping,
-        Pong, Predict, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
+        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot, Grant, Have, Head,
+        Piece, Ping, Pong, Predict, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
@@ -44,6 +44,9 @@ use spent::Spent;
 
 /// First number of the methods that only the node's own identity may call.
 const LOCAL: u16 = 100;
+
+/// What a member may ask who proved a pool key past its grace: the newer one, and what proves it.
+const RENEWS: [u16; 5] = [GetPoolKey::ID, Head::ID, Prove::ID, TrustSteps::ID, Ping::ID];
 
 /// See the module.
 pub(crate) struct Service {
@@ -78,6 +81,12 @@ impl Service {
     /// Checks the caller's rights, then hands the call to its room.
     async fn answer(&self, call: IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
         let core = &self.core;
+        if call.stale_key && !RENEWS.contains(&call.method) {
+            return Err(denied(
+                "the pool key that was proved is of an earlier epoch and its grace is over: ask for the newest one \
+                 (GetPoolKey), and connect with that",
+            ));
+        }
         if call.method == Redeem::ID {
             return reply.item::<Redeem>(&ledger::redeem(core, &call).await?).await;
         }
@@ -123,6 +132,8 @@ impl Service {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await
             }
             GetSnapshot::ID => self.snapshots.give(core, &mut reply).await,
+            // Also while the chain is halted: it may be halted because signers lack the key.
+            GetPoolKey::ID => reply.item::<GetPoolKey>(&core.pool_keys.current()).await,
             Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,

@@ -15,7 +15,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId, SecretKey, methods,
-    pool::PoolKey,
+    pool::{Keyring, PoolKey},
     rpc::{ErrorCode, Method, RpcError},
 };
 use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, ReplySink, ServeError};
@@ -46,6 +46,8 @@ methods! {
     Whoami = 60_010: u32 => NodeId;
     /// Gives that many bytes.
     Bytes = 60_011: u32 => ByteBuf;
+    /// Tells whether the caller's pool key is past its grace.
+    Stale = 60_012: u32 => bool;
 }
 
 /// The handler.
@@ -103,6 +105,7 @@ impl Answers {
                 std::future::pending().await
             }
             Whoami::ID => reply.item::<Whoami>(&call.peer).await,
+            Stale::ID => reply.item::<Stale>(&call.stale_key).await,
             method => Err(RpcError::new(ErrorCode::Unsupported, format!("no method {method}"))),
         }
     }
@@ -132,14 +135,25 @@ impl Pool {
 
     /// An endpoint with a fresh identity on a free port.
     pub(crate) fn endpoint(&self) -> Endpoint {
+        self.endpoint_with(self.key.clone().into())
+    }
+
+    /// The same with more keys than this one.
+    pub(crate) fn endpoint_with(&self, pool_keys: Keyring) -> Endpoint {
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
         let key = SecretKey::generate().unwrap();
-        Endpoint::bind(EndpointConfig { bind, key, pool: self.id, pool_key: self.key.clone() }).unwrap()
+        Endpoint::bind(EndpointConfig { bind, key, pool: self.id, pool_keys }).unwrap()
     }
 
     /// A running server.
     pub(crate) fn server(&self) -> Server {
-        let (endpoint, answers, stop) = (self.endpoint(), Arc::new(Answers::default()), CancellationToken::new());
+        self.server_with(self.key.clone().into())
+    }
+
+    /// The same with more keys than this one.
+    pub(crate) fn server_with(&self, keys: Keyring) -> Server {
+        let (endpoint, answers, stop) =
+            (self.endpoint_with(keys), Arc::new(Answers::default()), CancellationToken::new());
         let task = tokio::spawn({
             let (endpoint, handler, stop) = (endpoint.clone(), Arc::clone(&answers), stop.clone());
             async move { endpoint.serve(handler, stop).await }
