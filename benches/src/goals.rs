@@ -101,7 +101,8 @@ pub(crate) fn table_of(results: &Path) -> Result<String> {
         let beyond = of(crate::rpc::PEER).zip(of(crate::rpc::IN_PROCESS)).map(|(call, alone)| call - alone);
         rows.push(row(&format!("peer RPC: ms beyond the same call in process, {}", &figure[..3]), beyond, goal, false));
     }
-    let errors = rpc.as_ref().and_then(|r| r.spread(crate::rpc::SOAK, "errors")).map(|s| s.most);
+    let soak = read("rpc-soak.json")?;
+    let errors = soak.as_ref().and_then(|r| r.spread(crate::rpc::SOAK, "errors")).map(|s| s.most);
     rows.push(row("peer RPC: errors of many clients in minutes", errors, 0.0, false));
     Ok(table(&["goal", "wanted", "measured", ""], &rows))
 }

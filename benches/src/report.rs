@@ -71,6 +71,7 @@ fn show(results: &Results) -> String {
         "text-rpc" => wire(results),
         "perplexity" => perplexity(results),
         "rpc" => rpc(results),
+        "rpc-soak" => soak(results),
         "onnx" => onnx(results),
         "embed" => embed(results),
         _ => versions(results),
@@ -170,17 +171,21 @@ pub(crate) fn rpc(results: &Results) -> String {
         std::iter::once((*tool).to_owned()).chain(cells).collect()
     };
     let tools = results.tools();
-    let mut text = table(&head, &tools.iter().filter(|t| **t != crate::rpc::SOAK).map(row).collect::<Vec<_>>());
+    table(&head, &tools.iter().filter(|t| **t != crate::rpc::SOAK).map(row).collect::<Vec<_>>())
+}
+
+/// The long run.
+pub(crate) fn soak(results: &Results) -> String {
     let long = |figure: &str| results.spread(crate::rpc::SOAK, figure).map(|s| s.median);
-    if let (Some(calls), Some(errors), Some(first), Some(last)) =
+    let (Some(calls), Some(errors), Some(first), Some(last)) =
         (long("calls"), long("errors"), long("MiB after a tenth"), long("MiB at the end"))
-    {
-        text += &format!(
-            "\nThe long run: {calls:.0} predictions, {errors:.0} errors; the node and its workers held {first:.0} MiB after a \
-             tenth of it and {last:.0} MiB at its end.\n"
-        );
-    }
-    text
+    else {
+        return String::new();
+    };
+    format!(
+        "The long run: {calls:.0} predictions, {errors:.0} errors; the node and its workers held {first:.0} MiB after a tenth of \
+         it and {last:.0} MiB at its end.\n"
+    )
 }
 
 pub(crate) fn publish(results: &Results) -> String {

@@ -62,7 +62,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Settings of `rpc`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Rounds; each measures every row once
+    /// Rounds; each measures every row once. With 0 only the long run is made
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Calls one after the other, whose times are ranked
@@ -98,21 +98,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ("clients of the long run", options.clients.to_string()),
         ("its minutes", options.minutes.to_string()),
     ];
-    let mut results = Results::new("rpc", &settings);
+    let mut results = Results::new(if options.rounds == 0 { "rpc-soak" } else { "rpc" }, &settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(measure(options, work.path(), &mut results))?;
-    println!("\n{}", report::rpc(&results));
+    println!("\n{}\n{}", report::rpc(&results), report::soak(&results));
     results.save(options.json.as_deref())
 }
 
 async fn measure(options: &Options, work: &Path, results: &mut Results) -> Result<()> {
-    let bench = Bench::start(options, work)?;
-    for round in 1..=options.rounds {
-        results.add(IN_PROCESS, round, &bench.in_process()?);
-        results.add(PEER, round, &bench.peer().await?);
-        results.add(GRPC, round, &bench.grpc().await?);
+    if options.rounds > 0 {
+        let bench = Bench::start(options, work)?;
+        for round in 1..=options.rounds {
+            results.add(IN_PROCESS, round, &bench.in_process()?);
+            results.add(PEER, round, &bench.peer().await?);
+            results.add(GRPC, round, &bench.grpc().await?);
+        }
     }
-    drop(bench);
     let node = Arc::new(Node::with_digits(&options.program, work)?);
     for round in 1..=options.rounds {
         results.add(NODE, round, &node_peer(&node, options).await?);
