@@ -162,19 +162,15 @@ impl Server {
         let code = loop {
             tokio::select! {
                 () = self.stop.cancelled() => break close::STOPPING,
-                Some(done) = calls.join_next(), if !calls.is_empty() => report(done),
+                Some(done) = calls.join_next(), if !calls.is_empty() => {
+                    report(done);
+                    // That call may have been its admission; it may not make another one for long.
+                    self.promote(connection, &mut standing, &mut place);
+                }
                 _ = ask_again.tick() => if self.standing(&peer) == Standing::Stranger { break close::BUSY },
                 stream = connection.accept_bi() => match stream {
                     Ok(stream) => {
-                        let now = self.standing(&peer);
-                        // Admitted meanwhile: no longer one of the few places for strangers is taken.
-                        if standing == Standing::Stranger
-                            && now != standing
-                            && let Some(better) = self.rooms.connection(peer, now)
-                        {
-                            (standing, place) = (now, better);
-                            connection.widen();
-                        }
+                        let now = self.promote(connection, &mut standing, &mut place);
                         // One that was revoked meanwhile came in with a key that lets no stranger in.
                         if proven.stale && now == Standing::Stranger {
                             break close::WRONG_KEY;
@@ -198,6 +194,20 @@ impl Server {
             connection.close(code);
         }
         drop(place);
+    }
+
+    /// What the peer is by now. Admitted meanwhile, it no longer takes one of the few places for strangers.
+    fn promote(&self, connection: &dyn Connection, standing: &mut Standing, place: &mut Place<NodeId>) -> Standing {
+        let peer = connection.peer_id();
+        let now = self.standing(&peer);
+        if *standing == Standing::Stranger
+            && now != *standing
+            && let Some(better) = self.rooms.connection(peer, now)
+        {
+            (*standing, *place) = (now, better);
+            connection.widen();
+        }
+        now
     }
 
     fn begin(

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use zero2ai_proto::{ByteBuf, rpc::ErrorCode};
 use zero2ai_rpc::{CallError, Peer, tuning};
 
-use crate::support::{Count, Echo, LONG, Pool, Wait};
+use crate::support::{Count, Echo, Join, LONG, Pool, Wait};
 
 async fn works(peer: &Peer) -> bool {
     peer.call::<Count>(&1, LONG).await.is_ok()
@@ -60,4 +60,18 @@ async fn a_stranger_says_little_at_once_until_it_is_admitted() {
     // More than a stranger's window: the same connection was widened.
     let larger = ByteBuf::from(vec![7; 8 * tuning::STRANGER_WINDOW as usize]);
     assert_eq!(peer.call::<Echo>(&larger, LONG).await.unwrap(), larger);
+}
+
+#[tokio::test]
+async fn who_was_admitted_makes_room_for_the_next_stranger_without_another_call() {
+    let pool = Pool::new();
+    let server = pool.server();
+    let mut joined = Vec::new();
+    for n in 0..tuning::STRANGER_CONNECTIONS + 8 {
+        let joiner = server.stranger(&pool);
+        let peer = joiner.connect(server.addr, None).await.unwrap_or_else(|e| panic!("number {n}: {e}"));
+        peer.call::<Join>(&0, LONG).await.unwrap_or_else(|e| panic!("number {n}: {e}"));
+        joined.push((joiner, peer));
+    }
+    assert!(joined.iter().all(|(_, peer)| !peer.is_closed()), "all are still connected");
 }

@@ -46,6 +46,8 @@ methods! {
     Whoami = 60_010: u32 => NodeId;
     /// Gives that many bytes.
     Bytes = 60_011: u32 => ByteBuf;
+    /// Admits the caller.
+    Join = 60_013: u32 => u32;
     /// Tells whether the caller's pool key is past its grace.
     Stale = 60_012: u32 => bool;
 }
@@ -105,6 +107,10 @@ impl Answers {
                 std::future::pending().await
             }
             Whoami::ID => reply.item::<Whoami>(&call.peer).await,
+            Join::ID => {
+                self.strangers.lock().unwrap().remove(&call.peer);
+                reply.item::<Join>(&1).await
+            }
             Stale::ID => reply.item::<Stale>(&call.stale_key).await,
             method => Err(RpcError::new(ErrorCode::Unsupported, format!("no method {method}"))),
         }
