@@ -10,6 +10,7 @@ use crate::{
     manifest::{Subject, WrappedKey},
     methods,
     name::{ModelName, ModelRef},
+    prepare::Preparation,
     proof::{SignedHeader, StateProof, TrustStep},
     receipt::{AuditExport, ProviderReceipts, Request, Response},
     record::{Address, EndpointRecord, NameRecord},
@@ -62,6 +63,8 @@ methods! {
     AuditProofs = 19: AuditProofsCall => Piece;
     /// The ledger's state near the head: an encoded [`crate::proof::Snapshot`] in pieces, one an item. For a node that is new.
     GetSnapshot = 20: Empty => Piece;
+    /// How pictures or sounds become what a version that is served here takes, as its publisher said.
+    Prepare = 21: DescribeCall => Prepared;
 }
 
 /// A request without content.
@@ -469,11 +472,18 @@ pub struct ProviderAddresses {
     pub addresses: Vec<Address>,
 }
 
-/// Request of [`Describe`].
+/// Request of [`Describe`] and [`Prepare`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescribeCall {
     /// The model.
     pub name: ModelName,
     /// The version.
     pub version: u32,
+}
+
+/// Answer to [`Prepare`]. Nothing proves it: a wrong one gives wrong tensors, which the receipt of the call they are sent in names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// None if the model takes tensors alone.
+    pub preparation: Option<Preparation>,
 }
