@@ -133,7 +133,7 @@ fn what_does_not_hold_is_not_published() {
     let node = &network.nodes[0];
     let mut samples: Value = serde_json::from_slice(&fs::read(file("picture.samples.json")).unwrap()).unwrap();
     let number = &mut samples["samples"][1]["outputs"][0]["data"][2];
-    *number = json!(number.as_f64().unwrap() + 0.25);
+    *number = json!(number.as_f64().unwrap() + 0.253);
     let wrong = network.path().join("wrong.json");
     fs::write(&wrong, samples.to_string()).unwrap();
     let wrong = wrong.to_str().unwrap();
