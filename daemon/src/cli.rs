@@ -401,6 +401,9 @@ pub(crate) struct ResolveArgs {
 pub(crate) struct InspectArgs {
     /// A file, or a folder with all files of a model
     pub(crate) path: PathBuf,
+    /// Also see whether it reproduces these golden inputs and outputs; a model that runs at fixed sizes alone takes theirs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) samples: Option<PathBuf>,
 }
 
 /// Arguments of `predict`.

@@ -55,11 +55,11 @@ def run(model: Path, inputs: dict) -> dict:
 class Real(unittest.TestCase):
     def served(self, model: Path, name: str, domain: str, inputs: dict, *flags: str):
         """Inspects, records, publishes; another node fetches and serves, and the publisher is asked no more."""
-        found = network[0].json("inspect", model)
-        self.assertEqual(found["model"]["domains"][0]["domain"], domain, found)
         np.savez(folder / "inputs.npz", **inputs)
         samples = folder / "samples.json"
         subprocess.run([sys.executable, RECORD, model, "--out", samples, "--inputs", folder / "inputs.npz"], check=True)
+        found = network[0].json("inspect", model, "--samples", samples)
+        self.assertEqual(found["model"]["domains"][0]["domain"], domain, found)
         said = network[0].json("publish", model, "--name", name, "--replicas", "0", "--samples", samples, *flags)
         self.assertEqual((said["not_served"], said["samples"]), (None, 1))
         until(lambda: network[1].try_json("fetch", name, "--serve"), f"{name} at another node")

@@ -13,6 +13,7 @@ use zero2ai_proto::{
 };
 
 use self::guess::{Guess, guess};
+use super::publish::read_samples;
 use crate::{
     cli::InspectArgs,
     exit::{Exit, Failure, Outcome},
@@ -27,7 +28,8 @@ pub(crate) async fn inspect(home: &Path, args: InspectArgs, out: Output) -> Outc
     let config = Config::read(&home.join("config.toml"))?;
     let program = std::env::current_exe()
         .map_err(|e| Failure::new(Exit::Internal, format!("This program does not find itself: {e}.")))?;
-    let found = look(args.path.clone(), &config, program).await.map_err(CallError::Remote)?;
+    let samples = args.samples.as_deref().map_or(Ok(Vec::new()), read_samples)?;
+    let found = look(args.path.clone(), samples, &config, program).await.map_err(CallError::Remote)?;
     let json = found_json(&found);
     out.result(&json, || found_text(&args.path, &found));
     Ok(())

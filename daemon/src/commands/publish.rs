@@ -111,7 +111,7 @@ pub(crate) fn report_text(report: &PublishReport) -> String {
 }
 
 /// The samples in a file.
-fn read_samples(path: &Path) -> Outcome<Vec<ConformanceSample>> {
+pub(crate) fn read_samples(path: &Path) -> Outcome<Vec<ConformanceSample>> {
     let bytes = read_file("read the samples", path, SAMPLE_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::new(Exit::Invalid, "The samples are not text: give the JSON of testnet/samples/record.py.")

@@ -4,7 +4,11 @@
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
-use zero2ai_proto::{manifest::Format, rpc::RpcError, worker::ModelInfo};
+use zero2ai_proto::{
+    manifest::{ConformanceSample, Format},
+    rpc::RpcError,
+    worker::ModelInfo,
+};
 
 use super::{source::Source, trial::into_memory};
 use crate::{config::Config, jobs::load::start_worker, node::worker_config, serve::errors::internal};
@@ -31,16 +35,21 @@ pub struct InspectedModel {
     pub load_ms: u64,
 }
 
-/// Looks at `path` with a worker of `config`'s limits, which `program` is started as.
+/// Looks at `path` with a worker of `config`'s limits, which `program` is started as and which is held to `samples`.
 ///
 /// # Errors
 /// The files cannot be read or are not whole. A model that does not run is no error: see [`Inspection::model`].
-pub async fn inspect(path: PathBuf, config: &Config, program: PathBuf) -> Result<Inspection, RpcError> {
+pub async fn inspect(
+    path: PathBuf,
+    samples: Vec<ConformanceSample>,
+    config: &Config,
+    program: PathBuf,
+) -> Result<Inspection, RpcError> {
     let source = tokio::task::spawn_blocking(move || Source::look(&path)).await.map_err(internal)??;
     let source = Arc::new(source);
     let files = source.files.iter().map(|f| (f.path.clone(), f.size, f.format)).collect();
     let model = match source.run.clone() {
-        Ok(run) => try_model(&source, run, config, program).await,
+        Ok(run) => try_model(&source, run, samples, config, program).await,
         Err(why) => Err(why),
     };
     Ok(Inspection { format: source.format, files, model })
@@ -49,6 +58,7 @@ pub async fn inspect(path: PathBuf, config: &Config, program: PathBuf) -> Result
 async fn try_model(
     source: &Arc<Source>,
     run: Vec<usize>,
+    samples: Vec<ConformanceSample>,
     config: &Config,
     program: PathBuf,
 ) -> Result<InspectedModel, String> {
@@ -64,7 +74,7 @@ async fn try_model(
     let read = move || run.iter().map(|i| into_memory(&from, *i, &tell)).collect::<Result<Vec<_>, _>>();
     let files = tokio::task::spawn_blocking(read).await.map_err(|e| e.to_string())?.map_err(|e| e.message)?;
     let start = Instant::now();
-    let (worker, info) = start_worker(worker, source.format, files, Vec::new()).await.map_err(|e| e.message)?;
+    let (worker, info) = start_worker(worker, source.format, files, samples).await.map_err(|e| e.message)?;
     let load_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let memory_bytes = worker.pid().and_then(peak_memory);
     worker.stop().await;
