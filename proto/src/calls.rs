@@ -64,7 +64,7 @@ methods! {
     /// The ledger's state near the head: an encoded [`crate::proof::Snapshot`] in pieces, one an item. For a node that is new.
     GetSnapshot = 20: Empty => Piece;
     /// How pictures or sounds become what a version that is served here takes, as its publisher said.
-    Prepare = 21: DescribeCall => Prepared;
+    Prepare = 22: DescribeCall => Prepared;
 }
 
 /// A request without content.
