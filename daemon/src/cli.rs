@@ -4,6 +4,7 @@ mod account;
 mod doctor;
 mod grant;
 mod ledger;
+mod media;
 mod names;
 mod service;
 mod store;
@@ -26,6 +27,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zero2ai_proto::{
     ModelName, ModelRef, NodeId,
     manifest::Domain,
+    prepare::Preparation,
     state::{Rights, Signer},
 };
 
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  zero2ai publish digits.onnx --name lab/digits\n  \
         zero2ai publish chat.gguf --name lab/chat --replicas 3 --accept 0.95 --reject 0.8\n  \
         zero2ai publish secret.gguf --name lab/secret --domain private && zero2ai grant lab/secret NODE-KEY\n  \
+        zero2ai publish cats.onnx --name lab/cats --samples cats.json --image 224x224,cover,mean=0.485/0.456/0.406,\
+        std=0.229/0.224/0.225\n  \
         zero2ai publish ./SmolLM2-135M --name lab/smol            # config, tokenizer, shards\n  \
         zero2ai publish ./SmolLM2-tuned --name lab/smol --base lab/smol@1\n  \
         zero2ai publish hf:ORG/REPO@v1.0 --name lab/m --only '*.safetensors' --only '*.json'\n\n\
@@ -117,10 +121,12 @@ pub(crate) enum Command {
     /// List the pool's models, or what happened to one
     #[command(subcommand)]
     Names(NamesCommand),
-    /// Send tensors to the nearest endpoint of a model and print what it answers
-    #[command(after_help = "Examples:\n  zero2ai predict lab/digits --input rows.csv\n  \
-        zero2ai predict lab/digits --input labelled.csv --labelled\n  \
-        echo '{\"inputs\":[{\"name\":\"\",\"shape\":[1,2],\"data\":[0.5,1]}]}' | zero2ai predict lab/m --input - --json")]
+    /// Send pictures, a sound, rows or tensors to the nearest endpoint of a model and print what it answers
+    #[command(
+        after_help = "Examples:\n  zero2ai predict lab/digits rows.csv\n  zero2ai predict lab/cats cat.jpg dog.png\n  \
+        zero2ai predict lab/speech clip.wav --json\n  zero2ai predict lab/digits labelled.csv --labelled\n  \
+        echo '{\"inputs\":[{\"name\":\"\",\"shape\":[1,2],\"data\":[0.5,1]}]}' | zero2ai predict lab/m --input - --json"
+    )]
     Predict(PredictArgs),
     /// Turn texts into rows of numbers with an embedder of the pool
     #[command(after_help = "Examples:\n  zero2ai embed lab/minilm \"A cat sits.\" \"A dog runs.\"\n  \
@@ -167,6 +173,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  zero2ai completions bash > /etc/bash_completion.d/zero2ai\n  \
         zero2ai completions zsh > ~/.zfunc/_zero2ai\n  zero2ai completions fish > ~/.config/fish/completions/zero2ai.fish")]
     Completions(CompletionsArgs),
+    /// What a file or folder is: format, inputs and outputs, memory, what it is likely for. Needs no node; nothing is published
+    #[command(after_help = "Examples:\n  zero2ai inspect cats.onnx\n  zero2ai inspect ./all-MiniLM-L6-v2 --json")]
+    Inspect(InspectArgs),
     /// What this machine offers to run models on
     #[command(after_help = "Example:\n  zero2ai hardware --json")]
     Hardware,
@@ -347,6 +356,15 @@ pub(crate) struct PublishArgs {
     /// Publish without running it first, and do not serve it: for what this program cannot run, or has no memory for
     #[arg(long)]
     pub(crate) store_only: bool,
+    /// Golden inputs and outputs, recorded by testnet/samples/record.py: a node that does not reproduce them does not serve it
+    #[arg(long, value_name = "FILE", conflicts_with = "store_only")]
+    pub(crate) samples: Option<PathBuf>,
+    /// It takes pictures, of this size and made into numbers in this way
+    #[arg(long, value_name = "SPEC", value_parser = media::image, long_help = media::IMAGE_HELP)]
+    pub(crate) image: Option<Preparation>,
+    /// It takes a sound, at this rate
+    #[arg(long, value_name = "SPEC", value_parser = media::audio, long_help = media::AUDIO_HELP, conflicts_with = "image")]
+    pub(crate) audio: Option<Preparation>,
     /// Of a hub's files only those that fit ('*' is any run of characters); may be given several times
     #[arg(long, value_name = "PATTERN")]
     pub(crate) only: Vec<String>,
@@ -403,14 +421,28 @@ pub(crate) struct ResolveArgs {
     pub(crate) fresh: bool,
 }
 
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A file, or a folder with all files of a model
+    pub(crate) path: PathBuf,
+    /// Also see whether it reproduces these golden inputs and outputs; a model that runs at fixed sizes alone takes theirs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) samples: Option<PathBuf>,
+}
+
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
     /// publisher/model, publisher/model@3 or publisher/model:channel
     pub(crate) name: ModelRef,
-    /// CSV rows of numbers, or JSON {"inputs":[{"name","shape","data"}]}; '-' reads standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    /// What to predict from: pictures (PNG, JPEG, WebP, BMP; several are a batch), a sound (WAV, FLAC, Ogg Vorbis, MP3), CSV rows of
+    /// numbers, or JSON {"inputs":[{"name","shape","data"}]}; '-' reads standard input. What a file is, its content says
+    #[arg(value_name = "FILE", required_unless_present = "input")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The same, for one file
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    pub(crate) input: Option<PathBuf>,
     /// The CSV's last column is the true class: leave it out of the input and print how many were right
     #[arg(long)]
     pub(crate) labelled: bool,

@@ -85,9 +85,10 @@ struct JsonInputs {
     inputs: Vec<JsonTensor>,
 }
 
+/// A tensor as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct JsonTensor {
+pub(crate) struct JsonTensor {
     #[serde(default)]
     name: String,
     shape: Vec<u64>,
@@ -107,8 +108,9 @@ pub(crate) fn json(text: &str) -> Outcome<Vec<Tensor>> {
     parsed.inputs.into_iter().map(tensor).collect()
 }
 
+/// One tensor, checked.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // every value is checked to be whole and in range first
-fn tensor(input: JsonTensor) -> Outcome<Tensor> {
+pub(crate) fn tensor(input: JsonTensor) -> Outcome<Tensor> {
     let dtype = match input.datatype.as_deref() {
         None | Some("FP32") => DType::F32,
         Some("FP64") => DType::F64,

@@ -7,7 +7,7 @@
 //! | [`exit`] | exit codes, and the error that every command returns |
 //! | [`errors`] | errors of the crates below, as exit codes and paragraphs |
 //! | [`output`], [`progress`] | tables and JSON on standard output; progress on standard error |
-//! | [`input`] | CSV and JSON that users feed models |
+//! | [`input`], [`samples`] | CSV and JSON that users feed models; conformance samples |
 //! | [`session`] | the line to the node of `--home` |
 //! | [`signals`], [`logging`] | Ctrl-C and SIGTERM; log lines on standard error |
 //! | [`commands`] | what each command does |
@@ -25,6 +25,7 @@ mod logging;
 mod output;
 mod picture;
 mod progress;
+mod samples;
 mod session;
 mod signals;
 

@@ -10,9 +10,10 @@ fn help_shows_examples_and_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, _) = run(folder.path(), &["--help"]);
     assert!(code == 0 && out.contains("Exit codes:") && out.contains("13  unverified"));
-    for command in
-        ["up", "publish", "fetch", "validate", "resolve", "predict", "run", "status", "doctor", "audit", "stop", "demo"]
-    {
+    for command in [
+        "up", "publish", "inspect", "fetch", "validate", "resolve", "predict", "run", "status", "doctor", "audit",
+        "stop", "demo",
+    ] {
         let (code, out, _) = run(folder.path(), &[command, "--help"]);
         assert!(code == 0 && out.contains("Example"), "{command}");
     }

@@ -11,6 +11,7 @@ use crate::{
     methods,
     name::{ModelName, ModelRef},
     pool::PoolKey,
+    prepare::Preparation,
     proof::{SignedHeader, StateProof, TrustStep},
     receipt::{AuditExport, ProviderReceipts, Request, Response},
     record::{Address, EndpointRecord, NameRecord},
@@ -66,6 +67,8 @@ methods! {
     /// The newest pool key, for members, over the connection's own encryption. Also answered to a member whose key is too old for
     /// anything else. Check its id against the ledger's `pool/epoch` before using it.
     GetPoolKey = 21: Empty => PoolKey;
+    /// How pictures or sounds become what a version that is served here takes, as its publisher said.
+    Prepare = 22: DescribeCall => Prepared;
 }
 
 /// A request without content.
@@ -473,11 +476,18 @@ pub struct ProviderAddresses {
     pub addresses: Vec<Address>,
 }
 
-/// Request of [`Describe`].
+/// Request of [`Describe`] and [`Prepare`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescribeCall {
     /// The model.
     pub name: ModelName,
     /// The version.
     pub version: u32,
+}
+
+/// Answer to [`Prepare`]. Nothing proves it: a wrong one gives wrong tensors, which the receipt of the call they are sent in names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// None if the model takes tensors alone.
+    pub preparation: Option<Preparation>,
 }

@@ -13,6 +13,7 @@
 //! | [`pool`] | genesis, pool key, tickets, invites, the pool proof |
 //! | [`manifest`] | what a model is made of, plain and sealed |
 //! | [`tensor`], [`texts`] | tensors on the wire, and texts as tensors |
+//! | [`prepare`] | how a picture or a sound becomes tensors |
 //! | [`tx`], [`block`], [`state`], [`proof`] | the ledger: transactions, headers, certificates, state entries, proofs |
 //! | [`evidence`] | two statements of one signer that contradict each other |
 //! | [`consensus`] | what signers gossip: votes, proposals, round certificates, heads |
@@ -36,6 +37,7 @@ pub mod local;
 pub mod manifest;
 pub mod name;
 pub mod pool;
+pub mod prepare;
 pub mod proof;
 pub mod receipt;
 pub mod record;

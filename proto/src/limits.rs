@@ -59,6 +59,14 @@ pub const PROMPT_BYTES: usize = 256 * 1024;
 pub const EMBED_TEXTS: usize = 256;
 /// Bytes of all texts that one prediction embeds: seconds of work on a small model, so that no call holds up the others for long.
 pub const EMBED_BYTES: usize = 256 * 1024;
+/// Conformance samples of one version: each is run whenever a node loads it.
+pub const CONFORMANCE_SAMPLES: usize = 64;
+/// Bytes of all tensors of a version's conformance samples: they travel to the publisher's node in one frame.
+pub const CONFORMANCE_BYTES: usize = 3 * 1024 * 1024;
+/// Pixels of a side of the pictures that a model takes: what it becomes must fit a call.
+pub const PICTURE_SIDE: u32 = 2_048;
+/// Samples a second of the sounds that a model takes: the highest rate in common use.
+pub const SOUND_RATE: u32 = 192_000;
 /// New tokens in one generation.
 pub const NEW_TOKENS: u32 = 4_096;
 /// Likeliest tokens told beside one that was given.

@@ -22,9 +22,10 @@ use crate::{
     calls::{Empty, Piece},
     ids::{ManifestId, PoolId},
     keys::NodeId,
-    manifest::Domain,
+    manifest::{ConformanceSample, Domain},
     methods,
     name::{ModelName, ModelRef},
+    prepare::Preparation,
     record::Address,
     state::{Endorsement, Member, Rights, Score, Signer, Signers},
     tx::Thresholds,
@@ -161,6 +162,10 @@ pub struct PublishCall {
     pub store_only: bool,
     /// Store changed tensors as deltas against this version, where that is shorter.
     pub base: Option<ModelRef>,
+    /// Golden inputs and outputs: reproduced here before anything is stored, and by every node before it serves.
+    pub conformance: Vec<ConformanceSample>,
+    /// How pictures or sounds become its inputs.
+    pub preparation: Option<Preparation>,
 }
 
 /// Progress of a long operation, and its end.

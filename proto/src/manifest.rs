@@ -10,8 +10,12 @@ use zeroize::Zeroize;
 use crate::{
     ids::{Cid, Digest, ManifestId, PoolId},
     keys::NodeId,
-    limits::{CHUNK_BYTES, FILE_PARTS, LABEL_BYTES, MANIFEST_CHUNKS, MANIFEST_FILES, SEAL_OVERHEAD},
+    limits::{
+        CHUNK_BYTES, CONFORMANCE_BYTES, CONFORMANCE_SAMPLES, FILE_PARTS, LABEL_BYTES, MANIFEST_CHUNKS, MANIFEST_FILES,
+        SEAL_OVERHEAD, TENSORS,
+    },
     name::ModelName,
+    prepare::Preparation,
     tensor::Tensor,
 };
 
@@ -75,6 +79,37 @@ pub struct ConformanceSample {
     pub outputs: Vec<Tensor>,
     /// Largest absolute difference allowed, in millionths.
     pub tolerance_ppm: u32,
+}
+
+impl ConformanceSample {
+    /// Checks that `samples` are within their bounds and that each says something.
+    ///
+    /// # Errors
+    /// Says which sample is wrong in what.
+    pub fn check_all(samples: &[Self]) -> Result<(), ManifestError> {
+        let fail = |why: String| Err(ManifestError(why));
+        if samples.len() > CONFORMANCE_SAMPLES {
+            return fail(format!("{} conformance samples; at most {CONFORMANCE_SAMPLES} are allowed", samples.len()));
+        }
+        let mut bytes = 0usize;
+        for (index, sample) in samples.iter().enumerate() {
+            let number = index.saturating_add(1);
+            let count = 1..=TENSORS;
+            if !count.contains(&sample.inputs.len()) || !count.contains(&sample.outputs.len()) {
+                return fail(format!("conformance sample {number} needs 1 to {TENSORS} inputs and as many outputs"));
+            }
+            for tensor in sample.inputs.iter().chain(&sample.outputs) {
+                tensor.check().map_err(|e| ManifestError(format!("conformance sample {number}: {e}")))?;
+                bytes = bytes.saturating_add(tensor.data.len());
+            }
+        }
+        if bytes > CONFORMANCE_BYTES {
+            return fail(format!(
+                "its conformance samples have {bytes} bytes; at most {CONFORMANCE_BYTES} are allowed"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// One chunk: its plaintext is a piece of the file, or what turns a piece of an older version into it.
@@ -180,6 +215,10 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// Golden inputs and outputs.
     pub conformance: Vec<ConformanceSample>,
+    /// How pictures or sounds become its inputs. An absent field is left out of the encoding, so that a manifest without it has
+    /// the bytes of the versions before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Preparation>,
 }
 
 impl Drop for Manifest {
@@ -217,6 +256,18 @@ impl Manifest {
         self.chunks().any(|c| c.delta.is_some())
     }
 
+    /// The version of its sealed shape.
+    #[must_use]
+    pub fn sealed_version(&self) -> u16 {
+        if self.preparation.is_some() {
+            SealedManifest::WITH_PREPARATION
+        } else if self.has_deltas() {
+            SealedManifest::WITH_DELTAS
+        } else {
+            1
+        }
+    }
+
     /// Checks every bound and that chunk lengths add up to file sizes.
     ///
     /// # Errors
@@ -246,7 +297,8 @@ impl Manifest {
                 return fail(format!("the chunks of {} do not add up to its size", file.path));
             }
         }
-        Ok(())
+        ConformanceSample::check_all(&self.conformance)?;
+        self.preparation.as_ref().map_or(Ok(()), Preparation::check)
     }
 }
 
@@ -280,7 +332,8 @@ pub struct SealedChunk {
 /// A manifest as it is stored and sent: an open list of ciphertexts, and a body under a key of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedManifest {
-    /// Version of this shape: 1; [`SealedManifest::WITH_DELTAS`] if and only if a chunk of the body is a delta.
+    /// Version of this shape: [`SealedManifest::WITH_PREPARATION`] if the body says how its input is prepared, else
+    /// [`SealedManifest::WITH_DELTAS`] if a chunk of it is a delta, else 1.
     pub version: u16,
     /// Every distinct ciphertext of the model, in first-use order; the base of a delta right before it.
     pub chunks: Vec<SealedChunk>,
@@ -289,8 +342,10 @@ pub struct SealedManifest {
 }
 
 impl SealedManifest {
-    /// The version of a manifest in which a chunk is a delta. One without deltas has version 1.
+    /// The version of a manifest in which a chunk is a delta.
     pub const WITH_DELTAS: u16 = 2;
+    /// The version of a manifest that says how its input is prepared, with or without deltas.
+    pub const WITH_PREPARATION: u16 = 3;
 
     /// Bytes of all ciphertexts.
     #[must_use]
@@ -303,7 +358,7 @@ impl SealedManifest {
     /// # Errors
     /// Says the first thing that is wrong.
     pub fn check(&self) -> Result<(), ManifestError> {
-        if !(1..=Self::WITH_DELTAS).contains(&self.version) {
+        if !(1..=Self::WITH_PREPARATION).contains(&self.version) {
             return Err(ManifestError(format!("its version {} is not known to this program", self.version)));
         }
         if self.chunks.is_empty() || self.chunks.len() > MANIFEST_CHUNKS {

@@ -11,7 +11,18 @@ use std::{
 /// Layer of every crate by folder. An arrow in a `Cargo.toml` points to a lower layer only, or is one of [`SIDEWAYS`].
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["proto"]),
-    (1, &["crates/chunk", "crates/ledger", "crates/trust", "crates/policy", "crates/kernels", "crates/placement"]),
+    (
+        1,
+        &[
+            "crates/chunk",
+            "crates/ledger",
+            "crates/trust",
+            "crates/policy",
+            "crates/kernels",
+            "crates/media",
+            "crates/placement",
+        ],
+    ),
     (2, &["crates/store", "crates/net", "crates/rpc", "crates/engine"]),
     (3, &["crates/names", "crates/swarm", "crates/chain", "crates/validator", "crates/deploy", "crates/client"]),
     (4, &["crates/gateway"]),
@@ -32,6 +43,8 @@ const ONLY: &[(&str, &str)] = &[
     ("sled", "crates/store"),
     ("candle", "crates/engine"),
     ("cudarc", "crates/engine"),
+    ("image", "crates/media"),
+    ("symphonia", "crates/media"),
     ("arc-malachitebft", "crates/chain"),
 ];
 

@@ -110,6 +110,7 @@ pub(crate) fn seal_into_store(
         secret: *sealer.secret(),
         files: vec![entry?],
         conformance: Vec::new(),
+        preparation: None,
     })
 }
 

@@ -126,7 +126,7 @@ pub fn read_sealed(bytes: &[u8], id: &ManifestId) -> Result<SealedManifest, Mani
 
 /// A program that knows no deltas must refuse a manifest that has some; one that has none stays readable to it.
 fn version_of(manifest: &Manifest) -> u16 {
-    if manifest.has_deltas() { SealedManifest::WITH_DELTAS } else { 1 }
+    manifest.sealed_version()
 }
 
 /// Every distinct ciphertext, in first-use order, the bases of deltas among them: whoever holds all that is listed can open

@@ -57,6 +57,7 @@ fn opened(entry: &FileEntry, stored: &BTreeMap<Cid, Vec<u8>>, format: Format) ->
         secret: [5; 32],
         files: vec![entry.clone()],
         conformance: Vec::new(),
+        preparation: None,
     };
     manifest.check().unwrap();
     let mut out = Vec::new();

@@ -56,6 +56,7 @@ fn publish(bytes: &[u8], path: &str, base: Option<&Manifest>, stored: &mut Store
         secret: [5; 32],
         files: vec![file],
         conformance: Vec::new(),
+        preparation: None,
     };
     manifest.check().unwrap();
     manifest

@@ -24,6 +24,7 @@ fn manifest_of(sealer: &Sealer, chunks: Vec<ChunkRef>) -> Manifest {
         secret: *sealer.secret(),
         files: vec![FileEntry { path: "model.bin".into(), size, hash: Digest([0; 32]), parts }],
         conformance: Vec::new(),
+        preparation: None,
     }
 }
 

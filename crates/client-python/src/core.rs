@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use pyo3::{Py, PyResult, Python, pyclass, pyfunction, pymethods};
+use pyo3::{Py, PyResult, Python, pybacked::PyBackedBytes, pyclass, pyfunction, pymethods};
 use tokio::time::{Instant, timeout_at};
 use zero2ai_client::{Client, ClientError, Membership};
 use zero2ai_proto::{
@@ -143,6 +143,28 @@ impl Core {
             let found = timeout_at(deadline, client.find(&name)).await.map_err(|_| late(&name))??;
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = client.predict(&found, tensors, left).await.inspect_err(|_| client.forget(&name))?;
+            let pool = client.pool();
+            Ok::<Value, Failure>(Box::new(move |py| shape::prediction(py, answer, &pool)))
+        })
+    }
+
+    /// One prediction of pictures or a sound: the contents of files.
+    fn predict_content(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        contents: Vec<PyBackedBytes>,
+        timeout: f64,
+    ) -> PyResult<Task> {
+        let read = || Ok((self.client()?, self::name(name)?, seconds(timeout)?));
+        let (client, name, patience) = read().map_err(|e: Failure| e.raise(py))?;
+        let contents = contents.iter().map(|content| content.to_vec()).collect();
+        Task::start(py, async move {
+            let deadline = Instant::now() + patience;
+            let left = || deadline.saturating_duration_since(Instant::now());
+            let found = timeout_at(deadline, client.find(&name)).await.map_err(|_| late(&name))??;
+            let tensors = client.prepare(&found, contents, left()).await?;
+            let answer = client.predict(&found, tensors, left()).await.inspect_err(|_| client.forget(&name))?;
             let pool = client.pool();
             Ok::<Value, Failure>(Box::new(move |py| shape::prediction(py, answer, &pool)))
         })

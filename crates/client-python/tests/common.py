@@ -12,8 +12,10 @@ sys.path.insert(0, str(ROOT / "testnet"))
 
 from network import DIGITS, PATIENCE, SENTENCES, Network, embedder, language_model, until  # noqa: E402
 
+MEDIA = ROOT / "testnet/fixtures/media"
+
 __all__ = [
-    "DIGITS", "EMBEDDER", "GOLDEN", "NAME", "PATIENCE", "REFERENCE", "ROOT", "TEXT", "Network", "embedder", "language_model",
+    "DIGITS", "EMBEDDER", "GOLDEN", "MEDIA", "NAME", "PATIENCE", "REFERENCE", "ROOT", "TEXT", "Network", "embedder", "language_model",
     "rows", "served", "until",
 ]  # fmt: skip
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import zero2ai
 from common import (
-    DIGITS, EMBEDDER, GOLDEN, NAME, PATIENCE, REFERENCE, ROOT, TEXT, Network, embedder, language_model, rows, served, until,
+    DIGITS, EMBEDDER, GOLDEN, MEDIA, NAME, PATIENCE, REFERENCE, ROOT, TEXT, Network, embedder, language_model, rows, served, until,
 )  # fmt: skip
 
 network = client = None
@@ -203,6 +204,44 @@ class Predictions(unittest.TestCase):
         for thread in threads:
             thread.join(PATIENCE)
         self.assertFalse(wrong or any(thread.is_alive() for thread in threads))
+
+
+class Contents(unittest.TestCase):
+    NAME = "lab/picture"
+
+    @classmethod
+    def setUpClass(cls):
+        flags = "--samples", MEDIA / "picture.samples.json", "--image", "24x16,mean=0.5,std=0.5,input=pixels"
+        network[0].json("publish", MEDIA / "picture.onnx", "--name", cls.NAME, "--replicas", "0", *flags)
+        served(client, cls.NAME, 1)
+        cls.want = json.loads((MEDIA / "golden.json").read_text())["picture.png"]["scores"]
+
+    def test_a_picture_becomes_tensors_here(self):
+        picture = MEDIA / "picture.png"
+        for answer in client.predict(self.NAME, picture), client.predict_content(self.NAME, picture.read_bytes()):
+            self.assertEqual((answer.output.shape, answer.receipt.units), ((1, 3), 1))
+            np.testing.assert_allclose(answer.output[0], self.want, atol=1e-4)
+        batch = client.predict_content(self.NAME, picture, bytearray((MEDIA / "picture.bmp").read_bytes()))
+        self.assertEqual(batch.receipt.units, 2)
+        np.testing.assert_array_equal(batch.output[0], batch.output[1])
+
+    def test_awaited(self):
+        async def ask():
+            async with await zero2ai.AsyncClient.connect(account=folder / "me") as one:
+                return await one.predict(self.NAME, MEDIA / "picture.webp")
+
+        np.testing.assert_allclose(asyncio.run(ask()).output[0], self.want, atol=1e-4)
+
+    def test_what_is_no_picture_is_told_before_anything_is_sent(self):
+        for name, content, word in [
+            (self.NAME, MEDIA / "clip.wav", "WAV sound"), (self.NAME, b"", "empty"), (self.NAME, b"\x89PNG\r\n\x1a\n", "cut short"),
+            (NAME, MEDIA / "picture.png", "tensors alone"),
+        ]:  # fmt: skip
+            with self.subTest(word), self.assertRaises(zero2ai.Invalid) as caught:
+                client.predict_content(name, content)
+            self.assertIn(word, str(caught.exception))
+        with self.assertRaises(FileNotFoundError):
+            client.predict(self.NAME, folder / "nothing.png")
 
 
 class Texts(unittest.TestCase):

@@ -119,6 +119,19 @@ pub enum ClientError {
         /// The version.
         version: u32,
     },
+    /// A model for which nobody said how pictures or sounds become its inputs.
+    #[error(
+        "{name}@{version} takes tensors alone: give numbers, or ask its publisher to publish it with what it takes (--image, --audio)"
+    )]
+    NoPreparation {
+        /// The model.
+        name: ModelName,
+        /// The version.
+        version: u32,
+    },
+    /// Pictures or sounds that do not become the model's inputs.
+    #[error("{0}")]
+    Content(String),
     /// Something to be sent cannot be encoded or is too large.
     #[error("the request cannot be encoded: {0}")]
     Codec(#[from] CodecError),

@@ -133,6 +133,8 @@ impl From<&ClientError> for ErrorKind {
             | ClientError::Tensors(_)
             | ClientError::Texts(_)
             | ClientError::NoEmbedder { .. }
+            | ClientError::NoPreparation { .. }
+            | ClientError::Content(_)
             | ClientError::Codec(_) => Self::Invalid,
         }
     }

@@ -25,6 +25,7 @@
 //! | `order` | signing a request, and checking a response against it |
 //! | `predict`, `embed`, `generate` | predictions, embeddings and text, going on to the next endpoint when one is gone |
 //! | `describe` | what a model takes and gives |
+//! | `prepare` | how pictures and sounds become what it takes |
 //! | `receipts` | a provider's receipts, proved under its anchor |
 //! | `audit` | all that ledger and providers know of a model, put together and checked here |
 //! | `health` | endpoints that failed lately |
@@ -44,6 +45,7 @@ mod nodes;
 mod order;
 mod pool_key;
 mod predict;
+mod prepare;
 mod receipts;
 mod recent;
 mod resolve;
@@ -60,5 +62,5 @@ pub use membership::Membership;
 pub use predict::Prediction;
 pub use resolve::{Resolution, ResolvedEndpoint};
 pub use zero2ai_ledger::{AuditReport, TrustedChain};
-pub use zero2ai_proto::calls::Submitted;
+pub use zero2ai_proto::{calls::Submitted, prepare::Preparation};
 pub use zero2ai_rpc::{BindError, CallError, ConnectError, Replies};

@@ -42,6 +42,9 @@ pub use clock::now_ms;
 pub use config::Config;
 pub use error::NodeError;
 pub use home::Home;
-pub use jobs::store::rebuild::rebuild_store;
+pub use jobs::{
+    publish::inspect::{InspectedModel, Inspection, inspect},
+    store::rebuild::rebuild_store,
+};
 pub use node::Node;
 pub use zero2ai_gateway::GatewayError;

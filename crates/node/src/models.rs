@@ -13,7 +13,9 @@ use std::{
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use zero2ai_engine::Worker;
-use zero2ai_proto::{ManifestId, ModelName, decode, encode, local::HeldModel, rpc::RpcError, worker::ModelInfo};
+use zero2ai_proto::{
+    ManifestId, ModelName, decode, encode, local::HeldModel, prepare::Preparation, rpc::RpcError, worker::ModelInfo,
+};
 use zero2ai_store::atomic_write;
 
 use crate::{
@@ -44,11 +46,20 @@ pub(crate) struct Held {
     pub(crate) copies: Option<u32>,
 }
 
+/// A worker that has loaded a model.
+pub(crate) struct Loaded {
+    pub(crate) worker: Worker,
+    pub(crate) info: ModelInfo,
+    pub(crate) preparation: Option<Preparation>,
+}
+
 /// A loaded model.
 pub(crate) struct Serving {
     pub(crate) held: Held,
     pub(crate) info: ModelInfo,
     pub(crate) worker: Worker,
+    /// How callers make its tensors of pictures or sounds, as its manifest says.
+    pub(crate) preparation: Option<Preparation>,
     pub(crate) calls: AtomicU64,
     waiting: AtomicU32,
     mean_us: AtomicU64,
@@ -73,9 +84,10 @@ impl Drop for Place {
 }
 
 impl Serving {
-    pub(crate) fn new(held: Held, info: ModelInfo, worker: Worker) -> Self {
+    pub(crate) fn new(held: Held, loaded: Loaded) -> Self {
+        let Loaded { worker, info, preparation } = loaded;
         let (calls, waiting, mean_us) = Default::default();
-        Self { held, info, worker, calls, waiting, mean_us }
+        Self { held, info, worker, preparation, calls, waiting, mean_us }
     }
 
     /// Takes a place in the queue, or `None` if it is full.

@@ -431,7 +431,8 @@ fn traffic(config: &Config) -> Traffic {
     Traffic::new(TrafficLimits { upload_slots, upload_mbit, download_mbit })
 }
 
-fn worker_config(config: &Config, program: PathBuf) -> WorkerConfig {
+/// How workers are started.
+pub(crate) fn worker_config(config: &Config, program: PathBuf) -> WorkerConfig {
     WorkerConfig {
         program,
         args: vec!["worker".to_owned()],

@@ -9,6 +9,7 @@ pub(crate) mod embed;
 pub(crate) mod fetch;
 pub(crate) mod grant;
 pub(crate) mod hardware;
+pub(crate) mod inspect;
 pub(crate) mod keep;
 pub(crate) mod ledger;
 pub(crate) mod names;
@@ -75,6 +76,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
             Ok(())
         }
         Command::Hardware => hardware::hardware(out),
+        Command::Inspect(args) => inspect::inspect(&home()?, args, out).await,
         Command::Demo(args) => demo::demo(args, out).await,
         Command::Worker => Err(Failure::new(Exit::Usage, "'worker' is started by a node, not by hand.")),
     }

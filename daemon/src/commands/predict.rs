@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use zero2ai_client::{Prediction, Resolution};
+use zero2ai_media::Kind;
 use zero2ai_proto::tensor::{DType, Tensor};
 
 use super::{keep, read_file, resolve::lookup_served};
@@ -17,6 +18,8 @@ use crate::{
 
 /// What is often the matter with rows of the wrong width.
 const LABELLED: &str = "If the last column of the rows is the true class, add --labelled.";
+/// Files of one call; more pictures do not fit one at any usual size.
+const FILES: usize = 256;
 /// Rows of an answer shown as text; `--json` gives all.
 const SHOWN_ROWS: usize = 40;
 
@@ -41,27 +44,57 @@ pub(crate) fn classes(output: &Tensor) -> Option<Vec<(u32, f32)>> {
     values.chunks(usize::try_from(width).ok().filter(|w| *w > 0)?).map(best).collect()
 }
 
-/// Reads the input file, or standard input for `-`.
-fn read_input(args: &PredictArgs) -> Outcome<(Vec<Tensor>, Vec<u32>)> {
-    let bytes = if args.input == Path::new("-") {
-        read_file("read standard input, through", Path::new("/dev/stdin"), INPUT_BYTES)?
+/// What was given to predict from.
+enum Given {
+    /// Tensors, and the true class of each row where the file had them.
+    Tensors(Vec<Tensor>, Vec<u32>),
+    /// Pictures or a sound, which the model's publisher says how to make tensors of.
+    Content(Vec<Vec<u8>>),
+}
+
+/// Reads a file, or standard input for `-`.
+fn read_one(path: &Path) -> Outcome<Vec<u8>> {
+    if path == Path::new("-") {
+        read_file("read standard input, through", Path::new("/dev/stdin"), INPUT_BYTES)
     } else {
-        read_file("read", &args.input, INPUT_BYTES)?
+        read_file("read", path, INPUT_BYTES)
+    }
+}
+
+/// Reads what is to be predicted from. What it is, its content says.
+fn read_input(args: &PredictArgs) -> Outcome<Given> {
+    let files: Vec<_> = args.input.iter().chain(&args.files).collect();
+    if files.len() > FILES {
+        return Err(Failure::new(Exit::Invalid, format!("{} files; at most {FILES} at once.", files.len())));
+    }
+    let mut contents = files.iter().map(|path| read_one(path)).collect::<Outcome<Vec<_>>>()?;
+    let is_text = |bytes: &Vec<u8>| matches!(Kind::of(bytes), Kind::Text | Kind::Empty);
+    if !contents.iter().any(is_text) {
+        if args.labelled {
+            return Err(Failure::new(Exit::Invalid, "--labelled is of CSV rows, and this is no text."));
+        }
+        return Ok(Given::Content(contents));
+    }
+    let (Some(bytes), true) = (contents.pop(), contents.is_empty()) else {
+        return Err(Failure::new(Exit::Invalid, "Rows or tensors are one file: put all rows into one."));
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(Exit::Invalid, "The input is not text; give CSV rows of numbers or JSON tensors."))?;
+    let text = String::from_utf8(bytes).unwrap_or_default();
     if text.trim_start().starts_with('{') {
-        return Ok((input::json(&text)?, Vec::new()));
+        return Ok(Given::Tensors(input::json(&text)?, Vec::new()));
     }
     let rows = input::csv(&text, args.labelled)?;
-    Ok((vec![Rows::tensor(&rows.features)], rows.labels))
+    Ok(Given::Tensors(vec![Rows::tensor(&rows.features)], rows.labels))
 }
 
 /// The command.
 pub(crate) async fn predict(home: &Path, args: PredictArgs, out: Output) -> Outcome {
-    let (inputs, labels) = read_input(&args)?; // before any connection: a mistake in the file is told at once
+    let given = read_input(&args)?; // before any connection: a mistake in the file is told at once
     let session = Session::open(home).await?;
     let found = lookup_served(&session, &args.name).await?;
+    let (inputs, labels) = match given {
+        Given::Tensors(inputs, labels) => (inputs, labels),
+        Given::Content(contents) => (session.client.prepare(&found, contents, args.timeout).await?, Vec::new()),
+    };
     let rows_alone = !args.labelled && matches!(inputs.as_slice(), [rows] if rows.shape.len() == 2);
     let answer = at_nearest(&session, &found, inputs, args.timeout).await;
     let answer = answer.map_err(|failure| match failure.exit {

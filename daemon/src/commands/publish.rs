@@ -7,17 +7,19 @@ use serde_json::{Value, json};
 use zero2ai_proto::{
     ModelName,
     local::{PublishCall, PublishItem, PublishPath, PublishReport},
-    manifest::Domain,
+    manifest::{ConformanceSample, Domain},
     rpc::Method,
     tx::Thresholds,
 };
 
+use super::read_file;
 use crate::{
     cli::PublishArgs,
     exit::{Exit, Failure, Outcome, file_error},
     hub::{self, Place},
     output::{Output, bytes, facts, plural},
     progress::Progress,
+    samples::{SAMPLE_BYTES, samples},
     session::Session,
 };
 
@@ -34,8 +36,18 @@ pub(crate) async fn publish_file(
     thresholds: Thresholds,
     progress: &mut Progress,
 ) -> Outcome<PublishReport> {
-    let (path, name) = (absolute(path)?, name.clone());
-    let call = PublishCall { path, name, domain, replicas, thresholds, store_only: false, base: None };
+    let (path, name, conformance) = (absolute(path)?, name.clone(), Vec::new());
+    let call = PublishCall {
+        path,
+        name,
+        domain,
+        replicas,
+        thresholds,
+        store_only: false,
+        base: None,
+        conformance,
+        preparation: None,
+    };
     follow::<PublishPath>(session, &call, progress).await
 }
 
@@ -98,6 +110,15 @@ pub(crate) fn report_text(report: &PublishReport) -> String {
     facts(&rows)
 }
 
+/// The samples in a file.
+pub(crate) fn read_samples(path: &Path) -> Outcome<Vec<ConformanceSample>> {
+    let bytes = read_file("read the samples", path, SAMPLE_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::new(Exit::Invalid, "The samples are not text: give the JSON of testnet/samples/record.py.")
+    })?;
+    samples(&text)
+}
+
 /// Bytes, files if there are several, and how fast they were sealed.
 fn size_text(report: &PublishReport) -> String {
     let files =
@@ -122,6 +143,10 @@ pub(crate) async fn publish(home: &Path, args: PublishArgs, out: Output) -> Outc
     if place.is_none() && (!args.only.is_empty() || args.keep_download) {
         return Err(Failure::new(Exit::Usage, "--only and --keep-download are about downloads: give hf:ORG/REPO."));
     }
+    // Before anything is downloaded or run: a mistake in the file is told at once.
+    let conformance = args.samples.as_deref().map_or(Ok(Vec::new()), read_samples)?;
+    let preparation = args.image.clone().or_else(|| args.audio.clone());
+    let reproduced = conformance.len() as u64;
     let mut progress = Progress::start(out, "publishing");
     let PublishArgs { path, name, domain, replicas, store_only, base, only, hub: endpoint, keep_download, .. } = args;
     let download = match place {
@@ -132,11 +157,17 @@ pub(crate) async fn publish(home: &Path, args: PublishArgs, out: Output) -> Outc
         None => None,
     };
     let path = absolute(download.as_ref().map_or(path.as_path(), hub::Downloaded::path))?;
-    let call = PublishCall { path, name, domain: domain.into(), replicas, thresholds, store_only, base };
+    let domain = domain.into();
+    #[rustfmt::skip]
+    let call = PublishCall { path, name, domain, replicas, thresholds, store_only, base, conformance, preparation };
     let report = follow::<PublishPath>(&session, &call, &mut progress).await?;
     drop(progress);
     let mut json = report_json(&report);
     let mut text = report_text(&report);
+    json["samples"] = reproduced.into();
+    if reproduced > 0 && report.not_served.is_none() {
+        text += &format!("\nIt reproduced {}; every node must, before it serves.", plural(reproduced, "sample"));
+    }
     if let Some(download) = download {
         json["source"] = download.source.clone().into();
         text += &format!("\nIt is {}, each file as the hub lists it.", download.source);

@@ -68,6 +68,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::WatchHave,
         c::AuditProofs,
         c::GetSnapshot,
+        c::Prepare,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,

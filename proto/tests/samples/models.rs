@@ -12,6 +12,7 @@ use zero2ai_proto::{
         BaseChunk, ChunkRef, ConformanceSample, Delta, Domain, FileEntry, Format, GrantInfo, Manifest, Part,
         SealedChunk, SealedManifest, Subject, Task, WrappedKey,
     },
+    prepare::{Colour, Fit, Frames, Layout, PictureInput, PixelScale, Preparation, SoundInput, Zeros},
     proof::{LogProof, TrustStep},
     receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
     record::Address,
@@ -108,11 +109,14 @@ pub(crate) fn generate_input() -> GenerateInput {
     }
 }
 
+pub(crate) fn conformance() -> Vec<ConformanceSample> {
+    vec![ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 }]
+}
+
 fn plain_manifest() -> Manifest {
     let chunk = ChunkRef { cid: Cid([0xf2; 32]), plain: digest(0xf3), len: 20_480, delta: None };
     let part = Part { name: "#header".into(), chunks: vec![chunk] };
     let file = FileEntry { path: "digits.onnx".into(), size: 20_480, hash: digest(0xf4), parts: vec![part] };
-    let sample = ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 };
     let manifest = Manifest {
         name: name(),
         version: 1,
@@ -121,9 +125,31 @@ fn plain_manifest() -> Manifest {
         domain: Domain::Pool,
         secret: [0xf5; 32],
         files: vec![file],
-        conformance: vec![sample],
+        conformance: conformance(),
+        preparation: None,
     };
     manifest.check().unwrap();
+    manifest
+}
+
+pub(crate) fn picture() -> Preparation {
+    let scale = PixelScale { mean_milli: vec![127_500; 3], deviation_milli: vec![127_500; 3] };
+    let (colour, layout, fit) = (Colour::Bgr, Layout::Nchw, Fit::Line);
+    let picture = PictureInput { input: "x".into(), width: 192, height: 48, colour, layout, fit, scale: Some(scale) };
+    Preparation::Picture(picture)
+}
+
+fn sound() -> Preparation {
+    let frames = Some(Frames { window: 576, hop: 512, lead: 64 });
+    let zeros = vec![Zeros { name: "h".into(), shape: vec![1, 1, 128] }];
+    Preparation::Sound(SoundInput { input: "input".into(), rate: 16_000, frames, zeros })
+}
+
+fn prepared_manifest() -> Manifest {
+    let mut manifest = plain_manifest();
+    manifest.preparation = Some(sound());
+    manifest.check().unwrap();
+    assert_eq!(manifest.sealed_version(), SealedManifest::WITH_PREPARATION);
     manifest
 }
 
@@ -140,6 +166,9 @@ fn delta_manifest() -> Manifest {
 pub(crate) fn add(v: &mut Vectors) {
     v.add("manifest/plain", &plain_manifest());
     v.add("manifest/plain_delta", &delta_manifest());
+    v.add("manifest/plain_prepared", &prepared_manifest());
+    v.add("manifest/picture", &picture());
+    v.add("manifest/sound", &sound());
     let chunks = vec![SealedChunk { cid: Cid([0xf2; 32]), len: 20_496 }];
     v.add("manifest/sealed", &SealedManifest { version: 1, chunks, body: bytes(0xf6, 40) });
     let chunks = [(0xf7, 20_496), (0xf2, 916)].map(|(cid, len)| SealedChunk { cid: Cid([cid; 32]), len }).to_vec();
@@ -158,8 +187,8 @@ pub(crate) fn add(v: &mut Vectors) {
 }
 
 fn add_worker(v: &mut Vectors) {
-    let conformance = vec![ConformanceSample { inputs: vec![tensor()], outputs: vec![tensor()], tolerance_ppm: 100 }];
-    let load = LoadModel { job: 1, format: Format::Onnx, files: vec!["digits.onnx".into()], conformance };
+    let files = vec!["digits.onnx".into()];
+    let load = LoadModel { job: 1, format: Format::Onnx, files, conformance: conformance() };
     v.add("worker/load", &ToWorker::Load(load));
     v.add("worker/predict", &ToWorker::Predict(PredictJob { job: 2, inputs: vec![tensor()], within_ms: 30_000 }));
     let caller = ByteBuf::from([7; 32]);

@@ -80,6 +80,7 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/audit_proofs", &c::AuditProofsCall { name: name() });
     v.add("calls/proven_audit", &models::proven_audit());
     v.add("calls/describe", &c::DescribeCall { name: name(), version: 1 });
+    v.add("calls/prepared", &c::Prepared { preparation: Some(models::picture()) });
     v.add("calls/provider_receipts", &models::provider_receipts());
 }
 
@@ -146,7 +147,12 @@ fn add_local_models(v: &mut Vectors) {
     let thresholds = Thresholds::default();
     let base = Some(ModelRef { name: name(), selector: Selector::Version(1) });
     let (path, store_only, domain) = ("/models/a.onnx".into(), false, Domain::Private);
-    v.add("local/publish", &l::PublishCall { path, name: name(), domain, replicas: 2, thresholds, store_only, base });
+    let (conformance, preparation) = (models::conformance(), Some(models::picture()));
+    #[rustfmt::skip]
+    let publish = l::PublishCall {
+        path, name: name(), domain, replicas: 2, thresholds, store_only, base, conformance, preparation,
+    };
+    v.add("local/publish", &publish);
     let step = l::Progress { what: "sealing".into(), done: 1, total: 7 };
     v.add("local/publish_step", &l::PublishItem::Step(step.clone()));
     let report = l::PublishReport {

@@ -107,7 +107,16 @@ fn requests(frame: Option<CallFrame>) {
         c::Grant,
         c::Predict
     );
-    requests_of!(c::Generate, c::Replicate, c::Receipts, c::Describe, l::PublishPath, l::ValidatePath, l::FetchLive);
+    requests_of!(
+        c::Generate,
+        c::Replicate,
+        c::Receipts,
+        c::Describe,
+        c::Prepare,
+        l::PublishPath,
+        l::ValidatePath,
+        l::FetchLive
+    );
     requests_of!(
         l::MakeInvite,
         l::ChangeSigners,
@@ -122,7 +131,7 @@ fn requests(frame: Option<CallFrame>) {
 
 fn replies(number: u8, bytes: &[u8]) {
     one_of!(number, bytes; c::Pong, c::Redeemed, c::Resolved, c::SealedBlock, c::Proved, TrustStep, c::Submitted, c::Piece,
-        c::Bitfield, c::HaveNews, c::Predicted, c::Generated, c::Replicated, ProviderReceipts, w::ModelInfo);
+        c::Bitfield, c::HaveNews, c::Predicted, c::Generated, c::Replicated, ProviderReceipts, w::ModelInfo, c::Prepared);
 }
 
 fn local(number: u8, bytes: &[u8]) {

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
@@ -16,6 +17,11 @@ from ._errors import Invalid
 from ._values import Audit, Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors, texts_as_inputs
 
 Prompt = Union[str, Sequence[Mapping[str, str]]]
+Content = Union[bytes, bytearray, memoryview, "PathLike[str]"]
+
+
+def _contents(contents: Sequence[Content]) -> list[bytes]:
+    return [Path(one).read_bytes() if isinstance(one, PathLike) else bytes(one) for one in contents]
 
 
 def _prompt(prompt: Prompt) -> Any:
@@ -149,8 +155,15 @@ class Client(_Base):
 
     def predict(self, name: str, inputs: Inputs, *, timeout: float = 60.0) -> Prediction:
         """Predicts at the nearest endpoint, or the next one if that is gone, full or lies. `inputs` is a mapping from input
-        names to arrays, or the only input: an array, bytes, or text."""
+        names to arrays, or the only input: an array, bytes, or text. A path is a picture or a sound: see `predict_content`."""
+        if isinstance(inputs, PathLike):
+            return self.predict_content(name, inputs, timeout=timeout)
         return Prediction._of(self._core.predict(name, tensors(inputs), timeout).wait())
+
+    def predict_content(self, name: str, *contents: Content, timeout: float = 60.0) -> Prediction:
+        """Predicts from pictures (PNG, JPEG, WebP, BMP; several are a batch) or one sound (WAV, FLAC, Ogg Vorbis, MP3), each a path
+        or a file's bytes. They become tensors here, as the model's publisher said; its provider never sees the files."""
+        return Prediction._of(self._core.predict_content(name, _contents(contents), timeout).wait())
 
     def embed(
         self, name: str, texts: str | Iterable[str], *, truncate: bool = False, timeout: float = 60.0
@@ -218,7 +231,13 @@ class AsyncClient(_Base):
 
     async def predict(self, name: str, inputs: Inputs, *, timeout: float = 60.0) -> Prediction:
         """See `Client.predict`."""
+        if isinstance(inputs, PathLike):
+            return await self.predict_content(name, inputs, timeout=timeout)
         return Prediction._of(await _awaited(self._core.predict(name, tensors(inputs), timeout)))
+
+    async def predict_content(self, name: str, *contents: Content, timeout: float = 60.0) -> Prediction:
+        """See `Client.predict_content`."""
+        return Prediction._of(await _awaited(self._core.predict_content(name, _contents(contents), timeout)))
 
     async def embed(
         self, name: str, texts: str | Iterable[str], *, truncate: bool = False, timeout: float = 60.0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
 
-Inputs = Union[npt.ArrayLike, bytes, bytearray, memoryview, str, Mapping[str, Any]]
+Inputs = Union[npt.ArrayLike, bytes, bytearray, memoryview, str, Mapping[str, Any], "PathLike[str]"]
 
 
 @dataclass(frozen=True)

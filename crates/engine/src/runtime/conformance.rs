@@ -43,16 +43,29 @@ fn differ(golden: &Tensor, found: &Tensor, tolerance_ppm: u32) -> Option<String>
             found.name, found.dtype, found.shape, golden.dtype, golden.shape
         ));
     }
-    if golden.dtype != DType::F32 {
-        return (golden.data != found.data).then(|| format!("output '{}' differs", found.name));
-    }
-    let (Ok(want), Ok(got)) = (golden.to_f32(), found.to_f32()) else {
-        return Some(format!("output '{}' does not hold together", found.name));
+    let off: Vec<f64> = match golden.dtype {
+        DType::F32 => {
+            let (Ok(want), Ok(got)) = (golden.to_f32(), found.to_f32()) else {
+                return Some(format!("output '{}' does not hold together", found.name));
+            };
+            want.iter().zip(&got).map(|(w, g)| distance(f64::from(*w), f64::from(*g))).collect()
+        }
+        DType::F64 => {
+            let numbers = |t: &Tensor| t.data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect::<Vec<_>>();
+            numbers(golden).into_iter().zip(numbers(found)).map(|(w, g)| distance(w, g)).collect()
+        }
+        _ => return (golden.data != found.data).then(|| format!("output '{}' differs", found.name)),
     };
     let tolerance = f64::from(tolerance_ppm) / 1e6;
-    let off = want.iter().zip(&got).map(|(w, g)| (f64::from(*w) - f64::from(*g)).abs());
-    let worst = off.enumerate().find(|(_, d)| d.is_nan() || *d > tolerance);
-    worst.map(|(at, d)| format!("output '{}' is off by {d:.6} at element {at}, {tolerance:.6} is allowed", found.name))
+    let (at, worst) = off.into_iter().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let told = || format!("output '{}' is off by {worst:.6} at element {at}, {tolerance:.6} is allowed", found.name);
+    (worst > tolerance).then(told)
+}
+
+/// How far apart two numbers are; what is no number is infinitely far from everything.
+fn distance(want: f64, got: f64) -> f64 {
+    let off = (want - got).abs();
+    if off.is_nan() { f64::INFINITY } else { off }
 }
 
 #[cfg(test)]
@@ -64,7 +77,15 @@ mod tests {
         let golden = Tensor::f32("y", &[2], &[1.0, 2.0]);
         assert_eq!(differ(&golden, &Tensor::f32("y", &[2], &[1.0, 2.000_9]), 1000), None);
         assert!(differ(&golden, &Tensor::f32("y", &[2], &[1.0, 2.1]), 1000).is_some_and(|w| w.contains("element 1")));
+        let worst = differ(&golden, &Tensor::f32("y", &[2], &[1.5, 3.0]), 1000);
+        assert!(worst.as_ref().is_some_and(|w| w.contains("1.000000 at element 1")), "{worst:?}");
         assert!(differ(&golden, &Tensor::f32("y", &[2], &[f32::NAN, 2.0]), 1000).is_some());
+        let doubles = |values: [f64; 2]| {
+            let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Tensor { name: "y".into(), dtype: DType::F64, shape: vec![2], data: data.into() }
+        };
+        assert_eq!(differ(&doubles([1.0, 2.0]), &doubles([1.0, 2.000_9]), 1000), None);
+        assert!(differ(&doubles([1.0, 2.0]), &doubles([1.1, 2.0]), 1000).is_some());
         assert!(differ(&golden, &Tensor::f32("y", &[1, 2], &[1.0, 2.0]), 1000).is_some());
     }
 }

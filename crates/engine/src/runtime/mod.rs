@@ -119,7 +119,7 @@ pub(crate) struct LoadRequest {
 pub(crate) fn load(request: LoadRequest) -> Result<Box<dyn Runtime>, EngineError> {
     let LoadRequest { format, files, conformance, memory, look_up } = request;
     let mut runtime: Box<dyn Runtime> = match format {
-        Format::Onnx => Box::new(onnx::Onnx::load(&only(files, "onnx")?)?),
+        Format::Onnx => Box::new(onnx::Onnx::load(&only(files, "onnx")?, &conformance)?),
         Format::Gguf => Box::new(text::Text::load(&only(files, "gguf")?, memory, look_up)?),
         Format::Safetensors => Box::new(embed::Embed::load(files, memory)?),
         Format::Opaque => {

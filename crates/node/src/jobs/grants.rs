@@ -87,8 +87,9 @@ impl Core {
                 move || {
                     let files = seal_again(&store, &was, &sealer, &progress)?;
                     let (name, format, task) = (was.name.clone(), was.format, was.task);
-                    let (secret, conformance) = (*secret.as_bytes(), was.conformance.clone());
-                    Ok(Manifest { name, version, format, task, domain: Domain::Private, secret, files, conformance })
+                    let (secret, domain) = (*secret.as_bytes(), Domain::Private);
+                    let (conformance, preparation) = (was.conformance.clone(), was.preparation.clone());
+                    Ok(Manifest { name, version, format, task, domain, secret, files, conformance, preparation })
                 }
             })
             .await?;

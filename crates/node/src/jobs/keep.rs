@@ -75,9 +75,9 @@ impl Core {
             return Err(invalid(format!("{name}@{version} was withdrawn by its owner and is not served any more")));
         }
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true, copies: None };
-        let (worker, info) = self.load(name, version, &entry, opened).await?;
+        let loaded = self.load(name, version, &entry, opened).await?;
         self.models.hold(held.clone())?;
-        self.models.insert(Serving::new(held, info, worker));
+        self.models.insert(Serving::new(held, loaded));
         let serving = self.models.get(name, version).ok_or_else(|| internal("a model just loaded is gone"))?;
         self.announce(&serving.held).await;
         Ok(serving)

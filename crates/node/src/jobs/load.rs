@@ -18,6 +18,7 @@ use zero2ai_swarm::Listener;
 use crate::{
     core::Core,
     jobs::open::{Opened, open_files},
+    models::Loaded,
     serve::errors::{engine_error, internal, not_found, store_error},
 };
 
@@ -47,8 +48,9 @@ impl Core {
         let manifest = self.manifest(&entry.manifest)?;
         check_manifest(&manifest, name, version, entry, self.worker.memory_bytes)?;
         let (format, conformance) = (manifest.format, manifest.conformance.clone());
+        let preparation = manifest.preparation.clone();
         let files = open_files(self.store.clone(), manifest, arriving, |_| {}).await?;
-        Ok(Opened { format, conformance, files })
+        Ok(Opened { format, conformance, preparation, files })
     }
 
     /// Loads a held version into a worker of its own, from `opened` if it was opened while it came.
@@ -58,12 +60,14 @@ impl Core {
         version: u32,
         entry: &Version,
         opened: Option<Opened>,
-    ) -> Result<(Worker, ModelInfo), RpcError> {
+    ) -> Result<Loaded, RpcError> {
         let opened = match opened {
             Some(opened) => opened,
             None => self.open_version(name, version, entry, None).await?,
         };
-        start_worker(self.worker.clone(), opened.format, opened.files, opened.conformance).await
+        let Opened { format, conformance, preparation, files } = opened;
+        let (worker, info) = start_worker(self.worker.clone(), format, files, conformance).await?;
+        Ok(Loaded { worker, info, preparation })
     }
 }
 

@@ -4,6 +4,7 @@
 use zero2ai_engine::ModelFile;
 use zero2ai_proto::{
     manifest::{ChunkRef, ConformanceSample, Format, Manifest},
+    prepare::Preparation,
     rpc::{ErrorCode, RpcError},
 };
 use zero2ai_store::Store;
@@ -45,6 +46,7 @@ impl Target for ModelFile {
 pub(crate) struct Opened {
     pub(crate) format: Format,
     pub(crate) conformance: Vec<ConformanceSample>,
+    pub(crate) preparation: Option<Preparation>,
     pub(crate) files: Vec<ModelFile>,
 }
 
@@ -243,6 +245,7 @@ mod tests {
             secret: *sealer.secret(),
             files: vec![file("m.gguf", &chunks[..40]), file("n.gguf", &chunks[40..])],
             conformance: Vec::new(),
+            preparation: None,
         };
         let (bytes, id, _) = seal_manifest(&manifest).unwrap();
         theirs.put_manifest(&bytes).unwrap();

@@ -7,6 +7,9 @@
 //! | [`trial`] | a first run in a worker, which then serves the model |
 //! | [`sealing`] | chunks into the store, against a base version if one is given |
 //! | [`replicate`] | copies on other nodes |
+//! | [`inspect`] | a look at the files without publishing them |
+
+pub(crate) mod inspect;
 
 mod replicate;
 mod sealing;
@@ -19,7 +22,8 @@ use zero2ai_chunk::{Sealer, seal_manifest};
 use zero2ai_proto::{
     ManifestId, ModelName, ModelRef,
     local::{PublishCall, PublishReport},
-    manifest::{Manifest, Task},
+    manifest::{ConformanceSample, Manifest, Task},
+    prepare::Preparation,
     rpc::{ErrorCode, RpcError},
     state::Rights,
     tx::{ClaimHandle, Publish, TxBody},
@@ -46,11 +50,13 @@ impl Core {
     /// See the module.
     pub(crate) async fn publish(&self, call: PublishCall, progress: &Tell) -> Result<PublishReport, RpcError> {
         let version = self.may_publish(&call)?;
+        ConformanceSample::check_all(&call.conformance).map_err(invalid)?;
+        call.preparation.as_ref().map_or(Ok(()), Preparation::check).map_err(invalid)?;
         let path = PathBuf::from(&call.path);
         let source = Arc::new(self.blocking(move || Source::look(&path)).await?);
         let format = source.format;
-        let (worker, not_served) = self.try_run(&source, call.store_only, progress).await?;
-        let task = worker.as_ref().map_or(Task::Tensors, |(_, info)| info.task);
+        let (loaded, not_served) = self.try_run(&source, &call, progress).await?;
+        let task = loaded.as_ref().map_or(Task::Tensors, |loaded| loaded.info.task);
 
         let (domain, content) = (call.domain, self.content_secret(call.domain).await?);
         self.make_room(source.bytes, None).await?;
@@ -73,7 +79,8 @@ impl Core {
             .await?;
         let (name, secret) = (call.name.clone(), *content.as_bytes());
         let (bytes, files) = (source.bytes, sealed.entries);
-        let manifest = Manifest { name, version, format, task, domain, secret, files, conformance: Vec::new() };
+        let PublishCall { conformance, preparation, .. } = call.clone();
+        let manifest = Manifest { name, version, format, task, domain, secret, files, conformance, preparation };
         let id = self.keep_manifest(&manifest)?;
 
         tell(progress, "putting the version on the ledger", 0, 0);
@@ -91,15 +98,15 @@ impl Core {
             thresholds: call.thresholds,
         };
         let copies = Some(call.replicas.saturating_add(1));
-        let held = Held { name: call.name.clone(), version, manifest: id, serve: worker.is_some(), copies };
+        let held = Held { name: call.name.clone(), version, manifest: id, serve: loaded.is_some(), copies };
         // This call brings the worker; if it ends or this process dies after the ledger took the version, the keeper does.
         let under_way = self.models.publishing(&call.name, version);
         let height = self.submit_held(body, &held, under_way.alone).await?;
         self.models.hold(held.clone())?;
         // Held from here on: a collection keeps what it needs by itself.
         drop(using);
-        if let Some((worker, info)) = worker {
-            self.models.insert(Serving::new(held.clone(), info, worker));
+        if let Some(loaded) = loaded {
+            self.models.insert(Serving::new(held.clone(), loaded));
         }
         drop(under_way);
         let mut holders = vec![self.id];

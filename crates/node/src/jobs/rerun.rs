@@ -20,6 +20,7 @@ use crate::{
         fetch::{Brought, Watch},
         tell,
     },
+    models::Loaded,
     serve::{
         errors::{engine_error, internal, invalid},
         generate,
@@ -50,7 +51,7 @@ impl Core {
         }
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
         tell(progress, "loading it", 0, 0);
-        let (worker, info) = self.load(&name, version, &entry, opened).await?;
+        let Loaded { worker, info, .. } = self.load(&name, version, &entry, opened).await?;
         tell(progress, "running it", 0, 0);
         let output = run(&worker, input).await;
         worker.stop().await;

@@ -63,8 +63,8 @@ impl Core {
             let serving = self.serve_opened(&name, version, opened).await?;
             self.run_samples(&serving.worker, &data, classes, progress).await?
         } else {
-            let (worker, _) = self.load(&name, version, &entry, opened).await?;
-            self.run_samples(&worker, &data, classes, progress).await?
+            let loaded = self.load(&name, version, &entry, opened).await?;
+            self.run_samples(&loaded.worker, &data, classes, progress).await?
         };
         tell(progress, "endorsing", 0, 0);
         self.account.submit(TxBody::Endorse(found.endorse(name.clone(), version)), PATIENCE).await?;

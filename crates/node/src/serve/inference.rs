@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use zero2ai_proto::{
     Signed,
-    calls::{DescribeCall, PredictCall, Predicted},
+    calls::{DescribeCall, PredictCall, Predicted, Prepared},
     encode,
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS, TENSORS},
     manifest::Task,
@@ -136,6 +136,13 @@ pub(super) fn describe(core: &Core, call: &DescribeCall) -> Result<ModelInfo, Rp
     let serving = core.models.get(&call.name, call.version);
     serving
         .map(|s| s.info.clone())
+        .ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
+}
+
+pub(super) fn prepare(core: &Core, call: &DescribeCall) -> Result<Prepared, RpcError> {
+    let serving = core.models.get(&call.name, call.version);
+    serving
+        .map(|s| Prepared { preparation: s.preparation.clone() })
         .ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
 }
 

@@ -30,7 +30,8 @@ use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
         AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot, Grant, Have, Head,
-        Piece, Ping, Pong, Predict, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps, WatchHave,
+        Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
+        WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
@@ -127,6 +128,7 @@ impl Service {
                 reply.item::<Predict>(&inference::predict(core, &self.spent, request).await?).await
             }
             Describe::ID => reply.item::<Describe>(&inference::describe(core, &call.request::<Describe>()?)?).await,
+            Prepare::ID => reply.item::<Prepare>(&inference::prepare(core, &call.request::<Prepare>()?)?).await,
             Generate::ID => generate::generate(core, &self.spent, &call, &mut reply).await,
             AuditProofs::ID => {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await

@@ -181,6 +181,7 @@ pub(crate) fn model(count: u32) -> Model {
         secret: *sealer.secret(),
         files: vec![FileEntry { path: "m".into(), size, hash: Digest([0; 32]), parts }],
         conformance: Vec::new(),
+        preparation: None,
     };
     let (bytes, id, _) = seal_manifest(&manifest).unwrap();
     let chunks = sealed.into_iter().map(|(chunk, bytes)| (chunk.cid, bytes)).collect();

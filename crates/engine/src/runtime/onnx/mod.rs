@@ -12,7 +12,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_hir::internal::{DimFact, Factoid, GenericFactoid, InferenceFact, TDim};
 use zero2ai_proto::{
     limits::{CLASSES, TENSORS},
-    manifest::Task,
+    manifest::{ConformanceSample, Task},
     tensor::{DType, Tensor, TensorSpec},
     worker::{GenerateJob, ModelInfo},
 };
@@ -36,7 +36,17 @@ fn bad_model(what: &str, error: &tract_onnx::prelude::TractError) -> EngineError
 }
 
 impl Onnx {
-    pub(super) fn load(source: &Source) -> Result<Self, EngineError> {
+    /// Ready at any size of its free dimensions; a model that cannot be made so is made for the sizes of its first sample, which
+    /// are the same on every node.
+    pub(super) fn load(source: &Source, samples: &[ConformanceSample]) -> Result<Self, EngineError> {
+        match (Self::planned(source, &[]), samples.first()) {
+            (Err(free), Some(sample)) => Self::planned(source, &sample.inputs).map_err(|_| free),
+            (planned, _) => planned,
+        }
+    }
+
+    /// Inputs that have a tensor of their name in `sizes` have its size where they have none.
+    fn planned(source: &Source, sizes: &[Tensor]) -> Result<Self, EngineError> {
         let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let proto = onnx.proto_model_for_read(&mut source.reader()).map_err(|e| {
             let what = format!("'{}' is not a whole ONNX file; it may be cut short, publish it again", source.name());
@@ -53,12 +63,19 @@ impl Onnx {
         for (index, outlet) in outlets.iter().enumerate() {
             let name = model.node(outlet.node).name.clone();
             let fact = model.outlet_fact(*outlet).map_err(|e| bad_model("an input has no type", &e))?.clone();
-            let (dtype, dims) = input_shape(&name, &fact, &batch, || model.symbols.new_with_prefix("free"))?;
+            let (dtype, mut dims) = input_shape(&name, &fact, &batch, || model.symbols.new_with_prefix("free"))?;
+            if let Some(tensor) = sizes.iter().find(|t| t.name == name || t.name.is_empty() && sizes.len() == 1) {
+                fix(&mut dims, &tensor.shape);
+            }
             let typed = InferenceFact::dt_shape(convert::datum_type(dtype), dims.as_slice());
             model.set_input_fact(index, typed).map_err(|e| bad_model("an input's shape cannot be set", &e))?;
             inputs.push(inputs::Input { name, dtype, dims });
         }
-        let typed = model.into_optimized().map_err(|e| bad_model("the model cannot be prepared for running", &e))?;
+        let typed = model.into_optimized().map_err(|e| {
+            let what = "the model cannot be prepared for running; if it can be for fixed sizes alone, give samples of these \
+                        (--samples)";
+            bad_model(what, &e)
+        })?;
         let outputs = output_specs(&typed)?;
         let info = ModelInfo {
             task: task(&outputs),
@@ -124,6 +141,15 @@ fn input_shape(
         GenericFactoid::Any => fresh().into(),
     });
     Ok((dtype, dims.collect()))
+}
+
+/// Gives free dimensions these sizes.
+fn fix(dims: &mut [TDim], sizes: &[u64]) {
+    for (dim, size) in dims.iter_mut().zip(sizes) {
+        if let (None, Ok(size)) = (inputs::fixed(dim), i64::try_from(*size)) {
+            *dim = size.into();
+        }
+    }
 }
 
 fn output_specs(model: &TypedModel) -> Result<Vec<TensorSpec>, EngineError> {

@@ -4,13 +4,14 @@
 
 use std::{io::Read as _, sync::Arc};
 
-use zero2ai_engine::{ModelFile, Worker};
-use zero2ai_proto::{limits::CHUNK_BYTES, rpc::RpcError, worker::ModelInfo};
+use zero2ai_engine::ModelFile;
+use zero2ai_proto::{limits::CHUNK_BYTES, local::PublishCall, rpc::RpcError};
 
 use super::source::Source;
 use crate::{
     core::Core,
     jobs::{Tell, load::start_worker, tell},
+    models::Loaded,
     serve::errors::{engine_error, invalid},
 };
 
@@ -22,11 +23,11 @@ impl Core {
     pub(super) async fn try_run(
         &self,
         source: &Arc<Source>,
-        store_only: bool,
+        call: &PublishCall,
         progress: &Tell,
-    ) -> Result<(Option<(Worker, ModelInfo)>, Option<String>), RpcError> {
+    ) -> Result<(Option<Loaded>, Option<String>), RpcError> {
         let run = match &source.run {
-            _ if store_only => return Ok((None, Some("it was published with --store-only".into()))),
+            _ if call.store_only => return Ok((None, Some("it was published with --store-only".into()))),
             // A folder of safetensors is a model that other versions run; a file of no known kind is likely a mistake.
             Err(why) if source.has_model() => return Ok((None, Some(why.clone()))),
             Err(why) => return Err(invalid(format!("{why}. {STORE_ONLY}"))),
@@ -43,13 +44,16 @@ impl Core {
             .blocking(move || run.iter().map(|i| into_memory(&from, *i, &to)).collect::<Result<Vec<_>, _>>())
             .await?;
         tell(progress, "trying the model in a worker", 0, 0);
-        let started = start_worker(self.worker.clone(), source.format, files, Vec::new()).await;
-        let worker = started.map_err(|e| RpcError::new(e.code, format!("{}. {STORE_ONLY}", e.message)))?;
-        Ok((Some(worker), None))
+        let started = start_worker(self.worker.clone(), source.format, files, call.conformance.clone()).await;
+        let (worker, info) = started.map_err(|e| RpcError::new(e.code, format!("{}. {STORE_ONLY}", e.message)))?;
+        if let Some(preparation) = &call.preparation {
+            preparation.suits(&info.inputs).map_err(invalid)?;
+        }
+        Ok((Some(Loaded { worker, info, preparation: call.preparation.clone() }), None))
     }
 }
 
-fn into_memory(source: &Source, index: usize, progress: &Tell) -> Result<ModelFile, RpcError> {
+pub(super) fn into_memory(source: &Source, index: usize, progress: &Tell) -> Result<ModelFile, RpcError> {
     let (entry, mut file) = (&source.files[index], source.open(index)?);
     let mut memory = ModelFile::create(&entry.path, entry.size).map_err(engine_error)?;
     let (mut buffer, mut done) = (vec![0u8; CHUNK_BYTES], 0u64);

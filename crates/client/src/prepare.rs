@@ -1,0 +1,67 @@
+//! How a model's publisher said that pictures or sounds become its inputs, in a provider's own words; with the feature `media`,
+//! making the inputs.
+
+use std::time::Duration;
+
+use zero2ai_proto::{
+    calls::{DescribeCall, Prepare, Prepared},
+    prepare::Preparation,
+    rpc::ErrorCode,
+};
+
+use crate::{
+    client::{Client, left},
+    error::ClientError,
+    predict::Line,
+    resolve::Resolution,
+};
+
+impl Client {
+    /// Asks the nearest endpoint of `found` that answers, within `patience`. `None` if the model takes tensors alone, or its
+    /// providers are too old to know of anything else.
+    ///
+    /// # Errors
+    /// Nobody serves it, every endpoint failed, or one says what is out of bounds.
+    pub async fn preparation(
+        &self,
+        found: &Resolution,
+        patience: Duration,
+    ) -> Result<Option<Preparation>, ClientError> {
+        let request = DescribeCall { name: found.name.clone(), version: found.version };
+        let mut line = Line::new(self, found, patience)?;
+        loop {
+            let endpoint = line.next(self)?;
+            let asked = async {
+                let peer = self.reach(&endpoint, line.deadline).await?;
+                let Prepared { preparation } = peer.call::<Prepare>(&request, left(line.deadline)).await?;
+                let checked = preparation.as_ref().map_or(Ok(()), Preparation::check);
+                checked.map(|()| preparation).map_err(|e| ClientError::untrue(&endpoint.node, e))
+            };
+            match asked.await {
+                Ok(preparation) => return Ok(preparation),
+                Err(error) if error.code() == Some(ErrorCode::Unsupported) => return Ok(None),
+                Err(error) => line.failed(self, &endpoint, error)?,
+            }
+        }
+    }
+
+    /// Makes a model's inputs of the contents of files: pictures (PNG, JPEG, WebP, BMP), one a row, or one sound (WAV, FLAC, Ogg
+    /// Vorbis, MP3). They are decoded here, within limits; the provider sees tensors.
+    ///
+    /// # Errors
+    /// As [`Client::preparation`]; the model takes tensors alone; content of another kind, damaged, or more than one call carries.
+    #[cfg(feature = "media")]
+    pub async fn prepare(
+        &self,
+        found: &Resolution,
+        contents: Vec<Vec<u8>>,
+        patience: Duration,
+    ) -> Result<Vec<zero2ai_proto::tensor::Tensor>, ClientError> {
+        let said = self.preparation(found, patience).await?;
+        let preparation =
+            said.ok_or_else(|| ClientError::NoPreparation { name: found.name.clone(), version: found.version })?;
+        let work = tokio::task::spawn_blocking(move || zero2ai_media::prepare(&preparation, &contents));
+        let made = work.await.map_err(|e| ClientError::Content(e.to_string()))?;
+        made.map_err(|e| ClientError::Content(e.to_string()))
+    }
+}
