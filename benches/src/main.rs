@@ -9,6 +9,7 @@
 //! | `versions` | what the second version of a model adds to the store |
 //! | `text` | text generation beside llama.cpp |
 //! | `perplexity` | perplexity of a fixed text, beside llama.cpp's |
+//! | `chain` | the ledger: blocks executed, simulated and fetched, receipts, light clients, nodes that sign together |
 //! | `rpc` | calls: beside the same call in process, gRPC and HTTP; many clients for minutes |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
@@ -18,6 +19,7 @@
 //! | `goals` | what was to be reached, and whether it is |
 //! | `report` | the tables of `RESULTS.md` |
 
+mod chain;
 mod files;
 mod goals;
 mod net;
@@ -59,6 +61,8 @@ enum Command {
     Text(text::Options),
     /// Perplexity of a fixed text, beside llama.cpp's
     Perplexity(perplexity::Options),
+    /// What the ledger costs: blocks executed, simulated and fetched, receipts, light clients, nodes that sign together
+    Chain(chain::Options),
     /// What a call costs: peer RPC beside the same call in process, gRPC, and the gateway; many clients for minutes
     Rpc(rpc::Options),
     /// Writes the tables of RESULTS.md from the raw figures
@@ -84,6 +88,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Swarm(options) => swarm::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Versions(options) => versions::run(&options),
+        Command::Chain(options) => chain::run(&options),
         Command::Rpc(options) => rpc::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Text(options) => text::run(&options),

@@ -70,6 +70,7 @@ fn show(results: &Results) -> String {
         "text-rpc" => wire(results),
         "perplexity" => perplexity(results),
         "rpc" => rpc(results),
+        "chain" => chain(results),
         _ => versions(results),
     };
     let m = &results.machine;
@@ -178,6 +179,20 @@ pub(crate) fn rpc(results: &Results) -> String {
         );
     }
     text
+}
+
+/// One figure a line: its rows have little in common.
+pub(crate) fn chain(results: &Results) -> String {
+    let mut rows = Vec::new();
+    for tool in results.tools() {
+        for (nth, figure) in results.figures(tool).into_iter().enumerate() {
+            let least = results.spread(tool, figure).map_or(0.0, |s| s.median);
+            let digits = if least >= 100.0 { 0 } else { 2 };
+            let name = if nth == 0 { tool.to_owned() } else { String::new() };
+            rows.push(vec![name, figure.to_owned(), cell(results, tool, figure, digits)]);
+        }
+    }
+    table(&["what", "figure", "measured"], &rows)
 }
 
 pub(crate) fn publish(results: &Results) -> String {
