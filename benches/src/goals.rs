@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::{
+    chain,
     onnx::THEIRS,
     results::{Results, table},
     text::{LLAMA, OURS, PLAIN},
@@ -104,7 +105,26 @@ pub(crate) fn table_of(results: &Path) -> Result<String> {
     let soak = read("rpc-soak.json")?;
     let errors = soak.as_ref().and_then(|r| r.spread(crate::rpc::SOAK, "errors")).map(|s| s.most);
     rows.push(row("peer RPC: errors of many clients in minutes", errors, 0.0, false));
+    rows.extend(of_chain(read("chain.json")?.as_ref()));
     Ok(table(&["goal", "wanted", "measured", ""], &rows))
+}
+
+/// What the ledger was to reach.
+fn of_chain(found: Option<&Results>) -> Vec<Vec<String>> {
+    let of = |tool: &str, figure: &str| Some(found?.spread(tool, figure)?.median);
+    let mut rows = Vec::new();
+    let applied = of(chain::APPLY, "transactions/s");
+    rows.push(row("ledger: transactions executed a second by one node", applied, 10_000.0, true));
+    let finality = of(&chain::processes(4), "final after, p50 ms");
+    rows.push(row("ledger, 4 nodes on loopback: ms until final, p50", finality, 100.0, false));
+    for signers in chain::SIMULATED {
+        let each = of(&chain::simulated(signers), "ms a block");
+        rows.push(row(&format!("ledger, {signers} signers simulated, 50 ms one way: ms a block"), each, 200.0, false));
+    }
+    rows.push(row("ledger, one of 4 nodes dead: s a block", of(chain::DEAD, "s a block"), 1.0, false));
+    let anchored = of(chain::RECEIPTS, "appended and anchored/s");
+    rows.push(row("receipts appended and anchored a second", anchored, 100_000.0, true));
+    rows
 }
 
 /// The best median of one side over its files, on two threads.

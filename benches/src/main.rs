@@ -11,6 +11,7 @@
 //! | `perplexity` | perplexity of a fixed text, beside llama.cpp's |
 //! | `onnx` | predictions of ONNX models beside ONNX Runtime |
 //! | `embed` | embedding of texts beside ONNX Runtime |
+//! | `chain` | the ledger: blocks executed, simulated and fetched, receipts, light clients, nodes that sign together |
 //! | `rpc` | calls: beside the same call in process, gRPC and HTTP; many clients for minutes |
 //! | `tools` | the tools measured: how each is started, and the processes that speak for the libraries |
 //! | `process` | child processes: when they are ready, when they are done, what processor time they took |
@@ -20,6 +21,7 @@
 //! | `goals` | what was to be reached, and whether it is |
 //! | `report` | the tables of `RESULTS.md` |
 
+mod chain;
 mod embed;
 mod files;
 mod goals;
@@ -67,6 +69,8 @@ enum Command {
     Onnx(onnx::Options),
     /// Embedding of texts, beside ONNX Runtime
     Embed(embed::Options),
+    /// What the ledger costs: blocks executed, simulated and fetched, receipts, light clients, nodes that sign together
+    Chain(chain::Options),
     /// What a call costs: peer RPC beside the same call in process, gRPC, and the gateway; many clients for minutes
     Rpc(rpc::Options),
     /// Writes the tables of RESULTS.md from the raw figures
@@ -92,6 +96,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Swarm(options) => swarm::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Versions(options) => versions::run(&options),
+        Command::Chain(options) => chain::run(&options),
         Command::Rpc(options) => rpc::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Text(options) => text::run(&options),

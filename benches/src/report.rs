@@ -74,6 +74,7 @@ fn show(results: &Results) -> String {
         "rpc-soak" => soak(results),
         "onnx" => onnx(results),
         "embed" => embed(results),
+        "chain" => chain(results),
         _ => versions(results),
     };
     let m = &results.machine;
@@ -186,6 +187,20 @@ pub(crate) fn soak(results: &Results) -> String {
         "The long run: {calls:.0} predictions, {errors:.0} errors; the node and its workers held {first:.0} MiB after a tenth of \
          it and {last:.0} MiB at its end.\n"
     )
+}
+
+/// One figure a line: its rows have little in common.
+pub(crate) fn chain(results: &Results) -> String {
+    let mut rows = Vec::new();
+    for tool in results.tools() {
+        for (nth, figure) in results.figures(tool).into_iter().enumerate() {
+            let least = results.spread(tool, figure).map_or(0.0, |s| s.median);
+            let digits = if least >= 100.0 { 0 } else { 2 };
+            let name = if nth == 0 { tool.to_owned() } else { String::new() };
+            rows.push(vec![name, figure.to_owned(), cell(results, tool, figure, digits)]);
+        }
+    }
+    table(&["what", "figure", "measured"], &rows)
 }
 
 pub(crate) fn publish(results: &Results) -> String {

@@ -115,6 +115,15 @@ impl Results {
         tools
     }
 
+    /// The figures that one tool has, in the order of their names.
+    pub(crate) fn figures(&self, tool: &str) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.runs.iter().filter(|r| r.tool == tool).flat_map(|r| r.figures.keys()).map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// One figure of one tool over all rounds; `None` if it has none.
     pub(crate) fn spread(&self, tool: &str, figure: &str) -> Option<Spread> {
         Spread::of(self.runs.iter().filter(|r| r.tool == tool).filter_map(|r| r.figures.get(figure).copied()).collect())

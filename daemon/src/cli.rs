@@ -1,6 +1,7 @@
 //! The command line's shape: what can be typed. What it does is in [`crate::commands`].
 
 mod account;
+mod audit;
 mod doctor;
 mod grant;
 mod ledger;
@@ -11,6 +12,7 @@ mod store;
 mod token;
 
 pub(crate) use account::AccountCommand;
+pub(crate) use audit::{AuditArgs, AuditCommand, Shown};
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use ledger::LedgerCommand;
@@ -154,6 +156,7 @@ pub(crate) enum Command {
     /// Who published a model, who graded it with what figures, who used it, with every proof checked
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     #[command(after_help = "Examples:\n  zero2ai audit lab/digits --export audit.cbor\n  \
+        zero2ai audit lab/digits --csv --from 2026-08-01 --to 2026-09-01 > august.csv\n  \
         zero2ai pool genesis --out genesis.cbor\n  zero2ai audit verify audit.cbor --genesis genesis.cbor   # needs no node\n  \
         zero2ai run lab/chat \"Why?\" --save-call call.cbor && zero2ai audit re-run call.cbor")]
     Audit(AuditArgs),
@@ -522,45 +525,6 @@ pub(crate) struct RunArgs {
     /// Give up after; ten minutes at most
     #[arg(long, default_value = "5m", value_parser = deadline)]
     pub(crate) timeout: Duration,
-}
-
-/// Arguments of `audit`.
-#[derive(Debug, Args)]
-pub(crate) struct AuditArgs {
-    /// publisher/model
-    #[arg(required = true)]
-    pub(crate) name: Option<ModelName>,
-    /// Also write the audit with its proofs to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) export: Option<PathBuf>,
-    #[command(subcommand)]
-    pub(crate) command: Option<AuditCommand>,
-}
-
-/// `audit ...`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// Check an exported audit offline, with nothing but the pool's genesis
-    #[command(after_help = "Example:\n  zero2ai audit verify audit.cbor --genesis genesis.cbor")]
-    Verify {
-        /// The exported audit
-        file: PathBuf,
-        /// The pool's genesis, from a source you trust
-        #[arg(long, value_name = "FILE")]
-        genesis: PathBuf,
-    },
-    /// Run a kept call again on this machine, and compare with what its provider signed, bit for bit
-    #[command(name = "re-run")]
-    #[command(after_help = "Examples:\n  zero2ai predict lab/digits --input rows.csv --save-call call.cbor\n  \
-        zero2ai audit re-run call.cbor\n\n\
-        The file is checked first: signatures, and that they are over this input and this output. Then the node of --home runs \
-        the same version on it, fetched if it is not held, and says whether every bit is the same; if not, the first that \
-        differs, and exit code 18. Text on this project's own kernels gives the same bits on every processor; other models may \
-        differ in their last bits between processors, which proves nothing against their provider.")]
-    ReRun {
-        /// What predict or run kept with --save-call
-        file: PathBuf,
-    },
 }
 
 /// Arguments of `demo`.

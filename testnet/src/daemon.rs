@@ -19,6 +19,8 @@ const READY: Duration = Duration::from_secs(30);
 /// A running node. Killed when dropped.
 pub struct Daemon {
     home: PathBuf,
+    /// The network namespace that it runs in, if it is not this program's.
+    namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -44,12 +46,24 @@ impl Ran {
     }
 }
 
+/// The program, in a network namespace.
+fn program(namespace: Option<&str>) -> Result<Command> {
+    let Some(namespace) = namespace else { return Ok(Command::new(zero2ai()?)) };
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(zero2ai()?);
+    Ok(command)
+}
+
 /// Runs a `zero2ai` command on `home`.
 ///
 /// # Errors
 /// The binary cannot be run.
 pub fn run(home: &Path, args: &[&str]) -> Result<Ran> {
-    let output = Command::new(zero2ai()?)
+    run_in(None, home, args)
+}
+
+fn run_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Result<Ran> {
+    let output = program(namespace)?
         .arg("--home")
         .arg(home)
         .args(args)
@@ -70,8 +84,16 @@ impl Daemon {
     /// # Errors
     /// It ended, or did not answer in time; the message holds the end of its log.
     pub fn up(home: &Path, extra: &[&str]) -> Result<Self> {
+        Self::up_in(None, home, extra)
+    }
+
+    /// The same in a network namespace, whose address the settings must name: `listen_rpc` and `listen_swarm`.
+    ///
+    /// # Errors
+    /// As [`Daemon::up`].
+    pub fn up_in(namespace: Option<&str>, home: &Path, extra: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(home)?;
-        let mut daemon = Self { home: home.to_owned(), child: None };
+        let mut daemon = Self { home: home.to_owned(), namespace: namespace.map(str::to_owned), child: None };
         daemon.start(extra)?;
         Ok(daemon)
     }
@@ -84,7 +106,7 @@ impl Daemon {
         // A file left by a killed node would look like an answer.
         let _ = std::fs::remove_file(self.home.join("node.addr"));
         let log = File::options().create(true).append(true).open(self.log())?;
-        let child = Command::new(zero2ai()?)
+        let child = program(self.namespace.as_deref())?
             .arg("--home")
             .arg(&self.home)
             .arg("up")
@@ -100,7 +122,7 @@ impl Daemon {
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
                 bail!("the node ended with {status}: {}", self.log_end());
             }
-            if self.home.join("node.addr").exists() && run(&self.home, &["status", "--json"])?.code == 0 {
+            if self.home.join("node.addr").exists() && self.run(&["status", "--json"])?.code == 0 {
                 return Ok(());
             }
             ensure!(start.elapsed() < READY, "the node does not answer: {}", self.log_end());
@@ -131,7 +153,7 @@ impl Daemon {
     /// # Errors
     /// The binary cannot be run.
     pub fn run(&self, args: &[&str]) -> Result<Ran> {
-        run(&self.home, args)
+        run_in(self.namespace.as_deref(), &self.home, args)
     }
 
     /// Runs a command with `--json` and reads its answer.

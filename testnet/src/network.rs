@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, faults::wires::Wires};
 
 /// A pool: node 0 made it, the others joined with its invite.
 pub struct Network {
@@ -25,6 +25,29 @@ impl Network {
         let mut network = Self { nodes: vec![first], dir };
         for _ in 1..n {
             network.join("member")?;
+        }
+        Ok(network)
+    }
+
+    /// The same, each node at a place of its own of `wires`.
+    ///
+    /// # Errors
+    /// As [`Network::start`]; there are too few places.
+    pub fn start_on(wires: &Wires, n: usize) -> Result<Self> {
+        let mut network = Self { nodes: Vec::new(), dir: tempfile::tempdir()? };
+        for nth in 0..n {
+            let place = wires.place(nth).context("a place for each node")?;
+            let home = network.path().join(format!("n{nth}"));
+            std::fs::create_dir_all(&home)?;
+            let listen = format!("listen_rpc = \"{0}:0\"\nlisten_swarm = \"{0}:0\"\n", place.address);
+            std::fs::write(home.join("config.toml"), listen)?;
+            let file = network.path().join("invite");
+            let mut words = Vec::new();
+            if nth > 0 {
+                std::fs::write(&file, network.invite("member")?)?;
+                words = vec!["--join-file", file.to_str().context("a temporary path is text")?];
+            }
+            network.nodes.push(Daemon::up_in(Some(&place.namespace), &home, &words)?);
         }
         Ok(network)
     }

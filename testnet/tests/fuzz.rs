@@ -16,6 +16,8 @@ use zero2ai_testnet::faults::rng::Rng;
 
 /// Mutations tried of each target.
 const MUTATIONS: usize = 3_000;
+/// The same for targets that check many signatures of each input.
+const SIGNED_MUTATIONS: usize = if cfg!(debug_assertions) { 100 } else { 1_000 };
 /// Bytes of a mutated input; one that grew beyond is cut.
 const LENGTH: usize = 16 * 1024;
 /// Bytes of all committed inputs.
@@ -88,7 +90,8 @@ fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
                     try_out(name, *target, bytes);
                 }
                 let mut rng = Rng::new(seed as u64, 0);
-                for _ in 0..MUTATIONS {
+                let signs = ["ledger", "block", "snapshot", "light"].contains(name);
+                for _ in 0..if signs { SIGNED_MUTATIONS } else { MUTATIONS } {
                     let mut bytes = inputs[rng.index(inputs.len())].clone();
                     mutate(&mut bytes, &inputs, &mut rng);
                     try_out(name, *target, &bytes);
@@ -96,6 +99,41 @@ fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
             });
         }
     });
+}
+
+/// With `UPDATE_CORPUS` in the environment they are written first.
+#[test]
+fn the_ledgers_inputs_are_those_that_fit_its_pool() {
+    for (target, name, bytes) in targets::chain::seeds() {
+        let path = folder().join(target).join(name);
+        if std::env::var_os("UPDATE_CORPUS").is_some() {
+            fs::create_dir_all(folder().join(target)).unwrap();
+            fs::write(&path, &bytes).unwrap();
+        }
+        assert!(fs::read(&path).is_ok_and(|held| held == bytes), "{target}/{name} is another: see fuzz/README.md");
+    }
+}
+
+/// Every kind of transaction is in the corpus: as it is signed, and where a ledger takes it.
+#[test]
+fn the_corpus_has_every_kind_of_transaction() {
+    use std::mem::{Discriminant, discriminant};
+    use zero2ai_proto::{
+        block::Block,
+        decode,
+        limits::SIGNED_BYTES,
+        tx::{Tx, TxBody},
+    };
+    let alone = corpus("transaction");
+    let alone =
+        alone.iter().filter_map(|bytes| decode::<Tx>(bytes, SIGNED_BYTES).ok()).map(|tx| discriminant(&tx.body));
+    let alone: Vec<_> = alone.collect();
+    let block = Block::read(&fs::read(folder().join("block/all")).unwrap()).unwrap();
+    let taken: Vec<_> = block.txs.iter().map(|tx| discriminant(&tx.read_unverified().unwrap().body)).collect();
+    assert!(taken.iter().all(|kind| alone.contains(kind)));
+    let distinct =
+        |kinds: &[Discriminant<TxBody>]| kinds.iter().enumerate().filter(|(i, k)| !kinds[..*i].contains(k)).count();
+    assert_eq!((distinct(&taken), distinct(&alone)), (12, 12), "a new kind of transaction needs an input of its own");
 }
 
 #[test]

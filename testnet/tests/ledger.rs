@@ -75,4 +75,21 @@ fn a_node_that_comes_late_begins_with_a_snapshot_unless_it_wants_all() {
     assert_eq!(late.json(&["ledger", "block", &(base + 1).to_string()]).unwrap()["height"], base + 1);
     let events = |node: &Daemon| node.json(&["audit", "lab/m"]).unwrap()["events"].clone();
     assert!(events(&late) == events(&whole) && events(&late) != serde_json::json!([]), "{}", events(&late));
+
+    // As comma-separated values, of a time.
+    let csv = whole.run(&["audit", "lab/m", "--csv", "--from", "2020-01-01"]).unwrap();
+    let lines: Vec<&str> = csv.stdout.lines().collect();
+    assert!(csv.code == 0 && lines[0].starts_with("what,time_ms,") && lines[1].starts_with("published,"), "{lines:?}");
+    let before = whole.json(&["audit", "lab/m", "--to", "2020-01-01T00:00:00"]).unwrap();
+    assert_eq!((&before["events"], &before["verified"]), (&serde_json::json!([]), &true.into()));
+
+    // One byte of the state that it began with.
+    let file = late.home().join("chain/snapshot");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let ran = late.run(&["ledger", "verify", "--json"]).unwrap();
+    assert_eq!(ran.code, 13, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("chain/snapshot"), "{}", ran.stderr);
 }

@@ -20,9 +20,10 @@ use zero2ai_chain::{
 };
 use zero2ai_ledger::ReceiptLog;
 use zero2ai_proto::{
-    ManifestId, NodeId, PoolId, SealingKey, SecretKey, Signed,
+    ByteBuf, ManifestId, NodeId, PoolId, SealingKey, SecretKey, Signed,
+    block::{Block, Header, Vote, VoteKind},
     calls::SealedBlock,
-    encode,
+    decode, encode,
     pool::{Genesis, Nonce},
     receipt::{Receipt, Request, Response, Status, commit, request_hash},
     state::{Signer, SignerSet},
@@ -227,4 +228,59 @@ async fn a_record_written_anew_with_its_checksum_is_named_by_height_or_number() 
     rewrite(&log, 3, |record| record.clone_from(&first));
     let report = verify(path);
     assert_eq!(places(&report), ["receipts 2 to 4"]);
+}
+
+/// Changes one thing about a header.
+type Alter = fn(&mut Header);
+
+/// A stored block with another header, and a certificate over it by the pool's one signer.
+fn signed_anew(record: &[u8], alter: Alter) -> Vec<u8> {
+    let key = SecretKey::from_bytes(&[1; 32]);
+    let mut sealed: SealedBlock = decode(record, record.len()).unwrap();
+    let mut block = Block::read(&sealed.block).unwrap();
+    let mut header = block.read_header().unwrap();
+    alter(&mut header);
+    block.header = ByteBuf::from(encode(&header).unwrap());
+    let (height, round) = (sealed.certificate.height, sealed.certificate.round);
+    let vote = Vote { height, round, kind: VoteKind::Precommit, block: Some(block.id()) };
+    sealed.certificate.block = block.id();
+    let bytes = vote.sign_bytes(&PoolId::of(&genesis(1))).unwrap();
+    sealed.certificate.signatures = vec![(key.public(), key.sign(&bytes))];
+    sealed.block = ByteBuf::from(encode(&block).unwrap());
+    encode(&sealed).unwrap()
+}
+
+/// Who holds the signers' keys can make a certificate for anything. What he writes into the past still does not fit what the
+/// transactions come to: the height is named, and the part of the header that is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_its_signer_signed_anew_is_named_by_what_does_not_fit() {
+    let dir = home().await;
+    let (path, mut rng) = (dir.path(), rng(3));
+    let (blocks, head) = (path.join("chain/blocks"), verify(path).height);
+    let alterations: [(&str, Alter); 8] = [
+        ("app_hash", |h| h.app_hash.0[7] ^= 1),
+        ("parent", |h| h.parent.0[7] ^= 1),
+        ("height", |h| h.height += 1),
+        ("signers_hash", |h| h.signers_hash.0[7] ^= 1),
+        ("next_signers_hash", |h| h.next_signers_hash.0[7] ^= 1),
+        ("the transactions have root", |h| h.txs_root.0[7] ^= 1),
+        ("time", |h| h.time_ms = 1),
+        ("rules", |h| h.rules_version += 1),
+    ];
+    for (word, alter) in alterations {
+        let nth = rng.random_range(0..head);
+        let good = { Log::open(&blocks, LogConfig::default()).unwrap().0.get(nth).unwrap().unwrap() };
+        rewrite(&blocks, nth, |record| *record = signed_anew(record, alter));
+        let report = verify(path);
+        let place = format!("block {}", nth + 1);
+        let named = report.faults.iter().any(|f| f.place == place && f.why.contains(word));
+        assert!(named && report.height == nth, "{word} of {place}: {report:?}");
+        rewrite(&blocks, nth, |record| record.clone_from(&good));
+    }
+    // A time that fits both neighbours is the signer's word alone; but the next block tells of another parent.
+    rewrite(&blocks, head - 2, |record| *record = signed_anew(record, |h| h.time_ms += 1));
+    let report = verify(path);
+    assert_eq!(report.faults.len(), 1, "{report:?}");
+    let last = format!("block {head}");
+    assert!(report.faults[0].place == last && report.faults[0].why.contains("parent"), "{report:?}");
 }

@@ -24,6 +24,7 @@ use crate::{
     error::{BlockError, LedgerError, TxError},
     receipt_log::root_of,
     rules::{self, Admission, Context},
+    signatures,
 };
 
 /// Version of the header's shape that this program writes and reads.
@@ -84,12 +85,12 @@ impl Ledger {
         rules::begin_block(&mut draft).map_err(own)?;
         let (mut txs, mut leaves, mut tx_ids, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0usize;
-        for tx in candidates {
+        for (tx, valid) in candidates.iter().zip(signatures::valid(&self.pool, candidates)) {
             let leaf = encode(tx).map_err(LedgerError::from)?;
             if txs.len() == BLOCK_TXS || bytes.saturating_add(leaf.len()) > BLOCK_BYTES {
                 continue;
             }
-            match rules::execute(&mut draft, &at, tx) {
+            match rules::execute(&mut draft, &at, tx, valid) {
                 Ok(id) => {
                     bytes += leaf.len();
                     txs.push(tx.clone());
@@ -186,8 +187,9 @@ impl Ledger {
         let mut draft = self.draft();
         rules::begin_block(&mut draft).map_err(own)?;
         let mut tx_ids = Vec::with_capacity(block.txs.len());
-        for (index, tx) in block.txs.iter().enumerate() {
-            match rules::execute(&mut draft, &at, tx) {
+        let valid = signatures::valid(&self.pool, &block.txs);
+        for (index, (tx, valid)) in block.txs.iter().zip(valid).enumerate() {
+            match rules::execute(&mut draft, &at, tx, valid) {
                 Ok(id) => tx_ids.push(id),
                 Err(source) => {
                     let id = tx.tx_id().map_err(LedgerError::from)?;

@@ -30,13 +30,15 @@ pub(crate) struct Draft<'a> {
     base: &'a Entries,
     /// How many handles each account holds in `base`: derived, so that a claim does not walk all handles.
     handles: &'a BTreeMap<AccountId, u32>,
+    /// The same of `block`.
+    claimed: BTreeMap<AccountId, u32>,
     block: Entries,
     tx: Entries,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(base: &'a Entries, handles: &'a BTreeMap<AccountId, u32>) -> Self {
-        Self { base, handles, block: Entries::new(), tx: Entries::new() }
+        Self { base, handles, claimed: BTreeMap::new(), block: Entries::new(), tx: Entries::new() }
     }
 
     /// The value of `key` as this transaction sees it.
@@ -65,16 +67,24 @@ impl<'a> Draft<'a> {
 
     /// How many handles `owner` holds. Handles are never given back, so the layers add up.
     pub(crate) fn handles_of(&self, owner: &AccountId) -> Result<u32, TxError> {
-        let mut count = self.handles.get(owner).copied().unwrap_or(0);
-        for (key, value) in with_prefix(&self.block, HANDLES).chain(with_prefix(&self.tx, HANDLES)) {
+        let held = |of: &BTreeMap<AccountId, u32>| of.get(owner).copied().unwrap_or(0);
+        let mut count = held(self.handles).saturating_add(held(&self.claimed));
+        for (key, value) in with_prefix(&self.tx, HANDLES) {
             let handle: Handle = decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?;
-            count += u32::from(handle.owner == *owner);
+            count = count.saturating_add(u32::from(handle.owner == *owner));
         }
         Ok(count)
     }
 
     /// Keeps what the transaction wrote.
     pub(crate) fn keep(&mut self) {
+        for (_, value) in with_prefix(&self.tx, HANDLES) {
+            // Written a moment ago, by the rule for claims alone: it can be read.
+            if let Ok(handle) = decode::<Handle>(value, VALUE_BYTES) {
+                let count = self.claimed.entry(handle.owner).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
         self.block.append(&mut self.tx);
     }
 

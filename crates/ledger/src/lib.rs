@@ -25,6 +25,7 @@ pub mod snapshot;
 
 mod draft;
 mod past;
+mod signatures;
 mod tree;
 
 pub use audit::{AuditError, AuditReport, verify_audit};

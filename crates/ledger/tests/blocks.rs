@@ -3,46 +3,17 @@
 
 mod common;
 
-use common::{Pool, anchor, certify, claim, endorse, genesis_bytes, id, publish};
+use common::{Pool, anchor, any::any_body, certify, claim, genesis_bytes, id, publish};
 use proptest::prelude::*;
 use zero2ai_ledger::{BlockError, EMPTY_PAUSE_MS, Ledger, LedgerError, LightError, ReceiptLog, TrustedChain, TxError};
 use zero2ai_proto::{
-    BlockId, ByteBuf, Signed,
+    BlockId, ByteBuf, Signed, VerifyError,
     block::{Block, Header},
     decode, encode,
     limits::{BLOCK_BYTES, GOSSIP_BYTES},
-    state::{Rights, key},
-    tx::{SetChannel, SetRights, Tx, TxBody, Withdraw},
+    state::key,
+    tx::{Tx, TxBody},
 };
-
-/// Any transaction, most of them refused at most states.
-fn any_body() -> impl Strategy<Value = TxBody> {
-    let model = |m: u8| format!("lab{}/m", m % 2);
-    prop_oneof![
-        (0u8..3).prop_map(|n| claim(&format!("lab{n}"))),
-        (0u8..2, 1u32..4).prop_map(move |(m, v)| publish(&model(m), v)),
-        (0u8..2, 1u32..4, any::<u8>(), 0u32..20).prop_map(move |(m, v, root, wrong)| TxBody::Endorse(endorse(
-            &model(m),
-            v,
-            root,
-            wrong
-        ))),
-        (1u64..3, 1u64..9).prop_map(|(seq, size)| {
-            let mut log = ReceiptLog::new();
-            (0..size).for_each(|i| {
-                log.push(&i.to_be_bytes());
-            });
-            anchor(&log, seq, if seq == 1 { 0 } else { 1 })
-        }),
-        (0u8..2, 1u32..3).prop_map(move |(m, version)| {
-            TxBody::SetChannel(SetChannel { name: common::name(&model(m)), channel: "stable".into(), version })
-        }),
-        (0u8..2, 1u32..3)
-            .prop_map(move |(m, version)| TxBody::Withdraw(Withdraw { name: common::name(&model(m)), version })),
-        (0u8..6, 0u16..128)
-            .prop_map(|(m, rights)| TxBody::SetRights(SetRights { member: id(m), rights: Rights(rights | 3) })),
-    ]
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -192,6 +163,43 @@ fn a_transaction_altered_inside_a_block_is_named() {
     reseal(&mut block);
     let refused = pool.ledger.apply(&block).unwrap_err();
     assert!(matches!(refused, BlockError::Tx { index: 1, source: TxError::Envelope(_), .. }), "{refused}");
+}
+
+/// Signatures are checked on several cores where there are many; who looks at a block one by one comes to the same.
+#[test]
+fn of_many_transactions_the_first_that_is_wrong_is_named() {
+    let pool = Pool::with_members(127);
+    let claims =
+        |handle: &str| (1..=127u8).map(|n| pool.tx_at(n, 0, claim(&format!("{handle}{n}")))).collect::<Vec<_>>();
+    let twice = [claims("a"), (1..=64u8).map(|n| pool.tx_at(n, 1, claim(&format!("b{n}")))).collect()].concat();
+    let (good, refused) = pool.build(&twice);
+    assert_eq!((good.txs.len(), refused.len()), (191, 0));
+    pool.ledger.check_block(&good).unwrap();
+    let unsigned = |tx: &Signed<Tx>| {
+        let mut bytes = encode(tx).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        decode::<Signed<Tx>>(&bytes, bytes.len()).unwrap()
+    };
+    for (first, second) in [(0, 190), (95, 96), (190, 190)] {
+        let mut bad = good.clone();
+        for at in [first, second] {
+            bad.txs[at] = unsigned(&good.txs[at]);
+        }
+        reseal(&mut bad);
+        match pool.ledger.check_block(&bad) {
+            Err(BlockError::Tx { index, source: TxError::Envelope(VerifyError::BadSignature), .. }) => {
+                assert_eq!(index, first);
+            }
+            other => panic!("{first}: {other:?}"),
+        }
+        // One that the rules refuse, before it.
+        if first > 0 {
+            bad.txs[0] = pool.tx_at(1, 9, claim("c"));
+            reseal(&mut bad);
+            let refused = pool.ledger.check_block(&bad);
+            assert!(matches!(refused, Err(BlockError::Tx { index: 0, source: TxError::NonceAhead { .. }, .. })));
+        }
+    }
 }
 
 #[test]

@@ -82,6 +82,25 @@ proptest! {
         prop_assert!(Some(score) >= low && Some(score) <= high);
     }
 
+    /// What somebody carries moves the score no further when it is split over many findings, each on a dataset of its own, than
+    /// when it all stands behind the lowest or the highest of them.
+    #[test]
+    fn splitting_a_weight_gains_nothing(
+        honest in proptest::collection::vec((1u64..10, 0u32..=1_000_000), 3..10),
+        parts in proptest::collection::vec((1u64..10, 0u32..=1_000_000), 1..10),
+    ) {
+        let honest: Vec<Vote> = honest.iter().zip(0u8..).map(|((w, q), root)| vote(root, *w, *q)).collect();
+        let with = |more: &[Vote]| round_score(&[honest.as_slice(), more].concat()).score_ppm.unwrap();
+        let weight = parts.iter().map(|(w, _)| w).sum();
+        let whole = |quality| with(&[vote(200, weight, quality)]);
+        let split: Vec<Vote> = parts.iter().zip(100u8..).map(|((w, q), root)| vote(root, *w, *q)).collect();
+        let (low, high) = (parts.iter().map(|p| p.1).min().unwrap(), parts.iter().map(|p| p.1).max().unwrap());
+        let score = with(&split);
+        prop_assert!(whole(low) <= score && score <= whole(high), "{score}: {} to {}", whole(low), whole(high));
+        let agreed: Vec<Vote> = split.iter().map(|v| Vote { quality_ppm: low, ..*v }).collect();
+        prop_assert_eq!(with(&agreed), whole(low));
+    }
+
     #[test]
     fn a_better_finding_never_lowers_the_score(votes in votes(), pick in any::<prop::sample::Index>(), more in 0u32..500_000) {
         prop_assume!(!votes.is_empty());

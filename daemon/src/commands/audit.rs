@@ -1,7 +1,9 @@
 //! `audit`: who published, graded and used a model. What the node gathers is checked here, from the genesis alone, before
-//! a line of it is shown; `audit verify` does the same from two files, without any node. `audit re-run` is in `rerun`.
+//! a line of it is shown; `audit verify` does the same from two files, without any node. `audit re-run` is in `rerun`, which part
+//! is shown in `shown`.
 
 pub(crate) mod rerun;
+mod shown;
 
 use std::{path::Path, time::Duration};
 
@@ -22,6 +24,7 @@ use super::{
     write_file,
 };
 use crate::{
+    cli::Shown,
     exit::{Exit, Failure, Outcome},
     output::{self, Output, Table, facts, plural, ppm},
     session::Session,
@@ -58,13 +61,23 @@ pub(crate) fn check(genesis: &[u8], export: &AuditExport) -> Outcome<AuditReport
 }
 
 /// The command.
-pub(crate) async fn audit(session: &Session, name: ModelName, export: Option<&Path>, out: Output) -> Outcome {
+pub(crate) async fn audit(
+    session: &Session,
+    name: ModelName,
+    export: Option<&Path>,
+    shown: &Shown,
+    out: Output,
+) -> Outcome {
     let gathered = gather(session, &name).await?;
-    let report = check(session.genesis(), &gathered)?;
+    let mut report = check(session.genesis(), &gathered)?;
+    shown::narrow(&mut report, shown);
     if let Some(path) = export {
         write_file("write the audit to", path, &encode(&gathered)?)?;
     }
     out.result(&report_json(&report), || {
+        if shown.csv {
+            return shown::csv(&report);
+        }
         let kept = export.map(|p| format!("\nThe audit with its proofs is in {}.", p.display())).unwrap_or_default();
         format!("{}{kept}", report_text(&report, 0))
     });
@@ -72,7 +85,7 @@ pub(crate) async fn audit(session: &Session, name: ModelName, export: Option<&Pa
 }
 
 /// `audit verify`: the same check from two files.
-pub(crate) fn verify_files(file: &Path, genesis: &Path, out: Output) -> Outcome {
+pub(crate) fn verify_files(file: &Path, genesis: &Path, shown: &Shown, out: Output) -> Outcome {
     let bytes = read_file("read the audit in", file, EXPORT_BYTES)?;
     let genesis = read_file("read the genesis in", genesis, SIGNED_BYTES as u64)?;
     let invalid = |what: &str, e: &dyn std::fmt::Display| {
@@ -83,8 +96,12 @@ pub(crate) fn verify_files(file: &Path, genesis: &Path, out: Output) -> Outcome 
     };
     Genesis::read(&genesis).map_err(|e| invalid("genesis", &e))?;
     let export: AuditExport = decode(&bytes, bytes.len()).map_err(|e| invalid("audit", &e))?;
-    let report = check(&genesis, &export)?;
+    let mut report = check(&genesis, &export)?;
+    shown::narrow(&mut report, shown);
     out.result(&report_json(&report), || {
+        if shown.csv {
+            return shown::csv(&report);
+        }
         format!("VERIFIED offline, from the genesis alone.\n\n{}", report_text(&report, 0))
     });
     Ok(())

@@ -60,10 +60,12 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Status => status::status(&Session::open(&home()?).await?, out).await,
         Command::Doctor(args) => doctor::doctor(&home()?, args.patient, out).await,
         Command::Audit(args) => match (args.command, args.name) {
-            (Some(AuditCommand::Verify { file, genesis }), _) => audit::verify_files(&file, &genesis, out),
+            (Some(AuditCommand::Verify { file, genesis, shown }), _) => {
+                audit::verify_files(&file, &genesis, &shown, out)
+            }
             (Some(AuditCommand::ReRun { file }), _) => audit::rerun::rerun(&home()?, &file, out).await,
             (None, Some(name)) => {
-                audit::audit(&Session::open(&home()?).await?, name, args.export.as_deref(), out).await
+                audit::audit(&Session::open(&home()?).await?, name, args.export.as_deref(), &args.shown, out).await
             }
             (None, None) => Err(Failure::new(Exit::Usage, "Say which model: zero2ai audit publisher/model.")),
         },

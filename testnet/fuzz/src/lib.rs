@@ -3,10 +3,12 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`chain`] | transactions, blocks, snapshots and headers, as far as a ledger takes them |
 //! | [`files`] | headers of model files, manifests, differences |
 //! | [`weights`] | blocks of quantised weights |
 //! | [`wire`] | frames, transactions, records, proofs, invites, gossip |
 
+pub mod chain;
 pub mod files;
 pub mod weights;
 pub mod wire;
@@ -32,4 +34,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("audit", wire::audit),
     ("invite", wire::invite),
     ("name", wire::name),
+    ("ledger", chain::ledger),
+    ("block", chain::block),
+    ("snapshot", chain::snapshot),
+    ("light", chain::light),
 ];

@@ -24,13 +24,16 @@ enum Command {
     KillFetch(Loop),
     /// SIGKILL some of four signers while they make a publication final
     KillSigners(Loop),
-    /// Pause one of four signers for ten seconds, start it anew, and measure how soon it is back
+    /// Pause one of four signers for ten seconds, start it anew, kill it, cut it off, and measure how soon it is back
     Perturb {
         #[command(flatten)]
         loop_: Loop,
         /// Seconds within which it must have the others' height again
         #[arg(long, default_value_t = 20)]
         within: u64,
+        /// Give each node a network namespace, so that it can be cut off; needs root
+        #[arg(long)]
+        wires: bool,
     },
     /// Cut the power of a file system while a process writes into a store on it; needs root
     PowerCut {
@@ -70,9 +73,9 @@ fn main() -> Result<ExitCode> {
         Command::KillPublish(l) => Ok(l.end(&repeat("kill-publish", l.runs, l.seed, Publish::killed)?)),
         Command::KillFetch(l) => Ok(l.end(&repeat("kill-fetch", l.runs, l.seed, Fetch::new)?)),
         Command::KillSigners(l) => Ok(l.end(&repeat("kill-signers", l.runs, l.seed, Signers::new)?)),
-        Command::Perturb { loop_: l, within } => {
+        Command::Perturb { loop_: l, within, wires } => {
             let within = Duration::from_secs(within);
-            Ok(l.end(&repeat("perturb", l.runs, l.seed, || Perturb::new(within))?))
+            Ok(l.end(&repeat("perturb", l.runs, l.seed, || Perturb::new(within, wires))?))
         }
         Command::PowerCut { loop_: l, node } => {
             if let Some(why) = image::missing() {

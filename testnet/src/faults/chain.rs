@@ -83,7 +83,7 @@ impl Signers {
     /// # Errors
     /// They do not start or do not agree.
     pub fn new() -> Result<Self> {
-        let network = four_signers()?;
+        let network = sign_together(Network::start(SIGNERS)?)?;
         let read = vec![(0, Vec::new()); SIGNERS];
         let typical = Duration::ZERO;
         let mut scenario =
@@ -210,12 +210,11 @@ impl Scenario for Signers {
     }
 }
 
-/// Four nodes, all of which sign from the next heights on.
+/// Lets all nodes of a network sign from the next heights on.
 ///
 /// # Errors
-/// They do not start, or do not come to sign together.
-pub fn four_signers() -> Result<Network> {
-    let network = Network::start(SIGNERS)?;
+/// They do not come to sign together.
+pub fn sign_together(network: Network) -> Result<Network> {
     let mut keys = Vec::new();
     for node in &network.nodes {
         keys.push(node.json(&["status"])?["node"].as_str().context("a key")?.to_owned());

@@ -7,12 +7,13 @@
 //! | [`publish`] | a node cut off while it publishes, by SIGKILL or by a power cut |
 //! | [`fetch`] | a node killed while it fetches, or while another fetches from it |
 //! | [`chain`] | signers killed while they make something final |
-//! | [`perturb`] | signers stopped for a while or started anew, and how soon they are back |
+//! | [`perturb`] | signers paused, killed, cut off or started anew, and how soon they are back |
 //! | [`power`] | a writer into a store, cut off from power |
 //! | [`writer`] | that writer, and the check of what it had acknowledged |
 //! | [`image`] | a file system in a file, and its power switch |
 //! | [`audit`] | every file of a home that nobody has open is whole |
 //! | [`model`] | models large enough for a fault to land inside |
+//! | [`wires`] | a network whose wires can be pulled out |
 //! | [`rng`] | numbers that a seed fixes |
 
 pub mod audit;
@@ -24,6 +25,7 @@ pub mod perturb;
 pub mod power;
 pub mod publish;
 pub mod rng;
+pub mod wires;
 pub mod writer;
 
 use std::time::{Duration, Instant};

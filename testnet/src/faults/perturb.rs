@@ -1,6 +1,6 @@
-//! One of four signers is paused for ten seconds, or stopped and started again, while the others go on. The chain makes
-//! blocks meanwhile, and the one that was away has the others' height again within
-//! twenty seconds, unless another limit is given.
+//! One of four signers is paused for ten seconds, stopped or killed and started again, or cut off from the others, which go
+//! on. The chain makes blocks meanwhile, and the one that was away has the others' height again within twenty seconds, unless
+//! another limit is given.
 
 use std::{
     thread,
@@ -12,9 +12,10 @@ use rustix::process::Signal;
 
 use super::{
     Ran, Scenario,
-    chain::{four_signers, height},
+    chain::{height, sign_together},
     model,
     rng::Rng,
+    wires::Wires,
 };
 use crate::Network;
 
@@ -23,23 +24,67 @@ const AWAY: Duration = Duration::from_secs(10);
 /// How often something is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What is done to a signer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It is stopped in the middle of what it does, and goes on.
+    Paused,
+    /// It is told to stop, and started again.
+    Restarted,
+    /// It is killed, and started again.
+    Killed,
+    /// Its wire is pulled out, and plugged in again.
+    CutOff,
+}
+
+/// Without wires the last one cannot be.
+const FAULTS: [Fault; 4] = [Fault::Paused, Fault::Restarted, Fault::Killed, Fault::CutOff];
+
 /// See the module.
 pub struct Perturb {
     network: Network,
+    /// What the network hangs on, if its wires can be pulled out; removed after it.
+    wires: Option<Wires>,
     published: u64,
     /// How soon it must be back.
     within: Duration,
 }
 
 impl Perturb {
-    /// Four nodes that sign together; whoever was away must be back `within` so long.
+    /// Four nodes that sign together, on `wires` or on loopback; whoever was away must be back `within` so long.
     ///
     /// # Errors
     /// They do not start or do not agree.
-    pub fn new(within: Duration) -> Result<Self> {
-        let mut scenario = Self { network: four_signers()?, published: 0, within };
+    pub fn new(within: Duration, wires: bool) -> Result<Self> {
+        let wires = wires.then(|| Wires::new(4)).transpose()?;
+        let network = wires.as_ref().map_or_else(|| Network::start(4), |wires| Network::start_on(wires, 4))?;
+        let mut scenario = Self { network: sign_together(network)?, wires, published: 0, within };
         scenario.publish(0)?;
         Ok(scenario)
+    }
+
+    fn begin(&mut self, fault: Fault, who: usize) -> Result<()> {
+        match fault {
+            Fault::Paused => self.network.nodes[who].signal(Signal::STOP),
+            Fault::Restarted => self.network.nodes[who].terminate().map(drop),
+            Fault::Killed => {
+                self.network.nodes[who].kill();
+                Ok(())
+            }
+            Fault::CutOff => self.plug(who, false),
+        }
+    }
+
+    fn end(&mut self, fault: Fault, who: usize) -> Result<()> {
+        match fault {
+            Fault::Paused => self.network.nodes[who].signal(Signal::CONT),
+            Fault::Restarted | Fault::Killed => self.network.nodes[who].start(&[]),
+            Fault::CutOff => self.plug(who, true),
+        }
+    }
+
+    fn plug(&self, who: usize, plugged: bool) -> Result<()> {
+        self.wires.as_ref().context("wires to pull out")?.plug(who, plugged)
     }
 
     /// A publication of node `by`, which makes blocks.
@@ -63,24 +108,17 @@ impl Scenario for Perturb {
         let who = usize::try_from(rng.below(4))?;
         let other = (who + 1) % 4;
         let before = self.heights()?;
-        let pause = n.is_multiple_of(2);
+        let faults = if self.wires.is_some() { FAULTS.as_slice() } else { &FAULTS[..3] };
+        let fault = faults[usize::try_from(n)? % faults.len()];
         let start = Instant::now();
-        if pause {
-            self.network.nodes[who].signal(Signal::STOP)?;
-        } else {
-            self.network.nodes[who].terminate()?;
-        }
+        self.begin(fault, who)?;
         let mut made = 0;
         while start.elapsed() < AWAY {
             self.publish(other)?;
             made += 1;
             thread::sleep(AWAY / 10);
         }
-        if pause {
-            self.network.nodes[who].signal(Signal::CONT)?;
-        } else {
-            self.network.nodes[who].start(&[])?;
-        }
+        self.end(fault, who)?;
         let (back, goal) = (Instant::now(), height(self.network.nodes[other].home())?);
         ensure!(goal > before[other], "no block came while node {who} was away");
         while height(self.network.nodes[who].home())? < goal {
@@ -88,10 +126,9 @@ impl Scenario for Perturb {
             ensure!(late < self.within, "node {who} is not back after {late:?}: {log}");
             thread::sleep(LOOK);
         }
-        let kind = if pause { "paused" } else { "started anew" };
-        eprintln!("perturb: run {n}: node {who}, {kind}, had height {goal} again after {:?}", back.elapsed());
+        eprintln!("perturb: run {n}: node {who}, {fault:?}, had height {goal} again after {:?}", back.elapsed());
         // And it takes part: what it publishes becomes final.
         self.publish(who)?;
-        Ok(Ran { inside: pause, acknowledged: made + 1, checked: made, resumed: true })
+        Ok(Ran { inside: fault != Fault::Restarted, acknowledged: made + 1, checked: made, resumed: true })
     }
 }

@@ -9,6 +9,7 @@
 //! | `byzantine` | what a hostile signer does |
 //! | `check` | what must hold: one chain, no honest contradiction, nothing acknowledged lost |
 //! | `rng` | numbers that a seed fixes |
+//! | [`steady`] | a network without faults: how long blocks take |
 //!
 //! A hostile signer is two copies of one node with one key, each with a disk of its own: they contradict each other as soon
 //! as the network is split, and do not know it. On top of that each of them does what `byzantine` says.
@@ -18,6 +19,7 @@ mod check;
 mod disk;
 mod node;
 mod rng;
+pub mod steady;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,10 @@
 //! Hundreds of seeds; ten thousand are a matter of `cargo run --release -p zero2ai-testnet --bin simulate`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::{Outcome, Plan, run};
+use super::{
+    Outcome, Plan, run,
+    steady::{Steady, steady},
+};
 
 /// Seeds in a test: those of an unoptimised build are some fewer, since signatures take most of the time.
 const SEEDS: u64 = if cfg!(debug_assertions) { 6 } else { 140 };
@@ -72,4 +75,18 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first, run(plan(seed, 4, 1)));
         assert_ne!(first.trace, run(plan(seed + 100, 4, 1)).trace);
     }
+}
+
+/// A proposal and two votes, one behind the other, are three times the way; what is beyond it is the host's waiting.
+#[test]
+fn a_block_takes_three_hops_and_a_dead_signer_a_timeout_now_and_then() {
+    for signers in [1, 4] {
+        let took = steady(Steady { signers, dead: 0, one_way_ms: 50, blocks: 8 }).unwrap();
+        let each = took.all_ms / took.blocks;
+        let least = if signers == 1 { 0 } else { 100 };
+        assert!(took.blocks == 8 && (least..=200).contains(&each), "{signers} signers: {took:?}");
+    }
+    let took = steady(Steady { signers: 4, dead: 1, one_way_ms: 50, blocks: 8 }).unwrap();
+    assert!(took.all_ms / took.blocks <= 1_000 && took.most_ms >= 1_000, "every fourth proposer is dead: {took:?}");
+    assert!(steady(Steady { signers: 101, dead: 0, one_way_ms: 50, blocks: 1 }).is_err());
 }

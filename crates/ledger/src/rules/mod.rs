@@ -90,9 +90,14 @@ pub(crate) fn end_block(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), T
     Ok(())
 }
 
-/// Applies one transaction to `draft`: all of it, or nothing.
-pub(crate) fn execute(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<TxId, TxError> {
-    let done = run(draft, at, signed);
+/// Applies one transaction to `draft`: all of it, or nothing. `valid` says whether its signature is its signer's.
+pub(crate) fn execute(
+    draft: &mut Draft<'_>,
+    at: &Context<'_>,
+    signed: &Signed<Tx>,
+    valid: bool,
+) -> Result<TxId, TxError> {
+    let done = run(draft, at, signed, valid);
     match done {
         Ok(_) => draft.keep(),
         Err(_) => draft.discard(),
@@ -102,15 +107,18 @@ pub(crate) fn execute(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<T
 
 /// What admission can say without the transactions before it: signature, signer, nonce.
 pub(crate) fn admit(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<Admission, TxError> {
-    match execute(draft, at, signed) {
+    match execute(draft, at, signed, signed.signature_is_valid(at.pool)) {
         Ok(_) => Ok(Admission::Ready),
         Err(TxError::NonceAhead { got, expected }) if got - expected < NONCE_WINDOW => Ok(Admission::Later),
         Err(e) => Err(e),
     }
 }
 
-fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>) -> Result<TxId, TxError> {
-    let tx = signed.verify(at.pool)?;
+fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool) -> Result<TxId, TxError> {
+    if !valid {
+        return Err(VerifyError::BadSignature.into());
+    }
+    let tx = signed.read_unverified()?;
     let id = signed.tx_id().map_err(|e| TxError::Envelope(VerifyError::Codec(e)))?;
     let who = signed.signer();
     if let TxBody::Redeem(redeem) = &tx.body {

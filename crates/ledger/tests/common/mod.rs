@@ -1,6 +1,8 @@
 //! A pool to test with: fixed keys, a ledger, and certificates by whoever signs the next block.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+pub mod any;
+
 use zero2ai_ledger::{BlockError, Ledger, ReceiptLog, TxError};
 use zero2ai_proto::{
     ByteBuf, Digest, ManifestId, ModelName, NodeId, SealingKey, SecretKey, Signed,

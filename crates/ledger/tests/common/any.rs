@@ -1,0 +1,90 @@
+//! Any transaction of any kind, for properties that must hold whatever is tried. Needs a pool of [`super::genesis_bytes`]`(1)`.
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
+
+use proptest::prelude::*;
+use zero2ai_ledger::ReceiptLog;
+use zero2ai_proto::{
+    BlockId, PoolId, SealingKey, Signed,
+    block::{Vote, VoteKind},
+    evidence::{Evidence, SignedStatement, Statement},
+    manifest::Domain,
+    pool::{Nonce, Ticket},
+    state::Rights,
+    tx::{Grant, Publish, Redeem, Revoke, SetChannel, SetRights, SetSigners, TxBody, Withdraw},
+};
+
+use super::{START_MS, anchor, claim, endorse, genesis_bytes, id, name, publish, secret, signers};
+
+fn model(m: u8) -> String {
+    format!("lab{}/m", m % 2)
+}
+
+/// Publishes the first or a later version, for the pool or for some.
+fn any_publication() -> impl Strategy<Value = TxBody> {
+    (0u8..2, 1u32..4, any::<bool>()).prop_map(|(m, v, private)| match publish(&model(m), v) {
+        TxBody::Publish(body) if private => TxBody::Publish(Publish { domain: Domain::Private, ..body }),
+        other => other,
+    })
+}
+
+/// The first anchor of one log, or the second.
+fn any_anchor() -> impl Strategy<Value = TxBody> {
+    (1u64..3, 1u64..9).prop_map(|(seq, size)| {
+        let mut log = ReceiptLog::new();
+        (0..size).for_each(|i| {
+            log.push(&i.to_be_bytes());
+        });
+        anchor(&log, seq, if seq == 1 { 0 } else { 1 })
+    })
+}
+
+/// Two prevotes of one signer at one height.
+fn any_evidence() -> impl Strategy<Value = TxBody> {
+    (0u8..6, 1u64..8).prop_map(|(who, height)| {
+        let pool = PoolId::of(&genesis_bytes(1));
+        let say = |block| {
+            let statement = Statement::Vote(Vote { height, round: 0, kind: VoteKind::Prevote, block });
+            SignedStatement { statement, signature: secret(who).sign(&statement.sign_bytes(&pool).unwrap()) }
+        };
+        TxBody::Evidence(Evidence::new(id(who), say(None), say(Some(BlockId([7; 32])))))
+    })
+}
+
+/// A ticket of the administrator, for whoever signs the transaction.
+fn any_redemption() -> impl Strategy<Value = TxBody> {
+    (0u8..4, 0u32..3, 0u16..256).prop_map(|(nonce, uses, rights)| {
+        let ticket =
+            Ticket { nonce: Nonce([nonce; 16]), expires_ms: START_MS + 1_000_000, uses, rights: Rights(rights) };
+        let ticket = Signed::sign(&ticket, &PoolId::of(&genesis_bytes(1)), &secret(0)).unwrap();
+        TxBody::Redeem(Redeem { ticket, sealing_key: SealingKey([nonce; 32]) })
+    })
+}
+
+/// Any transaction, most of them refused at most states.
+pub fn any_body() -> impl Strategy<Value = TxBody> {
+    prop_oneof![
+        (0u8..3).prop_map(|n| claim(&format!("lab{n}"))),
+        any_publication(),
+        (0u8..2, 1u32..4, any::<u8>(), 0u32..20).prop_map(|(m, v, root, wrong)| TxBody::Endorse(endorse(
+            &model(m),
+            v,
+            root,
+            wrong
+        ))),
+        any_anchor(),
+        (0u8..2, 1u32..3).prop_map(|(m, version)| {
+            TxBody::SetChannel(SetChannel { name: name(&model(m)), channel: "stable".into(), version })
+        }),
+        (0u8..2, 1u32..3).prop_map(|(m, version)| TxBody::Withdraw(Withdraw { name: name(&model(m)), version })),
+        (0u8..6, 0u16..128)
+            .prop_map(|(m, rights)| TxBody::SetRights(SetRights { member: id(m), rights: Rights(rights | 3) })),
+        (0u8..6, 0u16..256)
+            .prop_map(|(m, rights)| TxBody::SetRights(SetRights { member: id(m), rights: Rights(rights) })),
+        (proptest::collection::vec(0u8..6, 1..6), any::<bool>())
+            .prop_map(|(of, force)| TxBody::SetSigners(SetSigners { signers: signers(&of), force })),
+        (0u8..2, 0u8..6).prop_map(|(m, who)| TxBody::Grant(Grant { name: name(&model(m)), member: id(who) })),
+        (0u8..2, 0u8..6).prop_map(|(m, who)| TxBody::Revoke(Revoke { name: name(&model(m)), member: id(who) })),
+        any_evidence(),
+        any_redemption(),
+    ]
+}

@@ -1,0 +1,119 @@
+//! What holds of the state after every block, whatever was tried: nothing that the rules promise depends on who asks for what
+//! in which order. There is no stake on the ledger yet, so nothing of value to conserve.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Pool, any::any_body, id};
+use proptest::prelude::*;
+use zero2ai_ledger::{Ledger, rules::HANDLES};
+use zero2ai_proto::{
+    NodeId, Signed, decode,
+    limits::{CHANNELS, SIGNED_BYTES, SIGNER_POWER, SIGNERS},
+    state::{AnchorState, Handle, Rights, key},
+    tx::Tx,
+};
+
+/// Runs of the property: fewer in an unoptimised build, where signatures take most of the time.
+const CASES: u32 = if cfg!(debug_assertions) { 4 } else { 24 };
+/// Power of one set below which the consensus core's arithmetic is exact.
+const POWER: u64 = 1 << 60;
+
+#[test]
+fn the_largest_set_of_signers_is_far_below_what_the_core_can_add_up() {
+    assert!((SIGNERS as u64).checked_mul(SIGNER_POWER).is_some_and(|power| power < POWER));
+}
+
+/// Counters that only grow: nonces, and each provider's anchor.
+#[derive(Default)]
+struct Seen {
+    nonces: BTreeMap<NodeId, u64>,
+    anchors: BTreeMap<NodeId, AnchorState>,
+}
+
+fn check_members(ledger: &Ledger, seen: &mut Seen) -> Result<(), TestCaseError> {
+    let members: BTreeMap<_, _> = ledger.members().collect();
+    prop_assert!(members.values().any(|m| m.rights.has(Rights::ADMIN)), "no administrator is left");
+    let sets = ledger.signers_state();
+    for set in [&sets.current, &sets.next] {
+        prop_assert!(set.is_valid() && set.total_power() < POWER);
+        let may = |signer: &NodeId| members.get(signer).is_some_and(|m| m.rights.has(Rights::SIGNER));
+        prop_assert!(set.as_slice().iter().all(|s| may(&s.key)), "somebody signs who may not");
+    }
+    for (who, member) in &members {
+        let before = seen.nonces.insert(*who, member.nonce).unwrap_or(0);
+        prop_assert!(before <= member.nonce, "a nonce can be used again");
+        if let Some(anchor) = ledger.anchor(who) {
+            match seen.anchors.insert(*who, anchor) {
+                Some(old) if old.seq == anchor.seq => prop_assert_eq!(old, anchor),
+                Some(old) => prop_assert!(old.seq < anchor.seq && old.size < anchor.size, "an anchored log shrank"),
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_models(ledger: &Ledger) -> Result<(), TestCaseError> {
+    let mut owned = BTreeMap::<NodeId, u32>::new();
+    for (_, value) in ledger.scan(b"handle/") {
+        *owned.entry(decode::<Handle>(value, SIGNED_BYTES).unwrap().owner).or_default() += 1;
+    }
+    prop_assert!(owned.values().all(|count| *count <= HANDLES));
+    for (name, model) in ledger.models() {
+        let handle = ledger.handle(name.publisher());
+        prop_assert_eq!(handle.map(|h| h.owner), Some(model.owner));
+        let events = ledger.events(&name);
+        prop_assert_eq!(events.len() as u64, model.events);
+        prop_assert!(events.is_sorted_by_key(|e| (e.height, e.time_ms)));
+        for number in 1..=model.latest {
+            let version = ledger.version(&name, number);
+            prop_assert!(version.is_some_and(|v| v.base.is_none_or(|base| base < number)), "versions have no gaps");
+            let found = ledger.endorsements(&name, number);
+            prop_assert!(found.iter().all(|(who, _)| ledger.version(&name, number).unwrap().publisher != *who));
+            prop_assert_eq!(ledger.score(&name, number).is_some(), !found.is_empty());
+        }
+        prop_assert!(ledger.version(&name, model.latest + 1).is_none());
+        prop_assert!(model.channels.len() <= CHANNELS && model.channels.is_sorted());
+        prop_assert!(model.channels.iter().all(|(_, version)| (1..=model.latest).contains(version)));
+        for (member, grant) in ledger.grants(&name) {
+            prop_assert!(!grant.granted || ledger.member(&member).is_some(), "a stranger was granted a model");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    #[test]
+    fn every_state_is_sound_and_every_key_provable(tries in proptest::collection::vec((0u8..8, any_body()), 1..48)) {
+        let (mut pool, mut seen) = (Pool::with_members(5), Seen::default());
+        for chunk in tries.chunks(6) {
+            let mut ahead = [0u64; 8];
+            let candidates: Vec<Signed<Tx>> = chunk.iter().map(|(who, body)| {
+                let nonce = pool.ledger.member(&id(*who)).map_or(0, |m| m.nonce) + ahead[usize::from(*who)];
+                ahead[usize::from(*who)] += 1;
+                pool.tx_at(*who, nonce, body.clone())
+            }).collect();
+            let (block, refused) = pool.build(&candidates);
+            prop_assert!(block.txs.len() + refused.len() <= candidates.len());
+            // What was left out left nothing behind: without it the block is the same.
+            prop_assert_eq!(&pool.build(&block.txs).0, &block);
+            pool.apply(&block).unwrap();
+            check_members(&pool.ledger, &mut seen)?;
+            check_models(&pool.ledger)?;
+            for tx in &block.txs {
+                let again = pool.ledger.check_tx(tx, pool.ledger.head_time_ms() + 1);
+                prop_assert!(again.is_err(), "a transaction applies twice");
+            }
+        }
+        let root = pool.ledger.root();
+        for key in [key::SIGNERS.to_vec(), key::member(&id(0)), key::handle("nobody")] {
+            let proof = pool.ledger.prove(&key, pool.ledger.height()).unwrap();
+            prop_assert_eq!(zero2ai_ledger::verify_state(&root, &proof).unwrap(), pool.ledger.get(&key));
+        }
+    }
+}
