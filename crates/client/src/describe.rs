@@ -45,7 +45,7 @@ impl Client {
     async fn describe_in(&self, mut line: Line, found: &Resolution) -> Result<ModelInfo, ClientError> {
         let request = DescribeCall { name: found.name.clone(), version: found.version };
         loop {
-            let endpoint = line.next(self)?;
+            let endpoint = line.next(self).await?;
             let asked = async {
                 let peer = self.reach(&endpoint, line.deadline).await?;
                 check(&endpoint, peer.call::<Describe>(&request, left(line.deadline)).await?)

@@ -198,7 +198,7 @@ impl TextStream {
     /// Begins at the next endpoint that takes the request.
     async fn begin(&mut self) -> Result<(), ClientError> {
         loop {
-            let endpoint = self.line.next(&self.client)?;
+            let endpoint = self.line.next(&self.client).await?;
             match self.begin_at(&endpoint).await {
                 Ok((order, replies)) => {
                     let (input, tokens, checkpoint) = (self.input.clone(), Vec::new(), None);

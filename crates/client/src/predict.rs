@@ -7,6 +7,7 @@ use zero2ai_proto::{
     NodeId,
     calls::{Predict, PredictCall},
     kept::{CallInput, CallOutput, KeptCall},
+    keys::random_bytes,
     limits::TENSORS,
     receipt::{Receipt, Status},
     rpc::ErrorCode,
@@ -23,6 +24,10 @@ use crate::{
 
 /// How long a provider's machine may be silent before the next one is asked. Short: the worst is a second prediction.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How often endpoints that are full are asked again once there are no others, and how long before the first time; twice as long
+/// each time after that, and somewhat more or less, so that callers do not come back all at once. About three seconds in all.
+const ROUNDS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long dialling one endpoint may take before the next one is asked.
 const DIAL: Duration = Duration::from_secs(2);
 
@@ -74,7 +79,7 @@ impl Client {
         let subject = Subject::from(found);
         let mut line = Line::new(self, found, patience)?;
         loop {
-            let endpoint = line.next(self)?;
+            let endpoint = line.next(self).await?;
             match self.predict_at(&endpoint, &subject, &inputs, line.deadline).await {
                 Ok((outputs, receipt, salt)) => {
                     self.inner.health.answered(&endpoint.node);
@@ -123,11 +128,19 @@ impl Client {
     }
 }
 
+/// From 0 to 1.
+fn random_share() -> f64 {
+    random_bytes::<1>().map_or(0.5, |[byte]| f64::from(byte) / 255.0)
+}
+
 /// The endpoints still to be tried, in order, and what the others came to.
 #[derive(Debug)]
 pub(crate) struct Line {
     subject: Subject,
     waiting: VecDeque<ResolvedEndpoint>,
+    /// Those that had no place, and how often they were waited for.
+    full: Vec<ResolvedEndpoint>,
+    rounds: u32,
     /// Until when all attempts together may take; `None` is no limit.
     pub(crate) deadline: Option<Instant>,
     /// Attempts begun.
@@ -147,11 +160,20 @@ impl Line {
         let mut waiting = found.endpoints.clone();
         waiting.sort_by_key(|e| client.inner.health.is_benched(&e.node));
         let deadline = Instant::now().checked_add(patience);
-        Ok(Self { subject, waiting: waiting.into(), deadline, tried: 0, blamed: false, last: None })
+        let (full, rounds) = (Vec::new(), 0);
+        Ok(Self { subject, waiting: waiting.into(), full, rounds, deadline, tried: 0, blamed: false, last: None })
     }
 
-    /// The next endpoint to try.
-    pub(crate) fn next(&mut self, client: &Client) -> Result<ResolvedEndpoint, ClientError> {
+    /// The next endpoint to try. Where only full ones are left, waits a moment for them.
+    pub(crate) async fn next(&mut self, client: &Client) -> Result<ResolvedEndpoint, ClientError> {
+        if self.waiting.is_empty() && !self.full.is_empty() && self.rounds < ROUNDS {
+            let pause = PAUSE.saturating_mul(1 << self.rounds).mul_f64(0.5 + random_share());
+            if self.deadline.is_none_or(|at| Instant::now() + pause < at) {
+                tokio::time::sleep(pause).await;
+                self.waiting.extend(self.full.drain(..));
+                self.rounds += 1;
+            }
+        }
         let name = || self.subject.name.clone();
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Err(self.last.take().unwrap_or(ClientError::TimeOver { name: name() }));
@@ -187,6 +209,9 @@ impl Line {
             return Ok(());
         }
         tracing::debug!(node = %endpoint.node.short(), "an endpoint failed: {error}");
+        if error.code() == Some(ErrorCode::Busy) {
+            self.full.push(endpoint.clone());
+        }
         // A refusal is no failure: the node may only be a block behind our admission.
         if error.code() != Some(ErrorCode::Denied) {
             client.inner.health.failed(endpoint.node);

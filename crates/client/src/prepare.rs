@@ -30,7 +30,7 @@ impl Client {
         let request = DescribeCall { name: found.name.clone(), version: found.version };
         let mut line = Line::new(self, found, patience)?;
         loop {
-            let endpoint = line.next(self)?;
+            let endpoint = line.next(self).await?;
             let asked = async {
                 let peer = self.reach(&endpoint, line.deadline).await?;
                 let Prepared { preparation } = peer.call::<Prepare>(&request, left(line.deadline)).await?;

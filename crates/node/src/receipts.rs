@@ -20,7 +20,10 @@ use zero2ai_proto::{
 };
 use zero2ai_store::log::Log;
 
-use crate::{error::NodeError, serve::errors::internal};
+use crate::{
+    error::NodeError,
+    serve::errors::{internal, store_error},
+};
 
 /// Receipts waiting for the next flush. When full, calls wait: an answer without a durable receipt is not given.
 const QUEUE: usize = 1_024;
@@ -28,10 +31,9 @@ const QUEUE: usize = 1_024;
 /// A leaf to be written, and who waits for it.
 type Waiting = (Vec<u8>, oneshot::Sender<Result<(), String>>);
 
-/// What is on disk: the leaves themselves and the tree over them.
+/// What is known of the leaves on disk: about a hundred bytes each. The leaves themselves stay there.
 #[derive(Default)]
 struct Written {
-    leaves: Vec<Vec<u8>>,
     tree: ReceiptLog,
     /// Which leaves are receipts of which model, so that an audit reads those alone.
     by_model: BTreeMap<ModelName, Vec<u64>>,
@@ -40,9 +42,9 @@ struct Written {
 }
 
 impl Written {
-    fn push(&mut self, leaf: Vec<u8>) {
-        let index = self.tree.push(&leaf);
-        if let Ok(receipt) = decode::<Receipt>(&leaf, 2 * SIGNED_BYTES)
+    fn push(&mut self, leaf: &[u8]) {
+        let index = self.tree.push(leaf);
+        if let Ok(receipt) = decode::<Receipt>(leaf, 2 * SIGNED_BYTES)
             && let (Ok(request), Ok(response)) = (receipt.request.read_unverified(), receipt.response.read_unverified())
         {
             self.by_model.entry(request.name).or_default().push(index);
@@ -53,13 +55,14 @@ impl Written {
             used.units = used.units.saturating_add(response.units);
             used.last_ms = used.last_ms.max(response.time_ms);
         }
-        self.leaves.push(leaf);
     }
 }
 
 /// Appends receipts and answers questions about the log. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Receipts {
+    /// Locked by who writes, for as long as a flush takes. Whoever holds [`Self::written`] does not wait for it.
+    log: Arc<RwLock<Log>>,
     written: Arc<RwLock<Written>>,
     append: mpsc::Sender<Waiting>,
 }
@@ -68,17 +71,17 @@ impl Receipts {
     /// Reads the log and starts the thread that writes it. The future ends when `stop` is cancelled, or with an error if
     /// the disk refuses a receipt: then nothing more may be answered.
     pub(crate) fn open(
-        mut log: Log,
+        log: Log,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = Result<(), NodeError>> + Send + 'static), NodeError> {
         let mut written = Written::default();
         for index in 0..log.len() {
             let leaf = log.get(index)?.ok_or_else(|| NodeError::Storage(format!("receipt {index} is missing")))?;
-            written.push(leaf);
+            written.push(&leaf);
         }
-        let written = Arc::new(RwLock::new(written));
+        let (log, written) = (Arc::new(RwLock::new(log)), Arc::new(RwLock::new(written)));
         let (append, mut queue) = mpsc::channel::<Waiting>(QUEUE);
-        let shared = Arc::clone(&written);
+        let (shared, writer) = (Arc::clone(&written), Arc::clone(&log));
         let task = async move {
             loop {
                 let mut batch = Vec::new();
@@ -90,13 +93,15 @@ impl Receipts {
                     return Ok(());
                 }
                 let (leaves, done): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-                let (back, result) = tokio::task::spawn_blocking(move || {
+                let log = Arc::clone(&writer);
+                let (leaves, result) = tokio::task::spawn_blocking(move || {
+                    let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
                     let result = leaves.iter().try_for_each(|l| log.append(l).map(drop)).and_then(|()| log.sync());
-                    ((log, leaves), result)
+                    drop(log);
+                    (leaves, result)
                 })
                 .await
                 .map_err(|e| NodeError::Internal(e.to_string()))?;
-                log = back.0;
                 if let Err(error) = result {
                     for waiter in done {
                         let _ = waiter.send(Err(error.to_string()));
@@ -104,7 +109,7 @@ impl Receipts {
                     return Err(NodeError::Storage(format!("a receipt could not be written: {error}")));
                 }
                 let mut written = shared.write().unwrap_or_else(PoisonError::into_inner);
-                back.1.into_iter().for_each(|leaf| written.push(leaf));
+                leaves.iter().for_each(|leaf| written.push(leaf));
                 drop(written);
                 for waiter in done {
                     // A caller that went away has its receipt in the log all the same.
@@ -112,7 +117,7 @@ impl Receipts {
                 }
             }
         };
-        Ok((Self { written, append }, task))
+        Ok((Self { log, written, append }, task))
     }
 
     /// Appends a receipt; returns once it is on disk.
@@ -138,13 +143,19 @@ impl Receipts {
         self.read(|w| w.by_account.values().copied().collect())
     }
 
-    /// The newest receipts, back to the first that was signed before `time_ms`.
+    /// One receipt, read from the disk.
+    fn get(&self, index: u64) -> Result<Receipt, RpcError> {
+        let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        let leaf = log.get(index).map_err(store_error)?;
+        let leaf = leaf.ok_or_else(|| internal(format!("receipt {index} is missing")))?;
+        decode(&leaf, 2 * SIGNED_BYTES).map_err(internal)
+    }
+
+    /// The newest receipts, back to the first that was signed before `time_ms`. Reads the disk.
     pub(crate) fn since(&self, time_ms: u64) -> Vec<Receipt> {
-        self.read(|w| {
-            let newest = w.leaves.iter().rev().map_while(|leaf| decode::<Receipt>(leaf, 2 * SIGNED_BYTES).ok());
-            let fresh = |r: &Receipt| r.response.read_unverified().is_ok_and(|response| response.time_ms >= time_ms);
-            newest.take_while(fresh).collect()
-        })
+        let newest = (0..self.size()).rev().map_while(|index| self.get(index).ok());
+        let fresh = |r: &Receipt| r.response.read_unverified().is_ok_and(|response| response.time_ms >= time_ms);
+        newest.take_while(fresh).collect()
     }
 
     /// The next anchor after `(seq, size)`, if there is anything new.
@@ -164,7 +175,7 @@ impl Receipts {
         self.read(|w| w.tree.root_at(size).ok())
     }
 
-    /// Receipts of a model from index `from` on that `wanted` picks, proved under the log's first `size` leaves.
+    /// Receipts of a model from index `from` on that `wanted` picks, proved under the log's first `size` leaves. Reads the disk.
     pub(crate) fn proven(
         &self,
         name: &ModelName,
@@ -172,20 +183,22 @@ impl Receipts {
         size: u64,
         wanted: impl Fn(&Receipt) -> bool,
     ) -> Result<Vec<ProvenReceipt>, RpcError> {
-        let mut found: Vec<(u64, Receipt)> = Vec::new();
-        self.read(|Written { leaves, tree, by_model, .. }| {
-            let places = by_model.get(name).map_or(&[][..], Vec::as_slice);
+        let places: Vec<u64> = self.read(|w| {
+            let places = w.by_model.get(name).map_or(&[][..], Vec::as_slice);
             let first = places.partition_point(|index| *index < from);
-            for index in places[first..].iter().copied().take_while(|index| *index < size) {
-                let Some(leaf) = usize::try_from(index).ok().and_then(|i| leaves.get(i)) else { break };
-                let receipt: Receipt = decode(leaf, 2 * SIGNED_BYTES).map_err(internal)?;
-                if wanted(&receipt) {
-                    found.push((index, receipt));
-                }
-                if found.len() == RECEIPTS {
-                    break;
-                }
+            places.iter().skip(first).copied().take_while(|index| *index < size).collect()
+        });
+        let mut found: Vec<(u64, Receipt)> = Vec::new();
+        for index in places {
+            let receipt = self.get(index)?;
+            if wanted(&receipt) {
+                found.push((index, receipt));
             }
+            if found.len() == RECEIPTS {
+                break;
+            }
+        }
+        self.read(|Written { tree, .. }| {
             let prove = |(index, receipt)| {
                 let proof: LogProof = tree.prove(index, size).map_err(internal)?;
                 Ok(ProvenReceipt { receipt, proof })

@@ -109,7 +109,7 @@ impl Core {
         for _ in 0..PAGES {
             let call = ReceiptsCall { name: name.clone(), from, height };
             let page = if *node == self.id {
-                self.own_receipts(&self.id, &call)?
+                self.own_receipts(&self.id, &call).await?
             } else {
                 self.page_in_time(node, &call).await?
             };
@@ -161,7 +161,11 @@ impl Core {
     }
 
     /// This provider's receipts of a model that `caller` may see, under its anchor as of `call.height`'s header.
-    pub(crate) fn own_receipts(&self, caller: &NodeId, call: &ReceiptsCall) -> Result<ProviderReceipts, RpcError> {
+    pub(crate) async fn own_receipts(
+        &self,
+        caller: &NodeId,
+        call: &ReceiptsCall,
+    ) -> Result<ProviderReceipts, RpcError> {
         let base = self.chain.read(|l| l.base());
         if base > 0 && call.height <= base {
             return Err(not_found(format!("this node's ledger begins with a snapshot after height {base}")));
@@ -179,8 +183,12 @@ impl Core {
         let rights = self.chain.read(|l| l.member(caller)).map_or(Rights(0), |m| m.rights);
         let publisher = self.chain.read(|l| l.model(&call.name)).is_some_and(|m| m.owner == *caller);
         let sees_all = publisher || rights.has(Rights::AUDITOR) || *caller == self.id;
-        let wanted = |receipt: &Receipt| sees_all || receipt.request.signer() == *caller;
-        let receipts = self.receipts.proven(&call.name, call.from, state.size, wanted)?;
+        let (log, call, caller) = (self.receipts.clone(), call.clone(), *caller);
+        let read = move || {
+            let wanted = |receipt: &Receipt| sees_all || receipt.request.signer() == caller;
+            log.proven(&call.name, call.from, state.size, wanted)
+        };
+        let receipts = self.blocking(read).await?;
         Ok(ProviderReceipts { provider: self.id, anchor, receipts })
     }
 }

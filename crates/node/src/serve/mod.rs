@@ -136,7 +136,10 @@ impl Service {
             GetSnapshot::ID => self.snapshots.give(core, &mut reply).await,
             // Also while the chain is halted: it may be halted because signers lack the key.
             GetPoolKey::ID => reply.item::<GetPoolKey>(&core.pool_keys.current()).await,
-            Receipts::ID => reply.item::<Receipts>(&core.own_receipts(&call.peer, &call.request::<Receipts>()?)?).await,
+            Receipts::ID => {
+                let receipts = core.own_receipts(&call.peer, &call.request::<Receipts>()?).await?;
+                reply.item::<Receipts>(&receipts).await
+            }
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,
                 format!("method {other} is not known to this node (version {})", env!("CARGO_PKG_VERSION")),
