@@ -145,6 +145,7 @@ pub(crate) struct Line {
     pub(crate) deadline: Option<Instant>,
     /// Attempts begun.
     pub(crate) tried: usize,
+    endpoints: usize,
     /// An endpoint said that the request itself is at fault.
     blamed: bool,
     last: Option<ClientError>,
@@ -160,8 +161,18 @@ impl Line {
         let mut waiting = found.endpoints.clone();
         waiting.sort_by_key(|e| client.inner.health.is_benched(&e.node));
         let deadline = Instant::now().checked_add(patience);
-        let (full, rounds) = (Vec::new(), 0);
-        Ok(Self { subject, waiting: waiting.into(), full, rounds, deadline, tried: 0, blamed: false, last: None })
+        let (full, rounds, endpoints) = (Vec::new(), 0, waiting.len());
+        Ok(Self {
+            subject,
+            waiting: waiting.into(),
+            full,
+            rounds,
+            deadline,
+            tried: 0,
+            endpoints,
+            blamed: false,
+            last: None,
+        })
     }
 
     /// The next endpoint to try. Where only full ones are left, waits a moment for them.
@@ -186,7 +197,9 @@ impl Line {
                 Ok(endpoint)
             }
             None => Err(match self.last.take() {
-                Some(last) => ClientError::Exhausted { name: name(), tried: self.tried, last: Box::new(last) },
+                Some(last) => {
+                    ClientError::Exhausted { name: name(), tried: self.tried.min(self.endpoints), last: Box::new(last) }
+                }
                 None => ClientError::NoEndpoint { name: name(), version: self.subject.version },
             }),
         }

@@ -98,6 +98,7 @@ async fn what_cannot_succeed_is_told_clearly() {
     let (client, mut found) = resolved(&chain, &node).await;
     let all = client.predict(&found, input(), LONG).await.unwrap_err();
     assert!(matches!(all, ClientError::Exhausted { tried: 1, .. }), "{all}");
+    assert!(node.served.predictions.load(Ordering::SeqCst) > 1, "it was asked again");
     assert_eq!(all.code(), Some(ErrorCode::Busy));
     let mut bent = input();
     bent[0].shape = vec![3];

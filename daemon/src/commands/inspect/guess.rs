@@ -20,7 +20,7 @@ pub(crate) struct Guess {
 /// Words in the names of inputs and outputs, and what they speak for.
 const WORDS: &[(&str, &[&str], u32)] = &[
     ("image", &["image", "pixel", "img", "picture"], 30),
-    ("audio", &["audio", "wave", "speech", "voice", "mel", "sound"], 40),
+    ("audio", &["audio", "wave", "speech", "voice", "mel", "sound", "frame"], 40),
     ("text", &["input_ids", "token", "attention_mask", "text"], 60),
 ];
 
