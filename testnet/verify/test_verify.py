@@ -82,6 +82,7 @@ class TheWire(unittest.TestCase):
             "receipt_id": tagged_hash("zero2ai receipt v1", v["receipt/receipt"]),
             "commitment": blake3(b"abc", key=b"\x51" * 32).digest(),
             "public_key_of_1": Key(1).public,
+            "pool_key_id": tagged_hash("zero2ai pool key id v1", b"\xc0" * 32 + (5).to_bytes(4, "big")),
             "vote_sign_bytes": b"zero2ai vote v1\0" + POOL + v["block/vote"],
             "proposal_sign_bytes": b"zero2ai proposal v1\0" + POOL + v["block/proposal"],
             "dht_name": tagged_hash("zero2ai dht name v1", POOL + NAME.encode()),
