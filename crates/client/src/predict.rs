@@ -146,8 +146,8 @@ pub(crate) struct Line {
     /// Attempts begun.
     pub(crate) tried: usize,
     endpoints: usize,
-    /// An endpoint said that the request itself is at fault.
-    blamed: bool,
+    /// What an endpoint said that holds the request itself to be at fault.
+    blame: Option<ClientError>,
     last: Option<ClientError>,
 }
 
@@ -170,7 +170,7 @@ impl Line {
             deadline,
             tried: 0,
             endpoints,
-            blamed: false,
+            blame: None,
             last: None,
         })
     }
@@ -196,11 +196,13 @@ impl Line {
                 self.tried += 1;
                 Ok(endpoint)
             }
-            None => Err(match self.last.take() {
-                Some(last) => {
+            None => Err(match (self.blame.take(), self.last.take()) {
+                // The others were not there to contradict it.
+                (Some(blame), _) => blame,
+                (None, Some(last)) => {
                     ClientError::Exhausted { name: name(), tried: self.tried.min(self.endpoints), last: Box::new(last) }
                 }
-                None => ClientError::NoEndpoint { name: name(), version: self.subject.version },
+                (None, None) => ClientError::NoEndpoint { name: name(), version: self.subject.version },
             }),
         }
     }
@@ -214,11 +216,10 @@ impl Line {
         error: ClientError,
     ) -> Result<(), ClientError> {
         if !error.may_retry_elsewhere() {
-            if error.remote().is_none() || self.blamed || self.waiting.is_empty() {
+            if error.remote().is_none() || self.blame.is_some() || self.waiting.is_empty() {
                 return Err(error);
             }
-            self.blamed = true;
-            self.last = Some(error);
+            self.blame = Some(error);
             return Ok(());
         }
         tracing::debug!(node = %endpoint.node.short(), "an endpoint failed: {error}");

@@ -85,6 +85,15 @@ fn numbers_that_are_none_are_refused() {
     assert!(load(&bert::with("model.safetensors", Some(bert::safetensors(&tensors)))).is_err());
 }
 
+#[test]
+fn marks_that_are_no_tokens_are_an_error() {
+    let mut bytes = bert::folder().into_iter().find(|(name, _)| name == "tokenizer.json").unwrap().1;
+    // Found by flipping bits: the tokenizers crate panics on it.
+    bytes[1440] ^= 1;
+    let refused = load(&bert::with("tokenizer.json", Some(bytes)));
+    assert!(refused.is_err_and(|e| e.to_string().contains("do not fit each other")));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]

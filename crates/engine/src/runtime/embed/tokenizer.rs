@@ -1,5 +1,7 @@
 //! Text to tokens, from a `tokenizer.json`: word pieces, as the BERT family has them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde_json::Value;
 use tokenizers::{Tokenizer as Pieces, TruncationParams};
 
@@ -102,7 +104,9 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        let encoded = self.pieces.encode_fast(text, true);
+        // Marks that name tokens which the file does not have make the crate panic.
+        let encode = AssertUnwindSafe(|| self.pieces.encode_fast(text, true));
+        let encoded = catch_unwind(encode).map_err(|_| bad("its parts do not fit each other"))?;
         let encoded = encoded.map_err(|e| EngineError::input(format!("a text cannot be encoded: {e}")))?;
         Ok(encoded.get_ids().to_vec())
     }
