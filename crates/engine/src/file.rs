@@ -7,12 +7,21 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::fs::FileExt,
     },
+    thread,
+    time::Duration,
 };
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
+    io::Errno,
+};
 use zero2ai_proto::limits::LABEL_BYTES;
 
 use crate::error::EngineError;
+
+/// How often, and how far apart, sealing is tried again while the kernel has a page of the file in hand.
+const BUSY_TRIES: u32 = 40;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// One file of a model, in memory. Written by parts, then sealed: after that nobody, not even its maker, can change it.
 #[derive(Debug)]
@@ -84,11 +93,16 @@ impl ModelFile {
     pub fn seal(&mut self) -> Result<(), EngineError> {
         if !self.sealed {
             let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-            fcntl_add_seals(&self.file, seals).map_err(|e| EngineError::File {
-                name: self.name.clone(),
-                what: "sealed",
-                source: e.into(),
-            })?;
+            // The kernel says that a page is busy while it looks at or moves it for its own ends: that passes.
+            let mut tries = 0;
+            let mut sealed = fcntl_add_seals(&self.file, seals);
+            while sealed == Err(Errno::BUSY) && tries < BUSY_TRIES {
+                tries += 1;
+                thread::sleep(BUSY_PAUSE);
+                sealed = fcntl_add_seals(&self.file, seals);
+            }
+            let fail = |e: Errno| EngineError::File { name: self.name.clone(), what: "sealed", source: e.into() };
+            sealed.map_err(fail)?;
             self.sealed = true;
         }
         Ok(())
