@@ -164,10 +164,12 @@ impl Preparation {
             let same = input.shape.len() == spec.shape.len() && dims.all(|(a, b)| a.is_none() || b.is_none() || a == b);
             if !same || input.dtype != spec.dtype {
                 return fail(format!(
-                    "input '{}' takes {}, and it would be given {}",
+                    "input '{}' takes {:?} {}, and it would be given {:?} {}",
                     input.name,
-                    shape_text(input),
-                    shape_text(spec)
+                    input.dtype,
+                    input.shape_text(),
+                    spec.dtype,
+                    spec.shape_text()
                 ));
             }
         }
@@ -185,11 +187,6 @@ impl Preparation {
             Self::Sound(sound) => sound.makes(),
         }
     }
-}
-
-fn shape_text(spec: &TensorSpec) -> String {
-    let dims: Vec<String> = spec.shape.iter().map(|d| d.map_or_else(|| "?".into(), |d| d.to_string())).collect();
-    format!("{:?} [{}]", spec.dtype, dims.join(", "))
 }
 
 impl PictureInput {

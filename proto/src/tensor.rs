@@ -117,3 +117,12 @@ pub struct TensorSpec {
     /// Dimensions, outermost first; `None` is free (a batch, a length).
     pub shape: Vec<Option<u64>>,
 }
+
+impl TensorSpec {
+    /// The dimensions for people: `[?, 64]`.
+    #[must_use]
+    pub fn shape_text(&self) -> String {
+        let dims: Vec<String> = self.shape.iter().map(|d| d.map_or_else(|| "?".into(), |d| d.to_string())).collect();
+        format!("[{}]", dims.join(", "))
+    }
+}

@@ -130,6 +130,22 @@ impl Daemon {
         }
     }
 
+    /// The JSON of a command that is tried until it ends well, for a minute: nodes hear of each other and of names by gossip.
+    ///
+    /// # Errors
+    /// It never did; the message holds what it said last.
+    pub fn until(&self, args: &[&str]) -> Result<Value> {
+        let start = Instant::now();
+        loop {
+            let ran = self.run(&[&["--json"], args].concat())?;
+            if ran.code == 0 {
+                return ran.json();
+            }
+            ensure!(start.elapsed() < Duration::from_secs(60), "{args:?} failed: {ran:?}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
     /// Its home folder.
     #[must_use]
     pub fn home(&self) -> &Path {

@@ -3,11 +3,7 @@
 //! are tried by `testnet/domains/test_real.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
 use zero2ai_testnet::{Daemon, Network, Ran};
@@ -30,19 +26,6 @@ fn file(name: &str) -> String {
 fn golden(of: &str) -> Value {
     let all: Value = serde_json::from_slice(&fs::read(file("golden.json")).unwrap()).unwrap();
     all[of].clone()
-}
-
-/// Until a command does it: nodes hear of each other and of names by gossip.
-fn until(node: &Daemon, args: &[&str]) -> Value {
-    let start = Instant::now();
-    loop {
-        let ran = node.run(&[&["--json"], args].concat()).unwrap();
-        if ran.code == 0 {
-            return ran.json().unwrap();
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "{args:?} failed: {ran:?}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
 }
 
 #[track_caller]
@@ -91,25 +74,25 @@ fn pictures_and_sounds_are_answered_alike_by_every_node() {
     published(publisher, "picture.onnx", PICTURE, &["--image", IMAGE]);
     published(publisher, "sound.onnx", SOUND, &["--audio", AUDIO]);
     let (png, clip) = (file("picture.png"), file("clip.wav"));
-    same(&until(publisher, &["predict", PICTURE, &png]), &golden("picture.png"));
-    same(&until(publisher, &["predict", SOUND, &clip]), &golden("clip.wav"));
+    same(&publisher.until(&["predict", PICTURE, &png]).unwrap(), &golden("picture.png"));
+    same(&publisher.until(&["predict", SOUND, &clip]).unwrap(), &golden("clip.wav"));
 
     for name in [PICTURE, SOUND] {
-        until(other, &["fetch", name, "--serve"]);
+        other.until(&["fetch", name, "--serve"]).unwrap();
     }
     // The publisher is gone: the answers can only come from the other node, which reproduced the samples first.
     assert_eq!(network.nodes[0].terminate().unwrap(), 0);
     let other = &network.nodes[1];
-    same(&until(other, &["predict", PICTURE, &png]), &golden("picture.png"));
-    same(&until(other, &["predict", SOUND, &clip]), &golden("clip.wav"));
+    same(&other.until(&["predict", PICTURE, &png]).unwrap(), &golden("picture.png"));
+    same(&other.until(&["predict", SOUND, &clip]).unwrap(), &golden("clip.wav"));
 
-    let batch = until(other, &["predict", PICTURE, &png, &file("picture.webp"), &file("picture.jpg")]);
+    let batch = other.until(&["predict", PICTURE, &png, &file("picture.webp"), &file("picture.jpg")]).unwrap();
     let rows: Vec<f64> = serde_json::from_value(batch["outputs"][0]["data"].clone()).unwrap();
     assert_eq!(batch["outputs"][0]["shape"], json!([3, 3]), "{batch}");
     assert_eq!(rows[..3], rows[3..6], "the same picture, without loss");
     // At another rate, in two channels, in every format: a sound is a sound.
     for name in ["tone.wav", "tone.flac", "tone.ogg", "tone.mp3"] {
-        let answer = until(other, &["predict", SOUND, &file(name)]);
+        let answer = other.until(&["predict", SOUND, &file(name)]).unwrap();
         let frames = answer["outputs"][0]["data"].as_array().unwrap().len();
         assert!((33..60).contains(&frames), "{name}: {frames} frames");
     }
@@ -152,6 +135,6 @@ fn what_does_not_hold_is_not_published() {
 
     // Without a word on pictures, a model takes tensors alone.
     assert_eq!(publish(node, "picture.onnx", PICTURE, &[]).code, 0);
-    until(node, &["resolve", PICTURE]);
+    node.until(&["resolve", PICTURE]).unwrap();
     refused(&node.run(&["predict", PICTURE, &file("picture.png")]).unwrap(), INVALID, &["tensors alone", "--image"]);
 }

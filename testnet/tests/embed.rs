@@ -28,19 +28,6 @@ fn write(folder: &Path, files: bert::Folder) {
     }
 }
 
-/// Until a command does it: nodes hear of each other and of names by gossip.
-fn until(node: &Daemon, args: &[&str]) -> Value {
-    let start = Instant::now();
-    loop {
-        let ran = node.run(&[&["--json"], args].concat()).unwrap();
-        if ran.code == 0 {
-            return ran.json().unwrap();
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "{args:?} failed: {ran:?}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
-}
-
 fn rows(answer: &Value) -> Vec<Vec<f64>> {
     serde_json::from_value(answer["embeddings"].clone()).unwrap()
 }
@@ -61,25 +48,25 @@ fn a_folder_is_published_fetched_and_gives_the_same_bits_everywhere() {
     assert_eq!((&published["files"], &published["not_served"]), (&json!(7), &Value::Null), "{published}");
 
     let texts = ["The cat sits.", "a dog runs", "not on the cat"];
-    let first = until(publisher, &[&["embed", NAME], texts.as_slice()].concat());
+    let first = publisher.until(&[&["embed", NAME], texts.as_slice()].concat()).unwrap();
     assert_eq!((&first["width"], &first["tokens"]), (&json!(bert::WIDTH), &json!([6, 5, 6])));
     let lengths: Vec<f64> = rows(&first).iter().map(|row| row.iter().map(|v| v * v).sum()).collect();
     assert!(lengths.iter().all(|length| (length - 1.0).abs() < 1e-4), "{lengths:?}");
 
     let long = "cat ".repeat(40);
     refused(&publisher.run(&["embed", NAME, &long]).unwrap(), "42 tokens");
-    let cut = until(publisher, &["embed", NAME, &long, "--truncate"]);
+    let cut = publisher.until(&["embed", NAME, &long, "--truncate"]).unwrap();
     assert_eq!(cut["tokens"], json!([42]));
     refused(&publisher.run(&["run", NAME, "hello"]).unwrap(), "use embed");
 
-    until(other, &["fetch", NAME, "--serve"]);
+    other.until(&["fetch", NAME, "--serve"]).unwrap();
     // The publisher is gone: the answer can only come from the other node.
     let mut network = network;
     assert_eq!(network.nodes[0].terminate().unwrap(), 0);
     let other = &network.nodes[1];
     let lines = network.path().join("lines");
     fs::write(&lines, texts.join("\n\n")).unwrap();
-    let again = until(other, &["embed", NAME, "--lines", lines.to_str().unwrap()]);
+    let again = other.until(&["embed", NAME, "--lines", lines.to_str().unwrap()]).unwrap();
     assert_ne!(again["node"], first["node"]);
     assert_eq!(again["embeddings"], first["embeddings"], "the same bits from another machine's worker");
 }

@@ -12,7 +12,7 @@ use zero2ai_proto::{
 };
 
 use crate::{
-    client::{Client, left},
+    client::Client,
     error::ClientError,
     predict::Line,
     resolve::{Resolution, ResolvedEndpoint},
@@ -42,19 +42,9 @@ impl Client {
         self.describe_in(Line::new(self, &only, patience)?, &only).await
     }
 
-    async fn describe_in(&self, mut line: Line, found: &Resolution) -> Result<ModelInfo, ClientError> {
+    async fn describe_in(&self, line: Line, found: &Resolution) -> Result<ModelInfo, ClientError> {
         let request = DescribeCall { name: found.name.clone(), version: found.version };
-        loop {
-            let endpoint = line.next(self).await?;
-            let asked = async {
-                let peer = self.reach(&endpoint, line.deadline).await?;
-                check(&endpoint, peer.call::<Describe>(&request, left(line.deadline)).await?)
-            };
-            match asked.await {
-                Ok(info) => return Ok(info),
-                Err(error) => line.failed(self, &endpoint, error)?,
-            }
-        }
+        self.ask_along::<Describe, _>(line, &request, |endpoint, info| check(endpoint, info?)).await
     }
 }
 

@@ -10,7 +10,7 @@ use zero2ai_proto::{
     keys::random_bytes,
     limits::TENSORS,
     receipt::{Receipt, Status},
-    rpc::ErrorCode,
+    rpc::{ErrorCode, Method},
     tensor::{Tensor, units},
 };
 use zero2ai_rpc::Peer;
@@ -112,6 +112,26 @@ impl Client {
         let receipt =
             order.check(&self.inner.pool, answer.response, (&answer.outputs, units(inputs)), Status::Complete)?;
         Ok((answer.outputs, receipt, order.secret()))
+    }
+
+    /// Asks one endpoint of a line after the other, until `read` takes an answer.
+    pub(crate) async fn ask_along<M: Method, T>(
+        &self,
+        mut line: Line,
+        request: &M::Request,
+        read: impl Fn(&ResolvedEndpoint, Result<M::Reply, ClientError>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        loop {
+            let endpoint = line.next(self).await?;
+            let asked = async {
+                let peer = self.reach(&endpoint, line.deadline).await?;
+                Ok(peer.call::<M>(request, left(line.deadline)).await?)
+            };
+            match read(&endpoint, asked.await) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => line.failed(self, &endpoint, error)?,
+            }
+        }
     }
 
     /// A connection to an endpoint, or a quick failure.

@@ -10,10 +10,10 @@ use zero2ai_proto::{
 };
 
 use crate::{
-    client::{Client, left},
+    client::Client,
     error::ClientError,
     predict::Line,
-    resolve::Resolution,
+    resolve::{Resolution, ResolvedEndpoint},
 };
 
 impl Client {
@@ -28,21 +28,16 @@ impl Client {
         patience: Duration,
     ) -> Result<Option<Preparation>, ClientError> {
         let request = DescribeCall { name: found.name.clone(), version: found.version };
-        let mut line = Line::new(self, found, patience)?;
-        loop {
-            let endpoint = line.next(self).await?;
-            let asked = async {
-                let peer = self.reach(&endpoint, line.deadline).await?;
-                let Prepared { preparation } = peer.call::<Prepare>(&request, left(line.deadline)).await?;
+        let line = Line::new(self, found, patience)?;
+        let read = |endpoint: &ResolvedEndpoint, answer: Result<Prepared, ClientError>| match answer {
+            Ok(Prepared { preparation }) => {
                 let checked = preparation.as_ref().map_or(Ok(()), Preparation::check);
                 checked.map(|()| preparation).map_err(|e| ClientError::untrue(&endpoint.node, e))
-            };
-            match asked.await {
-                Ok(preparation) => return Ok(preparation),
-                Err(error) if error.code() == Some(ErrorCode::Unsupported) => return Ok(None),
-                Err(error) => line.failed(self, &endpoint, error)?,
             }
-        }
+            Err(error) if error.code() == Some(ErrorCode::Unsupported) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.ask_along::<Prepare, _>(line, &request, read).await
     }
 
     /// Makes a model's inputs of the contents of files: pictures (PNG, JPEG, WebP, BMP), one a row, or one sound (WAV, FLAC, Ogg

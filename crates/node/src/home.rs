@@ -195,6 +195,11 @@ impl Home {
 /// Writes the pool's files: the key first, so that a home with `pool.cbor` is whole.
 pub(crate) fn write_pool(path: &Path, genesis: &[u8], key: &PoolKey, bootstrap: &[Bootstrap]) -> Result<(), NodeError> {
     write_key(&path.join(KEY_FILE), key)?;
+    write_bootstrap(path, genesis, bootstrap)
+}
+
+/// Writes what is no secret: the pool's genesis, and where to knock.
+pub(crate) fn write_bootstrap(path: &Path, genesis: &[u8], bootstrap: &[Bootstrap]) -> Result<(), NodeError> {
     let file = PoolFile { genesis: ByteBuf::from(genesis), bootstrap: bootstrap.to_vec() };
     Ok(secret_file::atomic_write(&path.join("pool.cbor"), &encode(&file)?)?)
 }
@@ -230,9 +235,9 @@ fn read_keys(path: &Path) -> Result<Keyring, NodeError> {
 /// Takes a newer pool key into the home and into `keys`; the one before it is good until `until_ms`. A crash in between leaves
 /// the older one.
 pub(crate) fn renew_key(path: &Path, keys: &Keyring, key: PoolKey, until_ms: u64) -> Result<(), NodeError> {
-    let before = OldKey { key: keys.current(), until_ms };
-    let older: Vec<OldKey> = std::iter::once(before).chain(keys.older()).take(OLD_POOL_KEYS).collect();
-    secret_file::write(&path.join(OLD_KEYS_FILE), &Zeroizing::new(encode(&older)?))?;
+    let after = Keyring::new(keys.current(), keys.older());
+    after.renew(key.clone(), until_ms);
+    secret_file::write(&path.join(OLD_KEYS_FILE), &Zeroizing::new(encode(&after.older())?))?;
     write_key(&path.join(KEY_FILE), &key)?;
     keys.renew(key, until_ms);
     // One that stays is older than the newest: nobody looks at it.

@@ -15,7 +15,7 @@ use zero2ai_rpc::{CallError, Endpoint, EndpointConfig};
 use crate::{
     clock::now_ms,
     error::NodeError,
-    home::{Home, Identity, renew_key, write_pool},
+    home::{Home, Identity, renew_key, write_bootstrap, write_pool},
 };
 
 /// How long a bootstrap node may take: it answers when the admission is final.
@@ -32,8 +32,7 @@ pub(crate) async fn join(path: &Path, invite: &Invite) -> Result<(), NodeError> 
         // A node that was away for longer than its key was good comes back so.
         if invite.key.epoch > home.pool_keys.epoch() {
             renew_key(path, &home.pool_keys, invite.key.clone(), now_ms())?;
-            let key = home.pool_keys.current();
-            write_pool(path, &home.genesis, &key, &merged(home.bootstrap, &invite.bootstrap))?;
+            write_bootstrap(path, &home.genesis, &merged(home.bootstrap, &invite.bootstrap))?;
         }
         return Ok(());
     }

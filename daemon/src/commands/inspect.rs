@@ -119,7 +119,7 @@ fn found_text(path: &Path, found: &Inspection) -> String {
     let mut table = Table::new(&["", "name", "type", "shape"]);
     for (way, specs) in [("in", &info.inputs), ("out", &info.outputs)] {
         for spec in specs {
-            table.row([way.to_owned(), spec.name.clone(), format!("{:?}", spec.dtype), shape(spec)]);
+            table.row([way.to_owned(), spec.name.clone(), format!("{:?}", spec.dtype), spec.shape_text()]);
         }
     }
     text += &format!("\n{}\nIt is likely for:\n", table.render(0));
@@ -128,11 +128,6 @@ fn found_text(path: &Path, found: &Inspection) -> String {
     }
     text + &files_text(found)
         + "\nNext: zero2ai publish PATH --name PUBLISHER/MODEL --samples FILE (see publish --help)"
-}
-
-fn shape(spec: &TensorSpec) -> String {
-    let dims: Vec<_> = spec.shape.iter().map(|d| d.map_or_else(|| "?".to_owned(), |d| d.to_string())).collect();
-    format!("[{}]", dims.join(", "))
 }
 
 fn files_text(found: &Inspection) -> String {

@@ -26,7 +26,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use zero2ai_proto::{
-    Digest, SealingKey, SecretKey, Signed, encode,
+    Digest, PoolId, SealingKey, SecretKey, Signed, encode,
     evidence::Evidence,
     limits::BLOCKS,
     pool::{Genesis, Nonce},
@@ -125,29 +125,40 @@ pub fn run(plan: Plan) -> Outcome {
     })
 }
 
+/// Signers' keys, in the order of a set: the same in every run.
+fn signer_keys(count: u8) -> Vec<SecretKey> {
+    let mut keys: Vec<_> = (1..=count).map(|i| SecretKey::from_bytes(&[i; 32])).collect();
+    keys.sort_by_key(SecretKey::public);
+    keys
+}
+
+/// The encoded genesis of a pool that all of these sign, and its id; the first is the administrator.
+fn pool_of(keys: &[SecretKey]) -> Result<(Vec<u8>, PoolId), ChainError> {
+    let set = keys.iter().map(|k| Signer { key: k.public(), power: 1 }).collect();
+    let wrong = || ChainError::Worker("no such signer set".into());
+    let genesis = Genesis {
+        version: 1,
+        created_ms: WALL - 1,
+        nonce: Nonce([7; 16]),
+        admin: keys.first().ok_or_else(wrong)?.public(),
+        admin_sealing: SealingKey([1; 32]),
+        signers: SignerSet::new(set).ok_or_else(wrong)?,
+        rules_version: 1,
+    };
+    let genesis = encode(&genesis)?;
+    let pool = PoolId::of(&genesis);
+    Ok((genesis, pool))
+}
+
 impl Sim {
     fn new(plan: Plan) -> Result<Self, ChainError> {
         let mut rng = Rng::new(plan.seed ^ 0x5a5a_0000);
-        let mut keys: Vec<_> = (1..=plan.signers).map(|i| SecretKey::from_bytes(&[i; 32])).collect();
-        keys.sort_by_key(SecretKey::public);
+        let mut keys = signer_keys(plan.signers);
         // The honest ones come first here; whose turn it is goes by key, so the hostile are spread by rotating.
         let turn = rng.index(keys.len());
         keys.rotate_left(turn);
         let honest = usize::from(plan.signers.saturating_sub(plan.hostile)).max(1);
-        let admin = &keys[0];
-        let set = keys.iter().map(|k| Signer { key: k.public(), power: 1 }).collect();
-        let signers = SignerSet::new(set).ok_or_else(|| ChainError::Worker("no such signer set".into()))?;
-        let genesis = Genesis {
-            version: 1,
-            created_ms: WALL - 1,
-            nonce: Nonce([7; 16]),
-            admin: admin.public(),
-            admin_sealing: SealingKey([1; 32]),
-            signers,
-            rules_version: 1,
-        };
-        let genesis = encode(&genesis)?;
-        let pool = zero2ai_proto::PoolId::of(&genesis);
+        let (genesis, pool) = pool_of(&keys)?;
         let mut nodes = Vec::new();
         for (nth, key) in keys.iter().enumerate() {
             let copies = if nth < honest { 1 } else { 2 };

@@ -3,18 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use zero2ai_ledger::Ledger;
 use zero2ai_proto::{
-    PoolId, SealingKey, SecretKey, Signed,
+    PoolId, SecretKey, Signed,
     consensus::TxGossip,
     encode,
     limits::BLOCKS,
-    pool::{Genesis, Nonce},
-    state::{Rights, Signer, SignerSet},
+    state::Rights,
     tx::{SetRights, Tx, TxBody},
 };
 
-use super::{WALL, node::Node};
+use super::{node::Node, pool_of, signer_keys};
 use crate::{ChainTopic, error::ChainError, machine::Event};
 
 /// Blocks before the first that counts: until every signer has begun.
@@ -79,22 +77,9 @@ struct Sim {
 
 impl Sim {
     fn new(plan: Steady) -> Result<Self, ChainError> {
-        let mut keys: Vec<_> = (1..=plan.signers).map(|i| SecretKey::from_bytes(&[i; 32])).collect();
-        keys.sort_by_key(SecretKey::public);
-        let set = keys.iter().map(|k| Signer { key: k.public(), power: 1 }).collect();
-        let signers = SignerSet::new(set).ok_or_else(|| ChainError::Worker("no such signer set".into()))?;
+        let keys = signer_keys(plan.signers);
+        let (genesis, pool) = pool_of(&keys)?;
         let admin = keys[0].clone();
-        let genesis = Genesis {
-            version: 1,
-            created_ms: WALL - 1,
-            nonce: Nonce([7; 16]),
-            admin: admin.public(),
-            admin_sealing: SealingKey([1; 32]),
-            signers,
-            rules_version: 1,
-        };
-        let genesis = encode(&genesis)?;
-        let pool = Ledger::genesis(&genesis).map_err(ChainError::Genesis)?.pool();
         let alive = keys.len().saturating_sub(usize::from(plan.dead)).max(1);
         let nodes = keys.into_iter().take(alive).map(|key| Node::new(key, genesis.clone(), true, 0, 0));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;

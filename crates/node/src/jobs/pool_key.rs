@@ -37,7 +37,7 @@ const ASKED: usize = 8;
 impl Core {
     /// Makes another pool key, and tells the ledger. The key is on disk before.
     pub(crate) async fn rotate_pool_key(&self, call: RotateCall) -> Result<RotateReply, RpcError> {
-        if !self.chain.read(|l| l.member(&self.id)).is_some_and(|m| m.rights.has(Rights::ADMIN)) {
+        if !self.is_admin() {
             return Err(denied("only an administrator's node can rotate the pool key"));
         }
         let newest = self.chain.read(|l| l.pool_epoch()).map_or(0, |e| e.epoch);
@@ -51,6 +51,11 @@ impl Core {
         // Should this fail, the keeper does it.
         self.take_own_key().map_err(internal)?;
         Ok(RotateReply { epoch: next.epoch, height })
+    }
+
+    /// True if this node is an administrator's.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.chain.read(|l| l.member(&self.id)).is_some_and(|m| m.rights.has(Rights::ADMIN))
     }
 
     /// What the ledger says of the newest key, if ours is older.
@@ -103,9 +108,11 @@ impl Core {
             bootstrap: vec![member],
             genesis: Some(self.chain.read(|l| l.genesis_bytes().to_vec())),
         };
-        // To connect renews it, if the member shows that it has a newer one.
         let client = Client::connect(config).await?;
-        client.renew_key().await?;
+        // To connect has renewed it, if the member showed that it has a newer one; if not, why not is to be known.
+        if client.pool_key().epoch <= self.pool_keys.epoch() {
+            client.renew_key().await?;
+        }
         let key = client.pool_key();
         if key.epoch <= self.pool_keys.epoch() {
             return Ok(false);

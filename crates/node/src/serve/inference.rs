@@ -132,18 +132,18 @@ fn busy() -> RpcError {
     RpcError::new(ErrorCode::Busy, "this node has as much work on this model as it takes: ask another, or later")
 }
 
-pub(super) fn describe(core: &Core, call: &DescribeCall) -> Result<ModelInfo, RpcError> {
+/// What is served here under a name and version.
+fn served(core: &Core, call: &DescribeCall) -> Result<Arc<Serving>, RpcError> {
     let serving = core.models.get(&call.name, call.version);
-    serving
-        .map(|s| s.info.clone())
-        .ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
+    serving.ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
+}
+
+pub(super) fn describe(core: &Core, call: &DescribeCall) -> Result<ModelInfo, RpcError> {
+    served(core, call).map(|s| s.info.clone())
 }
 
 pub(super) fn prepare(core: &Core, call: &DescribeCall) -> Result<Prepared, RpcError> {
-    let serving = core.models.get(&call.name, call.version);
-    serving
-        .map(|s| Prepared { preparation: s.preparation.clone() })
-        .ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
+    served(core, call).map(|s| Prepared { preparation: s.preparation.clone() })
 }
 
 pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Result<Predicted, RpcError> {

@@ -199,8 +199,7 @@ fn peer(core: &Core, call: PeerCall) -> PeerReply {
 
 fn invite(core: &Core, call: InviteCall) -> Result<InviteLine, RpcError> {
     use zero2ai_proto::state::Rights;
-    let rights = core.chain.read(|l| l.member(&core.id)).map_or(Rights(0), |m| m.rights);
-    if !rights.has(Rights::ADMIN) {
+    if !core.is_admin() {
         return Err(denied("only an administrator's node can invite"));
     }
     if call.uses == 0 || call.ttl_ms == 0 || call.rights == Rights(0) {
