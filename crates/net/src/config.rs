@@ -56,9 +56,6 @@ pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes in flight on one connection.
 pub(crate) const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// A second connection from a peer whose first is older than this means that the peer restarted: a living node doesn't
-/// dial a peer it is connected to, but two nodes that dial each other at once may take a moment.
-pub(crate) const RESTARTED_AFTER: Duration = Duration::from_secs(3);
 /// Period of the driver's housekeeping: re-dials, announcements, events that did not fit their queue.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two checks that every connected peer is still admitted (one second).

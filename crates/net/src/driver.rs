@@ -36,6 +36,7 @@ use crate::{
     handle::{Command, Counters, NetEvent, NetHandle, Reply, View},
     identity::peer_id,
     judge::{Judge, Topic},
+    peer::Peer,
     providers::OWN_KEYS,
     queries::Queries,
     swarm::{Behaviours, build, listen, parse, short},
@@ -102,15 +103,6 @@ pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationT
     driver.show();
     let task = tokio::spawn(driver.run(command_queue, stop));
     Ok(Running { handle: NetHandle { commands, view: seen, counters }, events: event_queue, task })
-}
-
-/// A connected peer.
-pub(crate) struct Peer {
-    pub(crate) node: NodeId,
-    /// Its connections, and since when.
-    pub(crate) connections: Vec<(ConnectionId, Instant)>,
-    /// Whether it is on this machine: only then are its loopback addresses of use.
-    pub(crate) loopback: bool,
 }
 
 /// A caller that waits for a connection.
@@ -280,7 +272,17 @@ impl Driver {
         }
         if self.ticks.is_multiple_of(ADMISSION_TICKS) {
             self.expel();
+            let restarted: Vec<_> = self.peers.iter().filter(|(_, p)| p.restarted(now)).map(|(id, _)| *id).collect();
+            for peer in restarted {
+                self.meet_again(peer);
+            }
         }
+    }
+
+    /// Ends all connections with a peer whose process is a new one, so that every protocol meets it afresh. Takes one dial.
+    pub(crate) fn meet_again(&mut self, peer: PeerId) {
+        tracing::debug!(%peer, "a peer restarted: reconnecting");
+        let _ = self.swarm.disconnect_peer_id(peer);
     }
 
     fn redial(&mut self, now: Instant) {

@@ -14,12 +14,12 @@ use zero2ai_proto::limits::GOSSIP_BYTES;
 
 use crate::{
     book::ADDRESSES_EACH,
-    config::RESTARTED_AFTER,
-    driver::{Driver, Peer},
+    driver::Driver,
     error::{NetError, chain},
     handle::{NetEvent, View},
     identity::node_id,
     judge::Verdict,
+    peer::Peer,
     swarm::{BehavioursEvent, bare, dialable, is_loopback},
 };
 
@@ -67,8 +67,8 @@ impl Driver {
                 let shelf = self.swarm.behaviour_mut().dht.kad.store_mut();
                 self.queries.progress(id, result, step.last, &*self.judge, shelf);
             }
-            BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.learn(peer_id, info.listen_addrs);
+            BehavioursEvent::Identify(identify::Event::Received { peer_id, info, connection_id }) => {
+                self.identified(peer_id, connection_id, info);
             }
             BehavioursEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
             _ => {}
@@ -86,17 +86,9 @@ impl Driver {
         };
         let now = Instant::now();
         let loopback = is_loopback(endpoint.get_remote_address());
-        let entry = self.peers.entry(peer).or_insert(Peer { node, connections: Vec::new(), loopback });
-        let restarted = entry.connections.iter().any(|(_, since)| since.elapsed() > RESTARTED_AFTER);
-        let first = entry.connections.is_empty();
-        entry.connections.push((connection, now));
-        if restarted {
-            // The peer's process is a new one, while every protocol here still thinks of the old: gossipsub would never
-            // tell it our topics. Start afresh with it, which takes one dial.
-            tracing::debug!(node = %node.short(), "a peer restarted: reconnecting");
-            let _ = self.swarm.disconnect_peer_id(peer);
-            return;
-        }
+        let entry = self.peers.entry(peer).or_insert_with(|| Peer::new(node, loopback));
+        let first = entry.links.is_empty();
+        entry.came(connection, now);
         self.book.connected(&peer, now);
         if first {
             self.announcer.peer_joined(now);
@@ -107,7 +99,7 @@ impl Driver {
 
     fn went(&mut self, peer: PeerId, connection: ConnectionId, left: u32) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.connections.retain(|(id, _)| *id != connection);
+        entry.went(connection);
         if left > 0 {
             return;
         }
@@ -128,6 +120,17 @@ impl Driver {
         tracing::debug!(%peer, reason = reason(error), "a peer was not reached");
         self.book.failed(&peer, Instant::now());
         self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
+    }
+
+    /// Takes what a peer says of itself: which process it is, and where it listens.
+    fn identified(&mut self, peer: PeerId, connection: ConnectionId, info: identify::Info) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.named(connection, info.agent_version);
+        if entry.restarted(Instant::now()) {
+            self.meet_again(peer);
+            return;
+        }
+        self.learn(peer, info.listen_addrs);
     }
 
     /// Takes the addresses at which a connected peer says it listens.

@@ -12,6 +12,7 @@
 //! | `identity` | `NodeId` to `PeerId` and back |
 //! | `origins` | how many may be on their way to the gate from one place |
 //! | `gate` | the pool proof and the admission check, before a connection reaches the swarm |
+//! | `peer` | a peer's connections, and whether its process is a new one: pure |
 //! | `records`, `providers` | what the DHT makes this node hold: bounded, sequenced, expiring |
 //! | `dht` | Kademlia, told which peer each record came from |
 //! | `gossip` | topics, limits and peer scores of gossipsub |
@@ -37,6 +38,7 @@ mod handle;
 mod identity;
 mod judge;
 mod origins;
+mod peer;
 mod providers;
 mod queries;
 mod records;

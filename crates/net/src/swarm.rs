@@ -12,6 +12,7 @@ use libp2p::{
     ping, quic,
     swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
+use zero2ai_proto::keys::random_bytes;
 
 use crate::{
     config::{
@@ -93,8 +94,10 @@ fn behaviours(
     } else {
         None
     };
+    // Another one after each start, so that peers notice one that they did not see end: see `peer`.
+    let start = random_bytes().map_err(|e| NetError::Setup { part: "identify", reason: e.to_string() })?;
     let identify = identify::Config::new(format!("/zero2ai/{pool}/1"), keys.public())
-        .with_agent_version(format!("zero2ai/{}", env!("CARGO_PKG_VERSION")))
+        .with_agent_version(format!("zero2ai/{} {:016x}", env!("CARGO_PKG_VERSION"), u64::from_le_bytes(start)))
         .with_push_listen_addr_updates(true);
     Ok(Behaviours {
         limits: connection_limits::Behaviour::new(limits),

@@ -138,3 +138,30 @@ async fn alone_publishing_is_no_error() {
     let node = Pool::new().node(&[]).await;
     node.handle.publish(Topic::Head, b"anyone".to_vec()).await.unwrap();
 }
+
+/// A killed process says no goodbye, and its old connections stand for seconds. Started again within them, as a service manager
+/// does, it hears the others and is heard.
+#[tokio::test]
+async fn a_node_killed_and_started_again_at_once_is_heard() {
+    let pool = Pool::new();
+    let mut a = pool.node(&[]).await;
+    let key = zero2ai_proto::SecretKey::generate().unwrap();
+    for start in 0..3u8 {
+        // A runtime of its own: dropped with all its tasks, it ends as a killed process does.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = pool.config(&key, &[&a]);
+        let mut b = runtime.spawn(Node::start(config, std::sync::Arc::default())).await.unwrap();
+        for (from, to) in [(true, "a"), (false, "b")] {
+            let what = format!("start {start}: {to} hears the other");
+            until(&what, async || {
+                let (says, hears) = if from { (&b, &mut a) } else { (&a, &mut b) };
+                let _ = says.handle.publish(Topic::Tx, vec![start; 9]).await;
+                std::iter::from_fn(|| hears.running.events.try_recv().ok()).any(
+                    |event| matches!(event, NetEvent::Gossip { data, author, .. } if data == [start; 9] && author == says.id),
+                )
+            })
+            .await;
+        }
+        runtime.shutdown_background();
+    }
+}

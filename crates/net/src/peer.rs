@@ -1,0 +1,104 @@
+//! A connected peer, and whether the process behind it is still the one that was connected first. While an old connection
+//! of a killed process stands (QUIC needs seconds to miss it), the protocols here think of a new one as one more: gossipsub
+//! would never tell it our topics, and nothing that it says would ever come.
+
+use std::time::{Duration, Instant};
+
+use libp2p::swarm::ConnectionId;
+use zero2ai_proto::NodeId;
+
+/// How long a connection may stand without its process's name beside one that has it. The name comes one round trip after the
+/// connection.
+const NAMELESS: Duration = Duration::from_secs(2);
+
+/// A connected peer.
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    /// Its connections, oldest first.
+    pub(crate) links: Vec<Link>,
+    /// Whether it is on this machine: only then are its loopback addresses of use.
+    pub(crate) loopback: bool,
+}
+
+/// One connection.
+pub(crate) struct Link {
+    id: ConnectionId,
+    since: Instant,
+    /// What its process called itself; another one after each start.
+    process: Option<String>,
+}
+
+impl Peer {
+    /// A peer without a connection yet.
+    pub(crate) const fn new(node: NodeId, loopback: bool) -> Self {
+        Self { node, links: Vec::new(), loopback }
+    }
+
+    /// One more connection.
+    pub(crate) fn came(&mut self, id: ConnectionId, now: Instant) {
+        self.links.push(Link { id, since: now, process: None });
+    }
+
+    /// One fewer.
+    pub(crate) fn went(&mut self, id: ConnectionId) {
+        self.links.retain(|link| link.id != id);
+    }
+
+    /// What the process at the other end of a connection calls itself.
+    pub(crate) fn named(&mut self, id: ConnectionId, process: String) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
+            link.process = Some(process);
+        }
+    }
+
+    /// True if its connections are not all to one process.
+    pub(crate) fn restarted(&self, now: Instant) -> bool {
+        let Some(newest) = self.links.iter().rev().find_map(|link| link.process.as_ref()) else { return false };
+        self.links.iter().any(|link| match &link.process {
+            Some(process) => process != newest,
+            None => now.saturating_duration_since(link.since) > NAMELESS,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use zero2ai_proto::SecretKey;
+
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer::new(SecretKey::from_bytes(&[1; 32]).public(), true)
+    }
+
+    #[test]
+    fn two_connections_to_one_process_are_no_restart() {
+        let (now, mut peer) = (Instant::now(), peer());
+        for id in 0..2 {
+            peer.came(ConnectionId::new_unchecked(id), now);
+            assert!(!peer.restarted(now + 3 * NAMELESS), "nobody has said anything");
+            peer.named(ConnectionId::new_unchecked(id), "a".into());
+            assert!(!peer.restarted(now));
+        }
+        peer.went(ConnectionId::new_unchecked(0));
+        assert!(!peer.restarted(now));
+    }
+
+    #[test]
+    fn another_process_is_seen_at_once_and_a_silent_connection_soon() {
+        let (now, mut peer) = (Instant::now(), peer());
+        let [old, new] = [0, 1].map(ConnectionId::new_unchecked);
+        peer.came(old, now);
+        peer.came(new, now);
+        peer.named(new, "b".into());
+        assert!(!peer.restarted(now), "the older one may still say what it is");
+        assert!(peer.restarted(now + NAMELESS + Duration::from_millis(1)));
+        peer.named(old, "b".into());
+        assert!(!peer.restarted(now + 3 * NAMELESS));
+        peer.named(old, "a".into());
+        assert!(peer.restarted(now));
+        peer.went(old);
+        assert!(!peer.restarted(now + 3 * NAMELESS));
+    }
+}
