@@ -120,7 +120,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  zero2ai resolve lab/digits\n  zero2ai resolve lab/digits:stable --fresh --json"
     )]
     Resolve(ResolveArgs),
-    /// List the pool's models, or what happened to one
+    /// List the pool's models, what happened to one, hand one on
     #[command(subcommand)]
     Names(NamesCommand),
     /// Send pictures, a sound, rows or tensors to the nearest endpoint of a model and print what it answers
@@ -307,6 +307,19 @@ pub(crate) enum PoolCommand {
         /// How long the old key still opens everything: 0s, 10m, 1h, up to 7d
         #[arg(long, default_value = "10m", value_parser = grace, value_name = "TIME")]
         grace: Duration,
+    },
+    /// Name the rules that blocks follow from a height on: members whose program lacks them stop there until they are updated
+    #[command(after_help = "Examples:\n  zero2ai pool upgrade 2 --height 120000\n  \
+        zero2ai pool upgrade 1   # rules 1 being in force: takes a change back that is still to come")]
+    Upgrade {
+        /// Version of the rules: one above those in force
+        rules: u16,
+        /// The first block that follows them, at least two after the next; leave members time to update
+        #[arg(long)]
+        height: Option<u64>,
+        /// Name rules that this program itself does not know
+        #[arg(long)]
+        force: bool,
     },
     /// Write the pool's genesis to a file: all that an offline verifier needs to hold
     #[command(after_help = "Example:\n  zero2ai pool genesis --out genesis.cbor")]

@@ -1,6 +1,7 @@
 //! Errors of the crates below, as an exit code and a paragraph. The client's are told apart in the client, for every program
 //! that uses it; the node's here.
 
+use zero2ai_chain::ChainError;
 use zero2ai_client::{CallError, ClientError, ErrorKind};
 use zero2ai_node::{GatewayError, NodeError};
 
@@ -36,6 +37,7 @@ fn node(error: &NodeError) -> Exit {
             GatewayError::NotLoopback(_) | GatewayError::Listen { .. } | GatewayError::Tls(_) | GatewayError::Usage(_),
         ) => Exit::Config,
         NodeError::Http(_) => Exit::Internal,
+        NodeError::Chain(ChainError::Rules { .. }) => Exit::Outdated,
         NodeError::Net(_) | NodeError::Rpc(_) | NodeError::Chain(_) | NodeError::Internal(_) => Exit::Internal,
     }
 }

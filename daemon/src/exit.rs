@@ -26,11 +26,12 @@ pub(crate) enum Exit {
     Busy = 16,
     Unsupported = 17,
     Differs = 18,
+    Outdated = 19,
     Interrupted = 130,
 }
 
 /// Every code with its name in `--json` errors and its meaning.
-const TABLE: [(Exit, &str, &str); 19] = [
+const TABLE: [(Exit, &str, &str); 20] = [
     (Exit::Internal, "internal", "something broke in this program"),
     (Exit::Usage, "usage", "the command line is wrong"),
     (Exit::Config, "config", "the home folder or config.toml cannot be used"),
@@ -49,6 +50,7 @@ const TABLE: [(Exit, &str, &str); 19] = [
     (Exit::Busy, "busy", "every endpoint is busy: try again later"),
     (Exit::Unsupported, "unsupported", "the node does not know how to do this: is it older than this program?"),
     (Exit::Differs, "differs", "run again here, the model gave another answer than its provider signed"),
+    (Exit::Outdated, "outdated", "the pool follows rules that this program lacks: update it"),
     (Exit::Interrupted, "interrupted", "stopped by Ctrl-C or SIGTERM before it was done"),
 ];
 

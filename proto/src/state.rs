@@ -127,6 +127,23 @@ impl SignerSet {
     }
 }
 
+/// `rules`: which rules blocks follow. Without the entry, those of the genesis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Version of the rules of this height.
+    pub version: u16,
+    /// A change to come: the version, and the first height that follows it.
+    pub next: Option<(u16, u64)>,
+}
+
+impl Rules {
+    /// Version of the rules that the block of `height` follows, as far as this height knows.
+    #[must_use]
+    pub fn at(&self, height: u64) -> u16 {
+        self.next.filter(|(_, from)| height >= *from).map_or(self.version, |(version, _)| version)
+    }
+}
+
 /// `member/KEY`: an admitted identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -176,6 +193,15 @@ pub struct Handle {
     pub owner: AccountId,
     /// Height of the claim.
     pub claimed: u64,
+}
+
+/// `offer/NAME`: to whom a model's owner offered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferState {
+    /// Who may take it; none once it was taken or taken back.
+    pub to: Option<AccountId>,
+    /// Height of the last change.
+    pub height: u64,
 }
 
 /// `model/NAME`: a model and where its channels point.
@@ -340,6 +366,8 @@ pub enum EventKind {
     Channel,
     /// A version was withdrawn.
     Withdrawn,
+    /// It has another owner, the account of this entry.
+    Transferred,
 }
 
 /// Names of state entries: the bytes under which values stand in the tree (hashed by the tree itself).
@@ -348,6 +376,8 @@ pub mod key {
 
     /// The signer sets.
     pub const SIGNERS: &[u8] = b"signers";
+    /// The rules, once they were changed or are to be.
+    pub const RULES: &[u8] = b"rules";
 
     /// The newest pool key.
     pub const POOL_EPOCH: &[u8] = b"pool/epoch";
@@ -386,6 +416,11 @@ pub mod key {
     #[must_use]
     pub fn grants(name: &ModelName) -> Vec<u8> {
         format!("grant/{name}/").into_bytes()
+    }
+    /// To whom a model was offered.
+    #[must_use]
+    pub fn offer(name: &ModelName) -> Vec<u8> {
+        format!("offer/{name}").into_bytes()
     }
     /// One validator's endorsement of a version.
     #[must_use]

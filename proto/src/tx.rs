@@ -6,7 +6,7 @@ use crate::{
     envelope::{Message, Signed},
     evidence::Evidence,
     ids::{Digest, ManifestId},
-    keys::{NodeId, SealingKey},
+    keys::{AccountId, NodeId, SealingKey},
     manifest::{Domain, Format, Task},
     name::ModelName,
     pool::Ticket,
@@ -55,6 +55,28 @@ pub enum TxBody {
     Evidence(Evidence),
     /// An administrator makes a new pool key the one that connections prove.
     RotateKey(RotateKey),
+    /// An administrator names the rules that blocks follow from a height on, or takes that back before it is reached.
+    SetRules(SetRules),
+    /// A model's owner offers it to another member, or takes an offer back.
+    Offer(Offer),
+    /// The member to whom a model was offered becomes its owner.
+    Accept(Accept),
+}
+
+/// See [`TxBody::Offer`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// A model that the signer owns.
+    pub name: ModelName,
+    /// A member who may publish; none takes an offer back.
+    pub to: Option<AccountId>,
+}
+
+/// See [`TxBody::Accept`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// A model that was offered to the signer.
+    pub name: ModelName,
 }
 
 /// See [`TxBody::Redeem`].
@@ -224,4 +246,13 @@ pub struct Revoke {
     pub name: ModelName,
     /// Who was granted it.
     pub member: NodeId,
+}
+
+/// See [`TxBody::SetRules`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRules {
+    /// Version of the rules: one above those in force. Those in force themselves take a change back that is still to come.
+    pub version: u16,
+    /// The first block that follows them: two heights after this transaction's block or later. 0 to take a change back.
+    pub height: u64,
 }

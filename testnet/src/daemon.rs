@@ -198,6 +198,25 @@ impl Daemon {
         }
     }
 
+    /// Waits until it ends by itself, and gives its exit code; -1 if a signal ended it.
+    ///
+    /// # Errors
+    /// It still runs after `patience`.
+    pub fn ended(&mut self, patience: Duration) -> Result<i32> {
+        let mut child = self.child.take().context("not running")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.code().unwrap_or(-1));
+            }
+            if start.elapsed() > patience {
+                let _ = child.kill();
+                bail!("the node did not end: {}", self.log_end());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// SIGTERM, and the exit code.
     ///
     /// # Errors

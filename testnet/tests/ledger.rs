@@ -1,6 +1,8 @@
 //! `zero2ai ledger`: what lies on a node's disk, read and checked beside the running node and without it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
 use zero2ai_testnet::{Daemon, Network, fixture};
 
 #[test]
@@ -20,6 +22,12 @@ fn the_ledger_is_shown_checked_and_exported_with_and_without_a_node() {
     assert!(node.json(&["ledger", "head"]).unwrap()["height"].as_u64().unwrap() >= height);
     assert_eq!(node.json(&["ledger", "evidence"]).unwrap()["evidence"], serde_json::json!([]));
     assert_eq!(node.json(&["status"]).unwrap()["contradicted"], serde_json::json!([]));
+    let state = node.json(&["ledger", "state", "version/lab/m@1"]).unwrap();
+    assert_eq!(state["entries"]["version/lab/m@1"]["height"], height, "{state}");
+    let owner = &node.json(&["ledger", "state", "handle/"]).unwrap()["entries"]["handle/lab"]["owner"];
+    let signers = node.json(&["ledger", "signers"]).unwrap();
+    assert_eq!((&signers["signers"][0]["signer"], &signers["signers"][0]["signed"]), (owner, &signers["blocks"]));
+    assert_eq!(node.run(&["ledger", "state", "version/lab/m@2"]).unwrap().code, 5);
     // What is not there is said so.
     assert_eq!(node.run(&["ledger", "block", "100000"]).unwrap().code, 5);
     assert_eq!(node.run(&["ledger", "tx", &"ab".repeat(32)]).unwrap().code, 5);
@@ -92,4 +100,30 @@ fn a_node_that_comes_late_begins_with_a_snapshot_unless_it_wants_all() {
     let ran = late.run(&["ledger", "verify", "--json"]).unwrap();
     assert_eq!(ran.code, 13, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stderr.contains("chain/snapshot"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_node_that_lacks_the_pools_next_rules_stops_before_them_and_says_so() {
+    let mut network = Network::start(1).unwrap();
+    let node = &network.nodes[0];
+    let status = node.json(&["status"]).unwrap();
+    let first = status["height"].as_u64().unwrap() + 4;
+    let named = ["pool", "upgrade", "2", "--height", &first.to_string()];
+    let ran = node.run(&named).unwrap();
+    assert!(ran.code == 7 && ran.stderr.contains("--force"), "{}", ran.stderr);
+    let ran = node.run(&["pool", "upgrade", "3", "--height", "100000", "--force"]).unwrap();
+    assert!(ran.code != 0 && ran.stderr.contains("one version after the other"), "{}", ran.stderr);
+    let done = node.json(&[named.as_slice(), &["--force"]].concat()).unwrap();
+    assert!(done["height"].as_u64().unwrap() + 2 <= first && done["from"] == first, "{done}");
+    // One more block of the old rules, unless there were enough meanwhile.
+    let rights = "admin,signer,validator,publisher,provider,auditor,user";
+    let _ = node.run(&["pool", "rights", status["node"].as_str().unwrap(), rights]).unwrap();
+
+    let code = network.nodes[0].ended(Duration::from_secs(120)).unwrap();
+    let log = network.nodes[0].log_end();
+    assert!(code == 19 && log.contains("rules 2"), "exit code {code}: {log}");
+    let again = network.nodes[0].start(&[]).unwrap_err().to_string();
+    assert!(again.contains("rules 2"), "{again}");
+    let whole = network.nodes[0].json(&["ledger", "verify"]).unwrap();
+    assert_eq!((&whole["height"], &whole["faults"]), (&(first - 1).into(), &serde_json::json!([])), "{whole}");
 }

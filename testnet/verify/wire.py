@@ -148,7 +148,7 @@ ENDORSEMENT = record(
     counts=COUNTS, precision_ppm=U32, recall_ppm=U32, f1_ppm=U32, quality_ppm=U32, verdict=VERDICT, height=U64, tx=H32
 )
 SCORE = record(score_ppm=maybe(U32), verdicts=many(U32, 3), datasets=U32, samples=U64, height=U64)
-EVENT_KIND = choice(("published", None), ("endorsed", None), ("channel", None), ("withdrawn", None))
+EVENT_KIND = choice(("published", None), ("endorsed", None), ("channel", None), ("withdrawn", None), ("transferred", None))
 EVENT = record(kind=EVENT_KIND, version=U32, account=KEY, tx=H32, height=U64, time_ms=U64)
 ANCHOR = record(seq=U64, size=U64, root=H32, height=U64)
 

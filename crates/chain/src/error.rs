@@ -58,6 +58,16 @@ pub enum ChainError {
         /// Why.
         source: BlockError,
     },
+    /// The pool's administrators named rules for the next block that this program lacks.
+    #[error(
+        "the pool follows rules {needed} from block {height} on, and this program lacks them: update it and start the node again; everything up to block {} is on disk and holds", height.saturating_sub(1)
+    )]
+    Rules {
+        /// The first height of those rules.
+        height: u64,
+        /// Their version.
+        needed: u16,
+    },
     /// The ledger could not build a block.
     #[error("no block of height {height} could be built: {source}; this is a fault of the program, report it")]
     Build {

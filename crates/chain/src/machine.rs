@@ -100,6 +100,10 @@ impl<F: Files> Machine<F> {
     /// Handles `events` in order, then the clock. After an error the machine is not to be used again, and nothing that it
     /// signed in this step has left.
     pub(crate) fn step(&mut self, events: Vec<Event>, shared: &Shared, now: Now) -> Result<Done, ChainError> {
+        // What the last step had to say has left: the others have this node's part in the last block of the old rules.
+        if let Some(error) = self.host.lacks_rules() {
+            return Err(error);
+        }
         if !self.found.is_empty() {
             let found = std::mem::take(&mut self.found);
             self.host.resume(&found, now)?;
@@ -236,6 +240,9 @@ impl<F: Files> Machine<F> {
             Err(error) => tracing::debug!(error, "blocks could not be fetched"),
             Ok(blocks) => {
                 for sealed in blocks {
+                    if self.host.lacks_rules().is_some() {
+                        break;
+                    }
                     match self.host.check_sealed(&sealed) {
                         Ok(()) => {
                             self.finalise(&sealed, now)?;

@@ -22,7 +22,7 @@ use crate::{
     disk::{Disk, Found},
     error::ChainError,
     handle::{ChainHandle, ChainStatus},
-    host::{Host, Now, Wish},
+    host::{Host, Now, Wish, lacks_rules},
     machine::{Done, Event, Machine},
     shared::Shared,
     snapshot,
@@ -105,6 +105,9 @@ impl Opened {
         });
         for height in disk.blocks.base().saturating_add(1)..=disk.blocks.height() {
             replay(&shared, &disk, height)?;
+        }
+        if let Some(error) = lacks_rules(&shared) {
+            return Err(error);
         }
         let clock = Clock(Instant::now());
         let host = Host::new(config, shared.clone(), mark, &wal, clock.now());

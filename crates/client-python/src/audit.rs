@@ -80,6 +80,7 @@ fn events<'py>(py: Python<'py>, report: &AuditReport) -> PyResult<Bound<'py, PyL
             EventKind::Endorsed => "endorsed",
             EventKind::Channel => "channel",
             EventKind::Withdrawn => "withdrawn",
+            EventKind::Transferred => "transferred",
         };
         let dict = PyDict::new(py);
         dict.set_item("kind", kind)?;

@@ -4,6 +4,7 @@
 //! - `app_hash` is the state root after the *parent*, so that a block can be proposed before it is executed;
 //! - `signers_hash` names the set that signs this block, `next_signers_hash` the one of the next height. A `SetSigners` in
 //!   block h signs from h + 2, so header h + 1 carries it as next;
+//! - `rules_version` is the one in force at that height: the genesis', until a `SetRules` names another;
 //! - `txs_root` is the RFC 6962 root (SHA-256) over the encoded signed transactions;
 //! - a block without transactions whose parent had none either is at least [`EMPTY_PAUSE_MS`] younger than that: else one
 //!   signer could make everyone's disk fill with empty blocks. The empty block that proves a state root may come at once;
@@ -19,7 +20,7 @@ use zero2ai_proto::{
 };
 
 use crate::{
-    Ledger, RULES_VERSION,
+    Ledger,
     draft::{Draft, Entries},
     error::{BlockError, LedgerError, TxError},
     receipt_log::root_of,
@@ -61,7 +62,7 @@ impl Ledger {
     pub fn check_tx(&self, tx: &Signed<Tx>, now_ms: u64) -> Result<Admission, TxError> {
         let at = self.context(now_ms.max(self.time_ms.saturating_add(1)));
         let mut draft = self.draft();
-        rules::begin_block(&mut draft)?;
+        rules::begin_block(&mut draft, &at)?;
         rules::admit(&mut draft, &at, tx)
     }
 
@@ -80,9 +81,10 @@ impl Ledger {
     ) -> Result<(Block, Vec<(TxId, TxError)>), BlockError> {
         self.check_time(time_ms)?;
         self.check_proposer(&proposer)?;
+        let rules_version = self.check_rules()?;
         let at = self.context(time_ms);
         let mut draft = self.draft();
-        rules::begin_block(&mut draft).map_err(own)?;
+        rules::begin_block(&mut draft, &at).map_err(own)?;
         let (mut txs, mut leaves, mut tx_ids, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0usize;
         for (tx, valid) in candidates.iter().zip(signatures::valid(&self.pool, candidates)) {
@@ -105,7 +107,7 @@ impl Ledger {
         let time_ms = if txs.is_empty() { time_ms.max(self.earliest_empty()) } else { time_ms };
         let header = Header {
             version: HEADER_VERSION,
-            rules_version: RULES_VERSION,
+            rules_version,
             pool: self.pool,
             height: at.height,
             time_ms,
@@ -157,13 +159,14 @@ impl Ledger {
 
     fn check_header(&self, block: &Block) -> Result<Header, BlockError> {
         let header = block.read_header().map_err(BlockError::Header)?;
-        for (what, got, known) in
-            [("header version", header.version, HEADER_VERSION), ("rules", header.rules_version, RULES_VERSION)]
-        {
-            if got != known {
-                return Err(BlockError::Unknown { what, got, known });
-            }
+        let unknown = |what, got, known| Err(BlockError::Unknown { what, got, known });
+        if header.version != HEADER_VERSION {
+            return unknown("header version", header.version, HEADER_VERSION);
         }
+        if header.rules_version > self.known_rules {
+            return unknown("rules", header.rules_version, self.known_rules);
+        }
+        same("rules", &header.rules_version, &self.check_rules()?)?;
         let hash = |set: Result<_, CodecError>| set.map_err(LedgerError::from);
         same("pool", &header.pool, &self.pool)?;
         same("height", &header.height, &self.next_height())?;
@@ -185,7 +188,7 @@ impl Ledger {
     fn execute(&self, block: &Block, header: Header) -> Result<Prepared, BlockError> {
         let at = self.context(header.time_ms);
         let mut draft = self.draft();
-        rules::begin_block(&mut draft).map_err(own)?;
+        rules::begin_block(&mut draft, &at).map_err(own)?;
         let mut tx_ids = Vec::with_capacity(block.txs.len());
         let valid = signatures::valid(&self.pool, &block.txs);
         for (index, (tx, valid)) in block.txs.iter().zip(valid).enumerate() {
@@ -210,7 +213,20 @@ impl Ledger {
     }
 
     const fn context(&self, time_ms: u64) -> Context<'_> {
-        Context { pool: &self.pool, height: self.next_height(), time_ms, signers: &self.sets.current, past: &self.past }
+        Context {
+            pool: &self.pool,
+            height: self.next_height(),
+            time_ms,
+            genesis_rules: self.genesis.rules_version,
+            signers: &self.sets.current,
+            past: &self.past,
+        }
+    }
+
+    /// The rules of the next block, if this program knows them.
+    fn check_rules(&self) -> Result<u16, BlockError> {
+        let (got, known) = (self.rules().at(self.next_height()), self.known_rules);
+        if got > known { Err(BlockError::Unknown { what: "rules", got, known }) } else { Ok(got) }
     }
 
     const fn check_time(&self, got: u64) -> Result<(), BlockError> {

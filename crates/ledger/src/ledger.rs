@@ -12,8 +12,8 @@ use zero2ai_proto::{
     proof::{SignedHeader, StateProof},
     record::NameRecord,
     state::{
-        AnchorState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, PoolEpoch, Rights, Score,
-        SignerSet, Signers, Version, key,
+        AnchorState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, PoolEpoch, Rights, Rules,
+        Score, SignerSet, Signers, Version, key,
     },
 };
 
@@ -43,6 +43,8 @@ pub struct Ledger {
     pub(crate) handles: BTreeMap<AccountId, u32>,
     /// The block that was checked last, so that applying it does not execute it again.
     pub(crate) checked: Mutex<Option<Prepared>>,
+    /// The newest rules that this ledger follows: those of the program, unless a test knows more.
+    pub(crate) known_rules: u16,
     pub(crate) tree: Tree,
     pub(crate) genesis: Genesis,
     pub(crate) genesis_bytes: Vec<u8>,
@@ -57,8 +59,9 @@ impl Ledger {
     /// impossible signer set.
     pub fn genesis(bytes: &[u8]) -> Result<Self, LedgerError> {
         let (genesis, pool) = Genesis::read(bytes).map_err(|e| LedgerError::Genesis(e.to_string()))?;
-        if genesis.rules_version != RULES_VERSION {
-            let why = format!("it follows rules {}, and this program knows {RULES_VERSION}", genesis.rules_version);
+        if !(1..=RULES_VERSION).contains(&genesis.rules_version) {
+            let why =
+                format!("it follows rules {}, and this program knows 1 to {RULES_VERSION}", genesis.rules_version);
             return Err(LedgerError::Genesis(why));
         }
         if !genesis.signers.is_valid() {
@@ -80,6 +83,7 @@ impl Ledger {
             entries: Entries::new(),
             handles: BTreeMap::new(),
             checked: Mutex::new(None),
+            known_rules: RULES_VERSION,
             tree: Tree::default(),
             genesis,
             genesis_bytes: bytes.to_vec(),
@@ -187,6 +191,19 @@ impl Ledger {
         &self.sets
     }
 
+    /// Which rules blocks follow, and which are to come.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.read(key::RULES).unwrap_or(Rules { version: self.genesis.rules_version, next: None })
+    }
+
+    /// The rules of the next block, if this program lacks them: then nothing comes behind the newest block here, until it is
+    /// updated.
+    #[must_use]
+    pub fn missing_rules(&self) -> Option<u16> {
+        Some(self.rules().at(self.height.saturating_add(1))).filter(|version| *version > self.known_rules)
+    }
+
     /// The bytes of one entry; keys are made by [`zero2ai_proto::state::key`].
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
@@ -271,7 +288,7 @@ impl Ledger {
             .collect()
     }
 
-    /// True if `member` may be given the key of that version: its publisher always; others if they may run models, the
+    /// True if `member` may be given the key of that version: its publisher and the model's owner always; others if they may run models, the
     /// version was not withdrawn and, where it is private, they were granted the model.
     #[must_use]
     pub fn may_open(&self, name: &ModelName, version: u32, member: &NodeId) -> bool {
@@ -280,6 +297,7 @@ impl Ledger {
         let runs_models = rights.has(Rights::PROVIDER) || rights.has(Rights::VALIDATOR);
         let granted = || self.read::<GrantState>(&key::grant(name, member)).is_some_and(|g| g.granted);
         entry.publisher == *member
+            || self.model(name).is_some_and(|model| model.owner == *member)
             || (runs_models && !entry.withdrawn && (entry.domain != Domain::Private || granted()))
     }
 

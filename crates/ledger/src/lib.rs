@@ -36,5 +36,5 @@ pub use light::{LightError, TrustedChain, verify_name_record, verify_path, verif
 pub use receipt_log::ReceiptLog;
 pub use rules::Admission;
 
-/// Rules that this program follows; a header that carries another version is refused with a clear word.
+/// The newest rules that this program knows; a header that carries newer ones is refused with a clear word.
 pub const RULES_VERSION: u16 = 1;

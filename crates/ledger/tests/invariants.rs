@@ -12,7 +12,7 @@ use zero2ai_ledger::{Ledger, rules::HANDLES};
 use zero2ai_proto::{
     NodeId, Signed, decode,
     limits::{CHANNELS, SIGNED_BYTES, SIGNER_POWER, SIGNERS},
-    state::{AnchorState, Handle, Rights, key},
+    state::{AnchorState, EventKind, Handle, Rights, key},
     tx::Tx,
 };
 
@@ -63,9 +63,10 @@ fn check_models(ledger: &Ledger) -> Result<(), TestCaseError> {
     }
     prop_assert!(owned.values().all(|count| *count <= HANDLES));
     for (name, model) in ledger.models() {
-        let handle = ledger.handle(name.publisher());
-        prop_assert_eq!(handle.map(|h| h.owner), Some(model.owner));
+        prop_assert!(ledger.handle(name.publisher()).is_some());
         let events = ledger.events(&name);
+        let owner = events.iter().rev().find(|e| e.kind == EventKind::Transferred).or(events.first());
+        prop_assert_eq!(owner.map(|e| e.account), Some(model.owner), "the history tells another owner");
         prop_assert_eq!(events.len() as u64, model.events);
         prop_assert!(events.is_sorted_by_key(|e| (e.height, e.time_ms)));
         for number in 1..=model.latest {

@@ -4,16 +4,16 @@
 mod common;
 
 use common::{Pool, START_MS, anchor, claim, endorse, id, name, publish, secret, signers};
-use zero2ai_ledger::{Admission, ReceiptLog, TicketError, TxError};
+use zero2ai_ledger::{Admission, BlockError, ReceiptLog, TicketError, TxError};
 use zero2ai_proto::{
     Digest, PoolId, Signed, VerifyError,
     limits::KEY_GRACE_MS,
     manifest::{Domain, Task},
     pool::{Nonce, Ticket},
-    state::{EventKind, Rights, Verdict},
+    state::{EventKind, Rights, Rules, Verdict},
     tx::{
-        Anchor, Endorse, Grant, Publish, Revoke, RotateKey, SetChannel, SetRights, SetSigners, Thresholds, Tx, TxBody,
-        Withdraw,
+        Accept, Anchor, Endorse, Grant, Offer, Publish, Revoke, RotateKey, SetChannel, SetRights, SetRules, SetSigners,
+        Thresholds, Tx, TxBody, Withdraw,
     },
 };
 
@@ -146,6 +146,37 @@ fn signers_change_two_heights_later_and_small_sets_need_force() {
 }
 
 #[test]
+fn new_rules_are_named_early_in_order_and_by_administrators() {
+    let mut pool = Pool::with_members(2);
+    let rules = |version, height| TxBody::SetRules(SetRules { version, height });
+    let next = pool.ledger.height() + 1;
+    assert_eq!(pool.refusal(1, rules(2, next + 9)), TxError::Forbidden { who: id(1), need: Rights::ADMIN });
+    for (version, height) in [(1, 0), (1, next + 9), (0, next + 9), (3, next + 9), (2, 0), (2, next), (2, next + 1)] {
+        assert!(is_invalid(&pool.refusal(0, rules(version, height)), "rules"), "{version} at {height}");
+    }
+    assert_eq!(pool.ledger.rules(), Rules { version: 1, next: None });
+    let tx = pool.tx(0, rules(2, next + 2));
+    pool.commit(&[tx]);
+    // Named otherwise, and taken back, as long as the height is to come.
+    let tx = pool.tx(0, rules(2, next + 8));
+    pool.commit(&[tx]);
+    assert_eq!(pool.ledger.rules().next, Some((2, next + 8)));
+    let tx = pool.tx(0, rules(1, 0));
+    pool.commit(&[tx]);
+    assert_eq!((pool.ledger.rules(), pool.ledger.missing_rules()), (Rules { version: 1, next: None }, None));
+    let last = pool.ledger.height() + 2;
+    let tx = pool.tx(0, rules(2, last + 1));
+    pool.commit(&[tx]);
+    pool.commit(&[]);
+    // This program lacks them: nothing comes behind the last block of the old ones, and the state up to there is proved.
+    assert_eq!((pool.ledger.height(), pool.ledger.missing_rules()), (last, Some(2)));
+    let built = pool.ledger.build_block(pool.proposer(), pool.ledger.head_time_ms() + 5_000, &[]);
+    let unknown = BlockError::Unknown { what: "rules", got: 2, known: 1 };
+    assert_eq!(built.unwrap_err(), unknown);
+    assert!(unknown.to_string().contains("update"));
+}
+
+#[test]
 fn handles_are_scarce_and_owned() {
     let mut pool = Pool::with_members(2);
     for bad in ["", "Lab", "-lab", "a/b", &"x".repeat(64)] {
@@ -217,6 +248,48 @@ fn channels_point_at_versions_that_stand() {
     assert!(is_invalid(&pool.refusal(1, set_channel("c00", 1)), "version"));
     assert!(is_invalid(&pool.refusal(2, TxBody::Endorse(endorse("lab/digits", 1, 1, 0))), "version"));
     assert_eq!(pool.ledger.events(&name("lab/digits")).last().unwrap().kind, EventKind::Withdrawn);
+}
+
+#[test]
+fn a_model_changes_hands_when_it_was_offered_and_accepted() {
+    let mut pool = published();
+    let model = name("lab/digits");
+    let offer = |to: Option<u8>| TxBody::Offer(Offer { name: name("lab/digits"), to: to.map(id) });
+    let accept = || TxBody::Accept(Accept { name: name("lab/digits") });
+    let tx = pool.tx(0, TxBody::SetRights(SetRights { member: id(3), rights: Rights::USER }));
+    pool.commit(&[tx]);
+    assert!(matches!(pool.refusal(2, offer(Some(4))), TxError::NotOwner { .. }));
+    assert_eq!(pool.refusal(1, offer(Some(9))), TxError::NotMember(id(9)));
+    assert_eq!(pool.refusal(1, offer(Some(3))), TxError::Forbidden { who: id(3), need: Rights::PUBLISHER });
+    assert!(is_invalid(&pool.refusal(1, offer(Some(1))), "offer"));
+    assert!(matches!(pool.refusal(1, offer(None)), TxError::Missing(_)), "there is none to take back");
+    assert!(matches!(pool.refusal(2, accept()), TxError::Missing(_)), "nobody takes what was not offered");
+
+    let txs = [pool.tx(1, offer(Some(4))), pool.tx(1, offer(Some(2)))];
+    pool.commit(&txs);
+    assert!(matches!(pool.refusal(4, accept()), TxError::Missing(_)), "the later offer stands");
+    let tx = pool.tx(1, offer(None));
+    pool.commit(&[tx]);
+    assert!(matches!(pool.refusal(2, accept()), TxError::Missing(_)), "it was taken back");
+
+    let TxBody::Publish(secret) = publish("lab/digits", 2) else { panic!() };
+    let private = TxBody::Publish(Publish { domain: Domain::Private, ..secret });
+    let txs = [pool.tx(1, private), pool.tx(1, offer(Some(2))), pool.tx(2, accept())];
+    assert!(!pool.ledger.may_open(&model, 2, &id(2)));
+    pool.commit(&txs);
+    assert!(pool.ledger.may_open(&model, 2, &id(2)), "the owner may open what he owns");
+    assert!(pool.ledger.may_open(&model, 2, &id(1)), "and who published it what he made");
+    let last = *pool.ledger.events(&model).last().unwrap();
+    assert_eq!((last.kind, last.account, last.version), (EventKind::Transferred, id(2), 2));
+    assert!(matches!(pool.refusal(2, accept()), TxError::Missing(_)), "an offer is taken once");
+
+    // The handle stays where it was: the new owner publishes this model, and begins none.
+    assert!(matches!(pool.refusal(1, publish("lab/digits", 3)), TxError::NotOwner { .. }));
+    assert!(matches!(pool.refusal(2, publish("lab/other", 1)), TxError::NotOwner { .. }));
+    assert!(is_invalid(&pool.refusal(2, TxBody::Endorse(endorse("lab/digits", 1, 7, 5))), "endorsement"));
+    let txs = [pool.tx(2, publish("lab/digits", 3)), pool.tx(1, publish("lab/other", 1))];
+    pool.commit(&txs);
+    assert_eq!(pool.ledger.model(&model).unwrap().owner, id(2));
 }
 
 #[test]

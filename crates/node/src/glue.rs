@@ -98,7 +98,10 @@ impl GossipNet {
                     () = stop.cancelled() => return,
                     message = waiting.recv() => message,
                 };
-                let Some((topic, data)) = message else { return };
+                let Some((topic, data)) = message else {
+                    // The chain's task is over, and its end says why the node stops.
+                    return stop.cancelled().await;
+                };
                 if let Err(error) = net.publish(topic, data).await {
                     tracing::debug!(topic = topic.name(), %error, "not gossiped");
                 }

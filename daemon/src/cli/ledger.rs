@@ -23,6 +23,24 @@ pub(crate) enum LedgerCommand {
         /// Its id: 64 hexadecimal digits
         id: TxId,
     },
+    /// Entries of the state after the newest block, as a replay of this disk makes them
+    #[command(
+        after_help = "Examples:\n  zero2ai ledger state model/lab/digits\n  zero2ai ledger state member/ --json\n  \
+        zero2ai ledger state \"\"   # all\n\nThe kinds of entries are listed in proto/README.md."
+    )]
+    State {
+        /// An entry's key, or how keys start
+        key: String,
+    },
+    /// Who signs blocks, and who of them has been silent of late
+    #[command(after_help = "Example:\n  zero2ai ledger signers --blocks 500\n\n\
+        A block needs the signatures of more than two thirds of the power: who was slower than those is missing in it, and still \
+        well. Who signed none of many is down, or cut off: see 'zero2ai doctor'. 'zero2ai pool signers' replaces the set.")]
+    Signers {
+        /// How many of the newest blocks to look at
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        blocks: u64,
+    },
     /// Signers that are proved to have signed two different things at one step
     #[command(after_help = "Example:\n  zero2ai ledger evidence\n\n\
         Recording is all the ledger does: there is no stake yet. An administrator takes such a signer out with \

@@ -121,6 +121,7 @@ fn event(kind: EventKind) -> &'static str {
         EventKind::Endorsed => "endorsed",
         EventKind::Channel => "channel",
         EventKind::Withdrawn => "withdrawn",
+        EventKind::Transferred => "transferred",
     }
 }
 

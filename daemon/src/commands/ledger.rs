@@ -1,4 +1,7 @@
-//! `ledger ...`: blocks, transactions and evidence as they lie on this home's disk, and a check of all of it.
+//! `ledger ...`: blocks, transactions, state and evidence as they lie on this home's disk, and a check of all of it.
+
+mod signers;
+mod state;
 
 use std::{
     fmt::Write as _,
@@ -32,6 +35,8 @@ pub(crate) async fn ledger(home: &Path, command: LedgerCommand, out: Output) -> 
         LedgerCommand::Head => head(&home, out),
         LedgerCommand::Block { height } => block(&home, height, out),
         LedgerCommand::Tx { id } => tx(&home, id, out),
+        LedgerCommand::State { key } => state::state(&home, &key, out),
+        LedgerCommand::Signers { blocks } => signers::signers(&home, blocks, out),
         LedgerCommand::Evidence => evidence(&home, out),
         LedgerCommand::Verify { from } => verify(&home, from, out),
         LedgerCommand::Export { out: file, first, last } => export(&home, &file, first, last, out),
@@ -144,6 +149,9 @@ fn kind(body: &TxBody) -> &'static str {
         TxBody::Revoke(_) => "revoke",
         TxBody::Evidence(_) => "evidence",
         TxBody::RotateKey(_) => "rotate key",
+        TxBody::SetRules(_) => "set rules",
+        TxBody::Offer(_) => "offer",
+        TxBody::Accept(_) => "accept",
     }
 }
 

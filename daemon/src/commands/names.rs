@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use zero2ai_proto::{
-    ModelName,
+    ModelName, NodeId,
     local::{HistoryCall, NameHistory, NamedModel, NamesCall, NamesList},
     state::{Event, EventKind},
+    tx::{Accept, Offer, TxBody},
 };
 
 use crate::{
@@ -19,6 +20,8 @@ pub(crate) async fn names(session: &Session, command: NamesCommand, out: Output)
     match command {
         NamesCommand::Ls { prefix } => list(session, prefix, out).await,
         NamesCommand::History { name } => history(session, name, out).await,
+        NamesCommand::Offer { name, to, .. } => offer(session, name, to, out).await,
+        NamesCommand::Accept { name } => accept(session, name, out).await,
     }
 }
 
@@ -62,6 +65,26 @@ fn model_json(named: &NamedModel) -> Value {
     })
 }
 
+async fn offer(session: &Session, name: ModelName, to: Option<NodeId>, out: Output) -> Outcome {
+    let named = name.to_string();
+    let height = session.client.submit(TxBody::Offer(Offer { name, to })).await?.height.unwrap_or(0);
+    out.result(&json!({ "name": named, "to": to.map(|to| to.to_string()), "height": height }), || match to {
+        Some(to) => format!(
+            "{named} is offered to {}, final in block {height}.\nNext, on its node: zero2ai names accept {named}",
+            to.short()
+        ),
+        None => format!("Nobody may take {named} any more, final in block {height}."),
+    });
+    Ok(())
+}
+
+async fn accept(session: &Session, name: ModelName, out: Output) -> Outcome {
+    let named = name.to_string();
+    let height = session.client.submit(TxBody::Accept(Accept { name })).await?.height.unwrap_or(0);
+    out.result(&json!({ "name": named, "height": height }), || format!("{named} is yours, final in block {height}."));
+    Ok(())
+}
+
 async fn history(session: &Session, name: ModelName, out: Output) -> Outcome {
     let mut items = session.stream::<NameHistory>(&HistoryCall { name }, QUICK).await?;
     let mut all: Vec<Event> = Vec::new();
@@ -97,5 +120,6 @@ fn word(kind: EventKind) -> &'static str {
         EventKind::Endorsed => "endorsed",
         EventKind::Channel => "channel",
         EventKind::Withdrawn => "withdrawn",
+        EventKind::Transferred => "transferred",
     }
 }

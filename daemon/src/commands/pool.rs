@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
+use zero2ai_ledger::RULES_VERSION;
 use zero2ai_node::home::Home;
 use zero2ai_proto::{
     NodeId,
@@ -12,6 +13,7 @@ use zero2ai_proto::{
         RotatePoolKey, RotateReply, SignersCall, SignersReply,
     },
     state::{Rights, Signer, SignerSet},
+    tx::{SetRules, TxBody},
 };
 
 use super::write_file;
@@ -69,6 +71,10 @@ pub(crate) async fn pool(home: &Path, command: PoolCommand, out: Output) -> Outc
             out.result(&json!({ "epoch": reply.epoch, "height": reply.height }), || renewed(reply.epoch, grace));
             Ok(())
         }
+        PoolCommand::Upgrade { rules, height, force } => {
+            upgrade(&Session::open(home).await?, SetRules { version: rules, height: height.unwrap_or(0) }, force, out)
+                .await
+        }
         PoolCommand::Genesis { out: file } => genesis(&Session::open(home).await?, &file, out),
     }
 }
@@ -119,6 +125,27 @@ fn renewed(epoch: u32, grace: Duration) -> String {
         "The pool has a new key, epoch {epoch}: members fetch it by themselves. The old one opens everything for {until}; invites \
          made before end with it."
     )
+}
+
+async fn upgrade(session: &Session, change: SetRules, force: bool, out: Output) -> Outcome {
+    let SetRules { version, height } = change;
+    if version > RULES_VERSION && !force {
+        return Err(Failure::new(
+            Exit::Invalid,
+            format!(
+                "This program knows no rules {version}, only those up to {RULES_VERSION}: a node that runs it would stop before \
+                 block {height}, and so would the pool, until it is updated. Update first; --force names them all the same."
+            ),
+        ));
+    }
+    let done = session.client.submit(TxBody::SetRules(change)).await?.height.unwrap_or(0);
+    out.result(&json!({ "height": done, "rules": version, "from": height }), || {
+        if height == 0 {
+            return format!("Final in block {done}: blocks go on by rules {version}.");
+        }
+        format!("Final in block {done}: blocks follow rules {version} from block {height} on.")
+    });
+    Ok(())
 }
 
 fn genesis(session: &Session, file: &Path, out: Output) -> Outcome {

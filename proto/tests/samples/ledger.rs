@@ -15,8 +15,8 @@ use zero2ai_proto::{
     proof::{LogProof, SignedHeader, Snapshot, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
-        AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, PoolEpoch, Rights,
-        Score, Signer, SignerSet, Signers, TicketUse, Verdict, Version,
+        AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, OfferState,
+        PoolEpoch, Rights, Rules, Score, Signer, SignerSet, Signers, TicketUse, Verdict, Version,
     },
     tx,
     tx::{ClassCounts, Thresholds, Tx, TxBody},
@@ -143,7 +143,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 13] {
+fn bodies() -> [(&'static str, TxBody); 16] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -173,6 +173,9 @@ fn bodies() -> [(&'static str, TxBody); 13] {
         ("revoke", TxBody::Revoke(tx::Revoke { name: name(), member: key(2).public() })),
         ("evidence", TxBody::Evidence(evidence(VoteKind::Prevote))),
         ("rotate_key", TxBody::RotateKey(tx::RotateKey { epoch: 4, id: pool_key().id(), grace_ms: 600_000 })),
+        ("set_rules", TxBody::SetRules(tx::SetRules { version: 2, height: 1_000 })),
+        ("offer", TxBody::Offer(tx::Offer { name: name(), to: Some(key(2).public()) })),
+        ("accept", TxBody::Accept(tx::Accept { name: name() })),
     ]
 }
 
@@ -278,6 +281,7 @@ pub(crate) fn named() -> NamedModel {
 
 fn add_state(v: &mut Vectors) {
     v.add("state/signers", &Signers { current: genesis().signers, next: signers() });
+    v.add("state/rules", &Rules { version: 1, next: Some((2, 1_000)) });
     let epoch = PoolEpoch { epoch: 3, id: pool_key().id(), height: 9, grace_until_ms: 1_800_000_600_000 };
     v.add("state/pool_epoch", &epoch);
     v.add("state/member", &member());
@@ -285,6 +289,7 @@ fn add_state(v: &mut Vectors) {
     v.add("state/handle", &Handle { owner: key(1).public(), claimed: 3 });
     v.add("state/model", &model());
     v.add("state/version", &version());
+    v.add("state/offer", &OfferState { to: Some(key(2).public()), height: 5 });
     v.add("state/grant", &GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) });
     let equivocation = Equivocation {
         round: 1,

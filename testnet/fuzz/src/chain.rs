@@ -16,8 +16,8 @@ use zero2ai_proto::{
     proof::{SignedHeader, Snapshot, TrustStep},
     state::{Rights, Signer, SignerSet},
     tx::{
-        Anchor, ClaimHandle, ClassCounts, Endorse, Grant, Publish, Redeem, Revoke, SetChannel, SetRights, SetSigners,
-        Thresholds, Tx, TxBody, Withdraw,
+        Accept, Anchor, ClaimHandle, ClassCounts, Endorse, Grant, Offer, Publish, Redeem, Revoke, RotateKey,
+        SetChannel, SetRights, SetRules, SetSigners, Thresholds, Tx, TxBody, Withdraw,
     },
 };
 
@@ -242,9 +242,13 @@ fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
         (2, TxBody::Endorse(endorse)),
         (2, TxBody::Anchor(Anchor { seq: 1, size: 1, root: log.root(), consistency: Vec::new() })),
         (2, TxBody::Evidence(Evidence::new(id(3), say(None), say(Some(BlockId([7; 32])))))),
-        (1, TxBody::Withdraw(Withdraw { name: name(), version: 2 })),
+        (1, TxBody::Offer(Offer { name: name(), to: Some(id(2)) })),
+        (2, TxBody::Accept(Accept { name: name() })),
+        (2, TxBody::Withdraw(Withdraw { name: name(), version: 2 })),
         (0, TxBody::SetSigners(SetSigners { signers: signers(&[0, 1, 2, 4]), force: false })),
         (0, TxBody::SetRights(SetRights { member: id(3), rights: Rights::MEMBER })),
+        (0, TxBody::RotateKey(RotateKey { epoch: 1, id: Digest([7; 32]), grace_ms: 600_000 })),
+        (0, TxBody::SetRules(SetRules { version: 2, height: 1_000 })),
     ]
 }
 
@@ -253,6 +257,9 @@ fn piece(who: u8, body: TxBody) -> Vec<u8> {
     [&[who][..], &(tx.len() as u16).to_le_bytes(), &tx].concat()
 }
 
+/// Whether a transaction is of a kind.
+type Kind = fn(&TxBody) -> bool;
+
 /// What the corpora of these targets hold: target, name, bytes. Made here, so that they fit the pool above.
 pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let Begun { ledger, headers, steps } = begun();
@@ -260,8 +267,18 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let all: Vec<u8> = deeds.iter().flat_map(|(who, body)| piece(*who, body.clone())).collect();
     let claims = (0..MEMBERS + 2).map(|who| (who, TxBody::ClaimHandle(ClaimHandle { handle: format!("h{who}") })));
     let claims: Vec<u8> = claims.flat_map(|(who, body)| piece(who, body)).collect();
-    let evidence = deeds.iter().find(|(_, body)| matches!(body, TxBody::Evidence(_)));
-    let evidence = Tx { nonce: 1, body: evidence.expect("one of each kind").1.clone() };
+    // Older kinds have inputs of their own from before.
+    let alone: [(&str, Kind); 5] = [
+        ("evidence", |body| matches!(body, TxBody::Evidence(_))),
+        ("rotate_key", |body| matches!(body, TxBody::RotateKey(_))),
+        ("set_rules", |body| matches!(body, TxBody::SetRules(_))),
+        ("offer", |body| matches!(body, TxBody::Offer(_))),
+        ("accept", |body| matches!(body, TxBody::Accept(_))),
+    ];
+    let alone = alone.map(|(name, wanted)| {
+        let found = deeds.iter().find(|(_, body)| wanted(body)).expect("one of each kind");
+        (name, encode(&Tx { nonce: 1, body: found.1.clone() }))
+    });
     let mut next = [0; MEMBERS as usize + 2];
     let signed = deeds.into_iter().map(|(who, body)| {
         let (place, redeems) = (usize::from(who), matches!(body, TxBody::Redeem(_)));
@@ -275,7 +292,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let (last, first) = (headers[headers.len() - 1].clone(), headers[0].clone());
     let none: Vec<TrustStep> = Vec::new();
     let encoded = |value: Result<Vec<u8>, CodecError>| value.expect("it encodes");
-    vec![
+    let mut seeds = vec![
         ("ledger", "all", all),
         ("ledger", "claims", claims),
         ("block", "all", encoded(encode(&full))),
@@ -283,6 +300,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("snapshot", "whole", encoded(encode(&begun().snapshot()))),
         ("light", "steps", encoded(encode(&(steps, last)))),
         ("light", "genesis", encoded(encode(&(none, first)))),
-        ("transaction", "evidence", encoded(encode(&evidence))),
-    ]
+    ];
+    seeds.extend(alone.map(|(name, tx)| ("transaction", name, encoded(tx))));
+    seeds
 }

@@ -56,6 +56,13 @@ pub(crate) struct Now {
     pub(crate) wall: u64,
 }
 
+/// Why nothing can come behind the newest block, if the next one follows rules that this program lacks.
+pub(crate) fn lacks_rules(shared: &Shared) -> Option<ChainError> {
+    let view = shared.read();
+    let height = view.ledger.height().saturating_add(1);
+    view.ledger.missing_rules().map(|needed| ChainError::Rules { height, needed })
+}
+
 /// The core and all it needs to know.
 pub(crate) struct Host {
     core: State<Zero>,
@@ -108,6 +115,11 @@ impl Host {
             gossiped: 0,
             contradicted_at: None,
         }
+    }
+
+    /// Why nothing can come behind the newest block here, if the next one follows rules that this program lacks.
+    pub(crate) fn lacks_rules(&self) -> Option<ChainError> {
+        lacks_rules(&self.shared)
     }
 
     /// The height being decided, or to be decided next.

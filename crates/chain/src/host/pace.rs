@@ -112,7 +112,7 @@ impl Host {
     /// Starts the next height if there is a reason to: something to record, a state root to publish, the heartbeat, or
     /// signers who have started already. Once it is started, proposes if that had to wait.
     pub(crate) fn go_on(&mut self, now: Now) -> Result<(), ChainError> {
-        if self.world.decided.is_some() {
+        if self.world.decided.is_some() || self.lacks_rules().is_some() {
             return Ok(());
         }
         if self.started {

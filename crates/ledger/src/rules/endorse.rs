@@ -24,13 +24,13 @@ fn invalid(what: &'static str, why: impl Into<String>) -> TxError {
     TxError::Invalid { what, why: why.into() }
 }
 
-/// Records one validator's counts for a version, once. Nobody endorses what he published himself.
+/// Records one validator's counts for a version, once. Nobody endorses what he published himself, or owns.
 pub(super) fn endorse(draft: &mut Draft<'_>, call: &Call<'_>, body: &Endorse) -> Result<(), TxError> {
     call.need(Rights::VALIDATOR)?;
     let model = model::model(draft, &body.name)?;
     let version = model::version(draft, &body.name, body.version)?;
-    if version.publisher == call.who {
-        return Err(invalid("endorsement", "the publisher of a version cannot endorse it"));
+    if version.publisher == call.who || model.owner == call.who {
+        return Err(invalid("endorsement", "neither the publisher of a version nor the model's owner can endorse it"));
     }
     if version.withdrawn {
         return Err(invalid("version", format!("{}@{} was withdrawn", body.name, body.version)));

@@ -13,7 +13,7 @@ use crate::{draft::Draft, error::TxError};
 /// Records a contradiction, once for each signer and height: however often it was repeated there, one proof says all, and
 /// nobody can fill the state with more. Any member may submit it; the two signatures speak for themselves.
 pub(super) fn record(draft: &mut Draft<'_>, call: &Call<'_>, body: &Evidence) -> Result<(), TxError> {
-    let Context { pool, height: now, time_ms, signers, past } = *call.at;
+    let Context { pool, height: now, time_ms, signers, past, .. } = *call.at;
     let (height, round, step) = body.place();
     let invalid = |why: String| TxError::Invalid { what: "evidence", why };
     if height == 0 || height >= now {

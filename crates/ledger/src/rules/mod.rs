@@ -11,6 +11,8 @@ mod evidence;
 mod grant;
 mod model;
 mod pool;
+mod transfer;
+mod upgrade;
 
 pub(crate) use endorse::{check as check_counts, figures, score};
 
@@ -53,6 +55,8 @@ pub(crate) struct Context<'a> {
     pub(crate) height: u64,
     /// Its time.
     pub(crate) time_ms: u64,
+    /// Version of the rules that the pool began with.
+    pub(crate) genesis_rules: u16,
     /// Who signs it.
     pub(crate) signers: &'a SignerSet,
     /// Who signed those before.
@@ -73,8 +77,10 @@ impl Call<'_> {
     }
 }
 
-/// Begins a block: the next signers become the current ones.
-pub(crate) fn begin_block(draft: &mut Draft<'_>) -> Result<(), TxError> {
+/// Begins a block: the next signers become the current ones, and so do rules whose height this is.
+pub(crate) fn begin_block(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError> {
+    upgrade::begin(draft, at.genesis_rules, at.height)?;
+    draft.keep();
     let signers = signers(draft)?;
     if signers.current != signers.next {
         draft.write(key::SIGNERS.to_vec(), &Signers { current: signers.next.clone(), next: signers.next })?;
@@ -141,6 +147,9 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool
         TxBody::Revoke(body) => grant::revoke(draft, &call, body)?,
         TxBody::Evidence(body) => evidence::record(draft, &call, body)?,
         TxBody::RotateKey(body) => pool::rotate_key(draft, &call, body)?,
+        TxBody::SetRules(body) => upgrade::set_rules(draft, &call, body)?,
+        TxBody::Offer(body) => transfer::offer(draft, &call, body)?,
+        TxBody::Accept(body) => transfer::accept(draft, &call, body)?,
     }
     Ok(id)
 }

@@ -34,17 +34,14 @@ pub(super) fn claim_handle(draft: &mut Draft<'_>, call: &Call<'_>, body: &ClaimH
     draft.write(key, &Handle { owner: call.who, claimed: call.at.height })
 }
 
-/// Publishes the next version of a model under a handle that the signer owns.
+/// Publishes the next version of a model that the signer owns, or begins one under a handle of his.
 pub(super) fn publish(draft: &mut Draft<'_>, call: &Call<'_>, body: &Publish) -> Result<(), TxError> {
     call.need(Rights::PUBLISHER)?;
-    let publisher = body.name.publisher();
-    let handle: Handle =
-        draft.read(&key::handle(publisher))?.ok_or_else(|| TxError::Missing(format!("the handle {publisher}")))?;
-    if handle.owner != call.who {
-        return Err(TxError::NotOwner { what: format!("the handle {publisher}"), owner: handle.owner });
-    }
     let model = draft.read::<Model>(&key::model(&body.name))?;
-    let mut model = model.unwrap_or_else(|| Model { owner: call.who, latest: 0, channels: Vec::new(), events: 0 });
+    let mut model = match model {
+        Some(model) => model,
+        None => begun(draft, call, &body.name)?,
+    };
     if model.owner != call.who {
         return Err(TxError::NotOwner { what: body.name.to_string(), owner: model.owner });
     }
@@ -70,6 +67,17 @@ pub(super) fn publish(draft: &mut Draft<'_>, call: &Call<'_>, body: &Publish) ->
     draft.write(key::version(&body.name, body.version), &version)?;
     model.latest = body.version;
     record(draft, call, &body.name, model, EventKind::Published, body.version)
+}
+
+/// A model without versions, if the signer owns its publisher's handle.
+fn begun(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName) -> Result<Model, TxError> {
+    let publisher = name.publisher();
+    let handle: Handle =
+        draft.read(&key::handle(publisher))?.ok_or_else(|| TxError::Missing(format!("the handle {publisher}")))?;
+    if handle.owner != call.who {
+        return Err(TxError::NotOwner { what: format!("the handle {publisher}"), owner: handle.owner });
+    }
+    Ok(Model { owner: call.who, latest: 0, channels: Vec::new(), events: 0 })
 }
 
 fn check_figures(body: &Publish) -> Result<(), TxError> {

@@ -10,7 +10,9 @@ use zero2ai_proto::{
     manifest::Domain,
     pool::{Nonce, Ticket},
     state::Rights,
-    tx::{Grant, Publish, Redeem, Revoke, SetChannel, SetRights, SetSigners, TxBody, Withdraw},
+    tx::{
+        Accept, Grant, Offer, Publish, Redeem, Revoke, SetChannel, SetRights, SetRules, SetSigners, TxBody, Withdraw,
+    },
 };
 
 use super::{START_MS, anchor, claim, endorse, genesis_bytes, id, name, publish, secret, signers};
@@ -84,7 +86,14 @@ pub fn any_body() -> impl Strategy<Value = TxBody> {
             .prop_map(|(of, force)| TxBody::SetSigners(SetSigners { signers: signers(&of), force })),
         (0u8..2, 0u8..6).prop_map(|(m, who)| TxBody::Grant(Grant { name: name(&model(m)), member: id(who) })),
         (0u8..2, 0u8..6).prop_map(|(m, who)| TxBody::Revoke(Revoke { name: name(&model(m)), member: id(who) })),
+        (0u8..2, 0u8..7).prop_map(|(m, who)| {
+            TxBody::Offer(Offer { name: name(&model(m)), to: Some(who).filter(|who| *who < 6).map(id) })
+        }),
+        (0u8..2).prop_map(|m| TxBody::Accept(Accept { name: name(&model(m)) })),
         any_evidence(),
         any_redemption(),
+        // Too late for any block of a test.
+        (0u16..4, 0u64..2_000)
+            .prop_map(|(version, height)| TxBody::SetRules(SetRules { version, height: height * 1_000 })),
     ]
 }

@@ -145,13 +145,18 @@ impl Core {
                     "this node has no right to publish in the pool: ask an administrator for 'publisher'",
                 ));
             }
-            if ledger.handle(call.name.publisher()).is_some_and(|h| h.owner != me) {
+            // A model may have been handed to this node under a handle that is another's.
+            let model = ledger.model(&call.name);
+            if model.as_ref().is_some_and(|m| m.owner != me) {
+                return Err(denied(format!("the model {} belongs to another account", call.name)));
+            }
+            if model.is_none() && ledger.handle(call.name.publisher()).is_some_and(|h| h.owner != me) {
                 return Err(denied(format!("the handle '{}' belongs to another account", call.name.publisher())));
             }
             if call.thresholds.reject_ppm >= call.thresholds.accept_ppm || call.thresholds.accept_ppm > 1_000_000 {
                 return Err(invalid("the thresholds must be 0 ≤ reject < accept ≤ 1"));
             }
-            Ok(ledger.model(&call.name).map_or(1, |m| m.latest.saturating_add(1)))
+            Ok(model.map_or(1, |m| m.latest.saturating_add(1)))
         })
     }
 

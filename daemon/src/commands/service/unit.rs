@@ -8,8 +8,8 @@ use crate::{
     exit::{Exit, Failure, Outcome, file_error},
 };
 
-/// Exit codes that another start would only repeat: usage, config, in use, invite.
-const FINAL: &str = "2 3 9 10";
+/// Exit codes that another start would only repeat: usage, config, in use, invite, outdated.
+const FINAL: &str = "2 3 9 10 19";
 
 /// For any manager. Left out on purpose: `MemoryDenyWriteExecute` and `PrivateDevices` (ONNX Runtime and GPUs would be out of
 /// reach), `ProcSubset` (memory is read in /proc), `SystemCallFilter` as a list of what is allowed (workers install their own,
