@@ -292,10 +292,13 @@ impl Transfer {
 
     fn on_written(&mut self, Written { peer, chunk, stored }: Written) -> Result<(), FetchError> {
         match stored {
-            Ok(is_new) => {
+            Ok(_) => {
+                // Not what the store says: of two copies of a chunk, written side by side near the end, the one that it calls new may
+                // be told last, or never, when the other was the last that was missing.
+                let first = !self.held.contains(chunk);
                 self.held.insert(chunk);
                 self.posting.gained(chunk);
-                if is_new {
+                if first {
                     let len = self.manifest.chunks.get(chunk as usize).map_or(0, |c| u64::from(c.len));
                     self.report.bytes += len;
                     self.report.chunks += 1;
