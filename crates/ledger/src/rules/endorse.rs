@@ -95,6 +95,7 @@ pub(crate) fn score<'a>(endorsements: impl IntoIterator<Item = &'a Endorsement>)
             dataset_root: e.counts.dataset_root,
             samples: e.counts.samples,
             height: e.height,
+            index: 0,
         };
         votes.push(vote);
         let place = match e.verdict {
