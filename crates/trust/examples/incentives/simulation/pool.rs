@@ -3,12 +3,12 @@
 
 use zero2ai_proto::{Digest, NodeId, tx::ClassCounts};
 use zero2ai_trust::{
-    Cumulative, PPM, Reach, Reputation, Vote,
+    Cumulative, PPM, Reach, Reputation,
     committee::{draw, is_challenged, leaves, next_seed},
     dispute::{Ballot, Instance, refuted},
     reward::{Shared, agreement, claim, split},
-    round_score,
     score::ScoreParts,
+    settle::{Conduct, Finding, Standing, settle},
     slash::{Leaf, charges, contradiction},
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Pool {
     seed: Digest,
     rng: Rng,
     records: Vec<Reputation>,
+    /// The records as the epoch began: what votes and claims of it weigh.
+    weights: Vec<Reputation>,
     /// What each validator found of each model over all epochs.
     trails: Vec<[Cumulative; MODELS]>,
     stakes: Vec<u64>,
@@ -57,6 +59,7 @@ impl Pool {
             seed: next_seed(&Digest([0; 32]), 0, &seed.to_le_bytes()),
             rng: Rng::new(seed, 2),
             records: vec![Reputation::default(); count],
+            weights: vec![Reputation::default(); count],
             trails: vec![[Cumulative::default(); MODELS]; count],
             stakes: world.validators.iter().map(|v| v.stake).collect(),
             earned: vec![0; count],
@@ -104,11 +107,13 @@ impl Pool {
         self.seed = next_seed(&self.seed, epoch as u64, b"after the reveals");
         let (void, convicted) = self.open(world, epoch, rounds, sum);
         self.false_disputes(world, epoch, sum);
-        self.follow(epoch, rounds, &void);
-        let scores: Vec<ScoreParts> =
-            rounds.iter().enumerate().map(|(model, reports)| self.score(epoch, model, reports, &void)).collect();
+        self.weights.clone_from(&self.records);
+        let scores: Vec<ScoreParts> = rounds
+            .iter()
+            .enumerate()
+            .map(|(model, reports)| self.settle_round(world, epoch, model, reports, &void))
+            .collect();
         self.pay(world, rounds, &scores, &void);
-        self.remember(rounds, &scores, &void);
         self.slash(&convicted);
         scores
     }
@@ -192,40 +197,58 @@ impl Pool {
         }
     }
 
-    /// Adds what stood up to each validator's own findings; of one that was refuted nothing is kept.
-    fn follow(&mut self, epoch: usize, rounds: &[Vec<Report>], void: &[[bool; MODELS]]) {
-        let samples = u64::from(self.rules.samples);
-        for (model, reports) in rounds.iter().enumerate() {
-            for report in reports {
-                let trail = &mut self.trails[report.who][model];
-                let round = ScoreParts { score_ppm: Some(report.found_ppm), datasets: 1, samples };
-                let void = void[report.who][model];
-                *trail = if void { Cumulative::default() } else { trail.with_round(epoch as u64 + 1, &round, &AGING) };
+    /// Settles a model's round: scores, records and everyone's own findings so far.
+    fn settle_round(
+        &mut self,
+        world: &World,
+        epoch: usize,
+        model: usize,
+        reports: &[Report],
+        void: &[[bool; MODELS]],
+    ) -> ScoreParts {
+        let height = epoch as u64 + 1;
+        let mut part: Vec<usize> = reports.iter().map(|r| r.who).collect();
+        let mut conducts: Vec<Conduct> = reports
+            .iter()
+            .map(|r| {
+                let mut root = [0; 32];
+                root[..8].copy_from_slice(&(r.who as u64).to_le_bytes());
+                let index = u32::try_from(r.who).unwrap_or(u32::MAX);
+                let samples = self.rules.samples;
+                let dataset_root = Digest(root);
+                let found = Finding { quality_ppm: r.found_ppm, samples, dataset_root, height, index };
+                if void[r.who][model] { Conduct::Refuted } else { Conduct::Upheld(found) }
+            })
+            .collect();
+        if self.rules.seats.is_none() {
+            // Where everyone has a seat, who is missing was silent; on a committee the draw is not kept here.
+            let silent: Vec<usize> = (0..self.records.len()).filter(|who| !part.contains(who)).collect();
+            conducts.extend(silent.iter().map(|_| Conduct::Silent));
+            part.extend(silent);
+        }
+        let standings: Vec<Standing> = part
+            .iter()
+            .zip(conducts)
+            .map(|(&who, conduct)| Standing {
+                validator: world.validators[who].id,
+                stake: self.stakes[who],
+                // Weights are of the epoch's beginning for all its rounds; events are added to what the record has become.
+                reputation: self.weights[who],
+                history: if self.rules.by_validator { self.trails[who][model] } else { Cumulative::default() },
+                conduct,
+            })
+            .collect();
+        let reach = if self.rules.reach { Reach::default() } else { Reach { deviations: 0, slack_ppm: PPM } };
+        let settled = settle(&standings, height, &AGING, &reach);
+        for ((&who, before), after) in part.iter().zip(&standings).zip(&settled.validators) {
+            self.trails[who][model] = after.history;
+            let unscored = after.shared.is_none() && matches!(before.conduct, Conduct::Upheld(_));
+            if !unscored {
+                let ok = after.reputation == before.reputation.after(1, 0);
+                self.records[who] = self.records[who].after(u32::from(ok), u32::from(!ok));
             }
         }
-    }
-
-    /// What a finding counts as: itself, or what its validator found over all epochs. Quality and samples.
-    fn counted(&self, model: usize, report: &Report) -> (u32, u32) {
-        let trail = self.trails[report.who][model];
-        let samples = u32::try_from(trail.samples / u64::from(PPM)).unwrap_or(u32::MAX);
-        match trail.score_ppm().filter(|_| self.rules.by_validator) {
-            Some(found) => (found, samples),
-            None => (report.found_ppm, self.rules.samples),
-        }
-    }
-
-    fn score(&self, epoch: usize, model: usize, reports: &[Report], void: &[[bool; MODELS]]) -> ScoreParts {
-        let standing = reports.iter().filter(|r| !void[r.who][model]);
-        let votes = standing.map(|r| {
-            let mut root = [0; 32];
-            root[..8].copy_from_slice(&(r.who as u64).to_le_bytes());
-            let (quality_ppm, samples) = self.counted(model, r);
-            let index = u32::try_from(r.who).unwrap_or(u32::MAX);
-            let weight = self.weight(r.who);
-            Vote { weight, quality_ppm, dataset_root: Digest(root), samples, height: epoch as u64, index }
-        });
-        round_score(&votes.collect::<Vec<_>>())
+        settled.score
     }
 
     fn pay(&mut self, world: &World, rounds: &[Vec<Report>], scores: &[ScoreParts], void: &[[bool; MODELS]]) {
@@ -241,7 +264,7 @@ impl Pool {
         };
         let claims: Vec<u128> = (0..found.len())
             .map(|who| {
-                claim(self.records[who].weight(self.stakes[who]), beyond(who, MODELS, &|m| scores[m].score_ppm), false)
+                claim(self.weights[who].weight(self.stakes[who]), beyond(who, MODELS, &|m| scores[m].score_ppm), false)
             })
             .collect();
         for (earned, share) in self.earned.iter_mut().zip(split(REWARDS, &claims).shares) {
@@ -254,26 +277,7 @@ impl Pool {
                     let stake = self.stakes[p] as f64;
                     (sum + stake * beyond(who, PEER_MODELS, &|m| found[p][m]) as f64, weights + stake)
                 });
-                self.peers[who] += self.records[who].weight(self.stakes[who]) as f64 * (sum / weights).max(0.0) / 1e6;
-            }
-        }
-    }
-
-    fn remember(&mut self, rounds: &[Vec<Report>], scores: &[ScoreParts], void: &[[bool; MODELS]]) {
-        for (model, reports) in rounds.iter().enumerate() {
-            let Some(score) = scores[model].score_ppm else { continue };
-            // Everyone who had no seat, or did not reveal, is passed over; who committed and did not reveal has a bad event.
-            let everyone = self.rules.seats.is_none();
-            let mut revealed = vec![!everyone; self.records.len()];
-            for report in reports {
-                revealed[report.who] = true;
-                let (found, samples) = self.counted(model, report);
-                let far = !Reach::default().holds(found, samples, score);
-                let bad = void[report.who][model] || (self.rules.reach && far);
-                self.records[report.who] = self.records[report.who].after(u32::from(!bad), u32::from(bad));
-            }
-            for (record, _) in self.records.iter_mut().zip(&revealed).filter(|(_, revealed)| !**revealed) {
-                *record = record.after(0, 1);
+                self.peers[who] += self.weights[who].weight(self.stakes[who]) as f64 * (sum / weights).max(0.0) / 1e6;
             }
         }
     }
