@@ -12,6 +12,7 @@
 //! | [`committee`] | seeds, committees by stake, which leaves are opened |
 //! | [`reputation`] | what a validator's record makes of its stake |
 //! | [`reward`] | agreement beyond chance, and the division of a pool by it |
+//! | [`settle`] | the end of a round: what counts, the score, the records |
 //! | [`slash`] | what the ledger proves, and what it costs |
 //! | [`dispute`] | what it cannot prove: instances, votes, deposits |
 //! | [`election`] | votes by stake, the step of power |
@@ -28,6 +29,7 @@ pub mod metrics;
 pub mod reputation;
 pub mod reward;
 pub mod score;
+pub mod settle;
 pub mod slash;
 
 pub use aggregate::{Aging, Cumulative};

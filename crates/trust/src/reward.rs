@@ -81,3 +81,11 @@ pub fn split(pool: u64, claims: &[u128]) -> Split {
     });
     Split { shares: shares.collect(), rest }
 }
+
+/// Divides what a publisher set aside for failing samples: by how many samples each validator had shown him that the version before
+/// got wrong and the new one gets right. A sample counts for the first who showed it; the publisher pays, so nobody
+/// gains by showing samples to himself. [`split`] rounds.
+#[must_use]
+pub fn bounty(pool: u64, fixed: &[u32]) -> Split {
+    split(pool, &fixed.iter().map(|n| u128::from(*n)).collect::<Vec<_>>())
+}

@@ -7,7 +7,7 @@ use zero2ai_trust::{
     Aging, Cumulative, PPM, Reach, Reputation,
     dispute::{Ballot, Instance, refuted, settle},
     reputation::LEAST_PPM,
-    reward::{Shared, agreement, claim, split},
+    reward::{Shared, Split, agreement, bounty, claim, split},
     score::ScoreParts,
     slash::{Contradiction, Leaf, charges, contradiction, rate_ppm, slash},
 };
@@ -73,6 +73,12 @@ fn a_constant_answer_earns_nothing_and_knowing_does() {
     assert_eq!(agreement(&found(|t| t)[..1], 50_000), 0);
     assert_eq!(claim(10, -5, false), 0);
     assert_eq!((claim(10, 5, false), claim(10, 5, true)), (50, 0));
+}
+
+#[test]
+fn failing_samples_earn_by_their_number() {
+    assert_eq!(bounty(100, &[3, 0, 4]), Split { shares: vec![42, 0, 57], rest: 1 });
+    assert_eq!(bounty(100, &[0, 0]), Split { shares: vec![0, 0], rest: 100 });
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! Commitments, windows, bonds, seeds, committees, elections.
+//! Commitments, windows, bonds, settlements, seeds, committees, elections.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use zero2ai_proto::{Digest, ModelName, NodeId, PoolId};
 use zero2ai_trust::{
+    Aging, Cumulative, Reach, Reputation,
     commit::{Bond, Commitment, Entry, HALT_MS, Phase, Schedule, StepError, Windows, bond, commit, reveal},
     committee::{Selection, draw, is_challenged, leaves, next_seed, selection},
     election::{elect, step_power},
+    settle::{Conduct, Finding, Settled, Standing, settle},
 };
 
 fn id(n: u8) -> NodeId {
@@ -174,7 +176,76 @@ fn power_moves_a_twentieth_at_most() {
     assert_eq!((step_power(1, 0, 1_000_000), step_power(0, 1_000_000, 0)), (1, 0));
 }
 
+fn standing(n: u8, stake: u64, conduct: Conduct) -> Standing {
+    let reputation = (0..50).fold(Reputation::default(), |r, _| r.after(1, 0));
+    Standing { validator: id(n), stake, reputation, history: Cumulative::default(), conduct }
+}
+
+fn upheld(n: u8, quality_ppm: u32) -> Conduct {
+    let dataset_root = Digest([n; 32]);
+    Conduct::Upheld(Finding { quality_ppm, samples: 1_000, dataset_root, height: 1, index: u32::from(n) })
+}
+
+fn settled(standings: &[Standing]) -> Settled {
+    settle(standings, 10_000, &Aging::default(), &Reach::default())
+}
+
+#[test]
+fn a_settlement_counts_who_stood_up_and_tells_everyones_record() {
+    let mut standings = vec![
+        standing(1, 10, upheld(1, 900_000)),
+        standing(2, 10, upheld(2, 890_000)),
+        standing(3, 10, upheld(3, 910_000)),
+        standing(4, 12, upheld(4, 400_000)),
+        standing(5, 1_000, Conduct::Refuted),
+        standing(6, 10, Conduct::Silent),
+    ];
+    let seen = settle(&standings[..1], 10_000, &Aging::default(), &Reach::default()).validators[0].history;
+    standings[4].history = seen;
+    standings[5].history = seen;
+    let done = settled(&standings);
+    assert_eq!(
+        (done.score.score_ppm, done.score.datasets),
+        (Some(890_000), 4),
+        "the refuted one's stake counts for nothing"
+    );
+    let record = |n: usize| done.validators[n].reputation.weight_ppm();
+    let before = standings[0].reputation.weight_ppm();
+    assert!((0..3).all(|n| record(n) >= before) && (3..6).all(|n| record(n) < before));
+    assert!((0..4).all(|n| done.validators[n].shared.is_some()) && (4..6).all(|n| done.validators[n].shared.is_none()));
+    assert_eq!((done.validators[4].history, done.validators[5].history), (Cumulative::default(), seen));
+    let few = settled(&standings[..2]);
+    assert_eq!(few.score.score_ppm, None);
+    assert_eq!(few.validators[0].reputation, standings[0].reputation, "without a score nobody is measured by it");
+}
+
 proptest! {
+    /// Neither order nor a division of the refuted or of a stake that says one thing changes the score; and no minority of what stood up
+    /// takes it out of the others' range.
+    #[test]
+    fn a_settlement_is_free_of_order_and_stays_in_the_honest_range(
+        honest in proptest::collection::vec((1u64..100, 500_000u32..900_000), 3..12),
+        attack in proptest::collection::vec((1u64..100, 0u32..=1_000_000), 0..12), turn in any::<usize>(),
+    ) {
+        let power: u64 = honest.iter().map(|(stake, _)| stake).sum();
+        let mut standings: Vec<Standing> =
+            honest.iter().zip(0u8..).map(|((stake, q), n)| standing(n, *stake, upheld(n, *q))).collect();
+        let mut used = 0;
+        for ((stake, q), n) in attack.iter().zip(100u8..) {
+            let within = used + stake < power;
+            used += if within { *stake } else { 0 };
+            standings.push(standing(n, *stake, if within { upheld(n, *q) } else { Conduct::Refuted }));
+        }
+        let done = settled(&standings);
+        let score = done.score.score_ppm.unwrap();
+        prop_assert!(honest.iter().any(|(_, q)| *q >= score) && honest.iter().any(|(_, q)| *q <= score));
+        let by = turn % standings.len();
+        standings.rotate_left(by);
+        let mut turned = settled(&standings);
+        turned.validators.rotate_right(by);
+        prop_assert_eq!(turned, done);
+    }
+
     #[test]
     fn a_draw_is_free_of_order_and_repetition(
         stakes in proptest::collection::btree_map(any::<u8>(), 0u64..1_000, 1..30), seats in 0usize..40, seed in any::<[u8; 32]>(),
