@@ -1,17 +1,31 @@
-//! Metrics, endorsement verdicts and score aggregation, in integers: every node computes the same bits.
+//! Metrics with intervals, endorsement verdicts and score aggregation.
 //!
-//! This crate knows nothing of where predictions come from, who made them, or where results are kept. It uses no floats,
-//! no clock and no randomness.
+//! This crate knows nothing of where predictions come from, who made them, or where results are kept. It has no clock and
+//! no state between calls; whatever it draws comes from a seed that the caller gives.
 //!
-//! | module | owns |
-//! |---|---|
-//! | [`metrics`] | macro precision, recall and F1 from counts per class; whether counts hold together |
-//! | [`score`] | the verdict of one endorsement, and the score of a round of them |
+//! Two kinds of modules live here, and the table says which is which:
+//! - **ledger**: integers only, recomputed by every node inside `apply`. Floats are denied there by lint.
+//! - **local**: what one validator computes from predictions. Inside they use doubles, in one fixed order of additions,
+//!   with exponentials and logarithms from `libm` (software, the same bits on every machine) instead of the platform's;
+//!   what leaves for the ledger is rounded once, by [`ppm`]. Two validators with the same data and seed get the same
+//!   integers, on any number of threads.
+//!
+//! | module | kind | owns |
+//! |---|---|---|
+//! | [`metrics::counts`] | ledger | macro precision, recall and F1 from counts per class; whether counts hold together |
+//! | [`score`] | ledger | the verdict of one endorsement, and the score of a round of them |
+//! | [`metrics`] | local | figures of classification, regression, text and retrieval, with intervals |
+//! | [`draw`] | local | the one generator of seeded draws |
+#![deny(clippy::float_arithmetic)]
 
+pub mod draw;
 pub mod metrics;
 pub mod score;
 
-pub use metrics::{CountsError, Macro, check_counts, macro_scores};
+pub use metrics::{
+    counts::{CountsError, Macro, check_counts, macro_scores},
+    ppm,
+};
 pub use score::{ScoreParts, Vote, round_score, verdict};
 
 /// One whole in parts per million, the unit of every figure here.
