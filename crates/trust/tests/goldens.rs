@@ -5,7 +5,14 @@
 use std::{collections::BTreeSet, path::Path, sync::LazyLock};
 
 use serde_json::Value;
-use zero2ai_trust::metrics::{MetricError, interval, labels, regression, retrieval, scores, text};
+use zero2ai_trust::{
+    gate::{
+        bias,
+        minhash::{self, Salt, Sketcher},
+        statistics,
+    },
+    metrics::{MetricError, interval, labels, regression, retrieval, scores, text},
+};
 
 static GOLDEN: LazyLock<Value> = LazyLock::new(|| {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testnet/goldens/trust.json");
@@ -133,5 +140,63 @@ fn wilson_as_scipy() {
         let estimate = interval::share(case["hits"].as_u64().unwrap(), case["n"].as_u64().unwrap()).unwrap();
         close(estimate.low, &case["low"]);
         close(estimate.high, &case["high"]);
+    }
+}
+
+#[test]
+fn fairness_as_fairlearn() {
+    for case in cases("/fairness") {
+        let groups: Vec<u32> = classes(&case["groups"]).into_iter().map(u32::from).collect();
+        let found = bias::fairness(&flags(&case["truth"]), &flags(&case["answers"]), &groups).unwrap();
+        close(found.parity_difference, &case["parity_difference"]);
+        close(found.parity_ratio, &case["parity_ratio"]);
+        close(found.odds_difference.unwrap(), &case["odds_difference"]);
+        close(found.odds_ratio.unwrap(), &case["odds_ratio"]);
+    }
+}
+
+#[test]
+fn tests_of_two_samples_as_scipy() {
+    for case in cases("/shift/ks") {
+        let (d, p) = statistics::kolmogorov_smirnov(&floats(&case["left"]), &floats(&case["right"])).unwrap();
+        close(d, &case["d"]);
+        close(p, &case["p"]);
+    }
+    let counts = |v: &Value| v.as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect::<Vec<_>>();
+    for case in cases("/shift/chi2") {
+        let found = statistics::chi_square(&counts(&case["left"]), &counts(&case["right"])).unwrap();
+        close(found.statistic, &case["chi2"]);
+        close(found.p, &case["p"]);
+    }
+    for case in cases("/shift/tails") {
+        let (df, x) = (case["df"].as_f64().unwrap(), case["x"].as_f64().unwrap());
+        let p = statistics::chi_square_tail(df, x);
+        close(p, &case["p"]);
+        if p > 1e-6 && p < 0.999 {
+            assert!((statistics::chi_square_limit(df, p) - x).abs() < 1e-6 * x.max(1.0), "df {df} x {x}");
+        }
+    }
+    let p = floats(&GOLDEN["shift"]["p"]);
+    for (ours, key) in [(statistics::holm(&p), "holm"), (statistics::benjamini_hochberg(&p), "benjamini_hochberg")] {
+        for (i, value) in ours.into_iter().enumerate() {
+            close(value, &GOLDEN["shift"][key][i]);
+        }
+    }
+}
+
+#[test]
+fn minhash_estimates_as_datasketch() {
+    let sketcher = Sketcher::new(&Salt::new([4; 32]));
+    let sketch = |v: &Value| {
+        let members: Vec<[u8; 8]> = v.as_array().unwrap().iter().map(|v| v.as_u64().unwrap().to_le_bytes()).collect();
+        sketcher.sketch(members.iter().map(<[u8; 8]>::as_slice)).unwrap()
+    };
+    for case in cases("/minhash") {
+        let ours = sketch(&case["left"]).agreement(&sketch(&case["right"])) as f64 / minhash::SIZE as f64;
+        let (truth, theirs) = (case["jaccard"].as_f64().unwrap(), case["datasketch"].as_f64().unwrap());
+        // Four standard deviations of an estimate from 128 numbers, each against the true similarity.
+        let deviation = (truth * (1.0 - truth) / minhash::SIZE as f64).sqrt();
+        assert!((ours - truth).abs() <= 4.0 * deviation, "ours {ours}, true {truth}");
+        assert!((theirs - truth).abs() <= 4.0 * deviation, "datasketch {theirs}, true {truth}");
     }
 }
