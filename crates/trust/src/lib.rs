@@ -1,4 +1,4 @@
-//! Metrics with intervals, the dataset gate, load schedules, endorsement verdicts and score aggregation.
+//! Metrics with intervals, the dataset gate, attacks without gradients, load schedules, endorsement verdicts and score aggregation.
 //!
 //! This crate knows nothing of where predictions come from, who made them, or where results are kept. It has no clock and
 //! no state between calls; whatever it draws comes from a seed that the caller gives.
@@ -16,10 +16,12 @@
 //! | [`score`] | ledger | the verdict of one endorsement, and the score of a round of them |
 //! | [`metrics`] | local | figures of classification, regression, text and retrieval, with intervals |
 //! | [`gate`] | local | the five criteria for a dataset: bias, privacy, overlap and shift, adversarial share, compute stress |
+//! | [`attacks`] | local | attacks without gradients for pictures, texts, tables and sounds |
 //! | [`load`] | local | schedules of load tests, percentiles from enough samples |
 //! | [`draw`] | local | the one generator of seeded draws |
 #![deny(clippy::float_arithmetic)]
 
+pub mod attacks;
 pub mod draw;
 pub mod gate;
 pub mod load;
