@@ -18,6 +18,7 @@
 //! | [`gate`] | local | the five criteria for a dataset: bias, privacy, overlap and shift, adversarial share, compute stress |
 //! | [`attacks`] | local | attacks without gradients for pictures, texts, tables and sounds |
 //! | [`load`] | local | schedules of load tests, percentiles from enough samples |
+//! | [`report`] | local | the report of a run and its grade |
 //! | [`draw`] | local | the one generator of seeded draws |
 #![deny(clippy::float_arithmetic)]
 
@@ -26,6 +27,7 @@ pub mod draw;
 pub mod gate;
 pub mod load;
 pub mod metrics;
+pub mod report;
 pub mod score;
 
 pub use metrics::{

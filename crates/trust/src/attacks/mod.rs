@@ -195,8 +195,8 @@ impl<'a, X> Oracle<'a, X> {
     }
 }
 
-/// Score of `label` minus the best other score; a tie counts as wrong only if the other class comes first, as in argmax:
-/// then the result is −0, else the least positive number. A row without the label, or with a score that is no number, is wrong.
+/// Score of `label` minus the best other score. A tie is right if the label comes first, as in argmax: the margin is then the
+/// least positive number. A row without the label, or with a score that is no number, is wrong.
 fn margin(row: &[f32], label: usize) -> f64 {
     let Some(own) = row.get(label).filter(|_| row.iter().all(|v| !v.is_nan())) else { return f64::NEG_INFINITY };
     let other = (0..row.len()).filter(|i| *i != label).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a)));
