@@ -131,13 +131,29 @@ fn scores_that_are_no_probabilities_have_no_calibration_and_the_report_says_so()
 }
 
 #[test]
+fn a_few_right_answers_do_not_look_like_a_good_model() {
+    let mut report = Report::new(subject(Domain::Tabular));
+    let names = ["a", "b"].map(str::to_owned);
+    let rows = [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]].map(|r| r.to_vec());
+    let answers = Answers { truth: &[0, 1, 1, 0, 0], rows: &rows, names: &names, slices: None };
+    figures::classification(&mut report, answers, Drawing { seed: &SEED, resamples: 100, threads: 1 }).unwrap();
+    for metric in &report.metrics {
+        let far = (metric.bound() - metric.estimate.value).abs();
+        assert!(far > 0.4, "{metric:?}: five samples say more than they can");
+    }
+}
+
+#[test]
 fn every_kind_of_answer_has_its_figures() {
     let drawing = Drawing { seed: &SEED, resamples: 60, threads: 2 };
     let mut report = Report::new(subject(Domain::Text));
-    figures::numbers(&mut report, &[1.0, 2.0, 3.0, 4.0], &[1.1, 2.1, 2.8, 4.0], drawing).unwrap();
+    let truth: Vec<f64> = (0..30).map(f64::from).collect();
+    let said: Vec<f64> = truth.iter().map(|t| t + (t * 1.7).sin()).collect();
+    figures::numbers(&mut report, &truth, &said, drawing).unwrap();
     figures::answers(&mut report, &[vec!["the cat", "a dog"], vec!["x"]], &["Cat.", "y"], drawing).unwrap();
-    figures::transcripts(&mut report, &["one two three", "four"], &["one too three", "four"], drawing).unwrap();
-    figures::language(&mut report, &[vec![-1.0, -2.0], vec![-0.5]], drawing).unwrap();
+    let (heard, written) = (vec!["one too three"; 25], vec!["one two three"; 25]);
+    figures::transcripts(&mut report, &written, &heard, drawing).unwrap();
+    figures::language(&mut report, &vec![vec![-1.0, -2.0]; 25], drawing).unwrap();
     let query = zero2ai_trust::metrics::retrieval::Query { ranked: vec![3, 1, 2], relevant: [1].into() };
     figures::search(&mut report, &[query.clone(), query], &[1, 2], drawing).unwrap();
     let names: Vec<&str> = report.metrics.iter().map(|m| m.name.as_str()).collect();
@@ -156,10 +172,14 @@ fn every_kind_of_answer_has_its_figures() {
         "recall@2",
     ];
     assert_eq!(names, all);
+    let names_len = names.len();
     for m in &report.metrics {
         assert!(m.estimate.low <= m.estimate.value && m.estimate.value <= m.estimate.high, "{m:?}");
     }
     assert!(figures::answers(&mut report, &[], &[], drawing).is_err());
+    // Too few for a bootstrap that nothing bounds: said, not told.
+    figures::numbers(&mut report, &truth[..4], &said[..4], drawing).unwrap();
+    assert_eq!((report.metrics.len(), report.notes.len()), (names_len, 3), "{:?}", report.notes);
     assert_eq!(
         gate::judge(&[]),
         Gate::Partial(vec![

@@ -57,7 +57,7 @@ fn rule(metric: &str, worst: f64, best: f64, weight: u32, gate: Option<f64>) -> 
 /// The order in which a validator's command does it.
 fn run() -> Report {
     let mut d = Draws::new(&SEED, "centres", 0);
-    let centres: Vec<Vec<f64>> = (0..CLASSES).map(|_| (0..FEATURES).map(|_| d.normal()).collect()).collect();
+    let centres: Vec<Vec<f64>> = (0..CLASSES).map(|_| (0..FEATURES).map(|_| 0.45 * d.normal()).collect()).collect();
     let mut model = Softmax(centres.clone());
     let (inputs, truth) = rows(240, "held out", &centres);
     let (reference, _) = rows(200, "reference", &centres);

@@ -47,15 +47,30 @@ pub fn wilson(hits: u64, n: u64, z: f64) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);
     }
-    let (hits, n) = (hits.min(n) as f64, n as f64);
-    let (p, z2) = (hits / n, z * z);
+    wilson_at(hits.min(n) as f64 / n as f64, n as f64, z)
+}
+
+fn wilson_at(p: f64, n: f64, z: f64) -> (f64, f64) {
+    let z2 = z * z;
     let middle = p + z2 / (2.0 * n);
     let half = z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z2 / n;
     // At the ends the algebra gives exactly 0 and 1; rounding would leave 1e-17.
-    let low = if hits == 0.0 { 0.0 } else { (middle - half) / scale };
-    let high = if hits == n { 1.0 } else { (middle + half) / scale };
+    let low = if p == 0.0 { 0.0 } else { (middle - half) / scale };
+    let high = if p == 1.0 { 1.0 } else { (middle + half) / scale };
     (low.max(0.0), high.min(1.0))
+}
+
+/// The interval of a figure that lies between 0 and 1, made no narrower than Wilson's for a share of the same value on as many samples.
+/// A bootstrap knows nothing of what it has not seen: five right answers out of five would give "1 to 1". A mean of values
+/// between 0 and 1 varies at most as much as a share does, so this errs to the careful side.
+#[must_use]
+pub fn no_narrower_than_wilson(e: Estimate) -> Estimate {
+    if e.samples == 0 || !(0.0..=1.0).contains(&e.value) {
+        return e;
+    }
+    let (low, high) = wilson_at(e.value, e.samples as f64, Z95);
+    Estimate { low: e.low.min(low), high: e.high.max(high), ..e }
 }
 
 /// A share with Wilson's interval.

@@ -41,6 +41,11 @@ pub struct Answers<'a> {
 /// Slices that are told, the largest first; the rest would be noise.
 pub const SLICES: usize = 50;
 
+/// Figures that may exceed 1 (or fall below 0): their intervals are the bootstrap's alone, and rest on at least [`LEAST`] samples.
+const UNBOUNDED: [&str; 7] = ["log loss", "MAE", "RMSE", "R²", "WER", "CER", "perplexity"];
+/// Samples below which a bootstrap says too little to be told.
+pub const LEAST: u64 = 20;
+
 /// Adds the figures of a classifier.
 ///
 /// # Errors
@@ -260,7 +265,14 @@ fn draw<'a>(drawing: Drawing<'a>, label: &'a str) -> Bootstrap<'a> {
 /// A figure, or a note that says why it is missing.
 fn push(report: &mut Report, name: &str, better: Better, estimate: Result<Estimate, MetricError>) {
     match estimate {
-        Ok(estimate) => report.metrics.push(Metric { name: name.to_owned(), better, estimate }),
+        Ok(e) if UNBOUNDED.contains(&name) && e.samples < LEAST => {
+            report.notes.push(format!("{name} is left out: {} samples, and its interval needs {LEAST}.", e.samples));
+        }
+        Ok(estimate) => {
+            let estimate =
+                if UNBOUNDED.contains(&name) { estimate } else { interval::no_narrower_than_wilson(estimate) };
+            report.metrics.push(Metric { name: name.to_owned(), better, estimate });
+        }
         Err(why) => report.notes.push(format!("{name} is left out: {why}.")),
     }
 }

@@ -12,7 +12,7 @@ use zero2ai_trust::{
 
 use super::{
     svg,
-    text::{escaped, micros, number, percent},
+    text::{escaped, micros, number, percent, short},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -93,7 +93,7 @@ fn metrics(report: &Report) -> String {
     }
     table(
         "Figures",
-        "The grade counts the worse end of each 95 % interval. Bars run from 0 to 1.",
+        "The grade counts the worse end of each 95 % interval. Between 0 and 1 none is narrower than Wilson's on as many samples.",
         &["figure", "#value", "#95 % interval", "", "better", "interval by"],
         &rows,
     )
@@ -168,7 +168,7 @@ fn robustness(report: &Report) -> String {
     out.push_str("</div>\n");
     let row = |c: &Curve| {
         let points: Vec<String> =
-            c.points.iter().map(|p| format!("{}: ≤ {}", number(p.strength), percent(p.accuracy.0))).collect();
+            c.points.iter().map(|p| format!("{}: ≤ {}", short(p.strength), percent(p.accuracy.0))).collect();
         format!(
             "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n",
             escaped(&c.attack),
@@ -196,7 +196,7 @@ fn load(report: &Report) -> String {
             Scenario::Server(rate) => format!("Server, {} a second", number(rate)),
             Scenario::Offline => "Offline".to_owned(),
         };
-        if run.percentiles.len() > 1 {
+        if run.scenario != Scenario::Offline && !run.percentiles.is_empty() {
             let _ = writeln!(out, "<figure>{}<figcaption>{name}</figcaption></figure>", svg::latency(&run.percentiles));
         }
         let each: Vec<String> = run
@@ -216,7 +216,7 @@ fn load(report: &Report) -> String {
             "<tr><th scope=\"row\">{name}</th><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td></tr>",
             run.queries,
             number(run.samples_per_second),
-            each.join(", "),
+            if run.scenario == Scenario::Offline { "–".to_owned() } else { each.join(", ") },
             if run.enough { "yes" } else { "no" }
         );
     }

@@ -9,7 +9,7 @@ use zero2ai_trust::{
     report::Curve,
 };
 
-use super::text::{escaped, micros, number};
+use super::text::{escaped, micros, number, short};
 
 /// Width and height of a plot.
 const BOX: (f64, f64) = (420.0, 280.0);
@@ -35,6 +35,27 @@ pub fn interval(e: &Estimate) -> String {
     )
 }
 
+/// One axis: what it is called, from where to where, and words in place of its five numbers.
+struct Axis<'a> {
+    name: &'a str,
+    range: (f64, f64),
+    words: &'a [String],
+}
+
+impl<'a> Axis<'a> {
+    fn new(name: &'a str, low: f64, high: f64) -> Self {
+        Self { name, range: (low, high), words: &[] }
+    }
+
+    fn at(&self, share: f64) -> f64 {
+        self.range.0 + share * (self.range.1 - self.range.0)
+    }
+
+    fn word(&self, mark: usize, value: f64) -> String {
+        self.words.get(mark).cloned().unwrap_or_else(|| short(value))
+    }
+}
+
 /// Axes, grid and words; data coordinates to the plot's.
 struct Plot {
     svg: String,
@@ -43,19 +64,20 @@ struct Plot {
 }
 
 impl Plot {
-    fn new(label: &str, x: (f64, f64), y: (f64, f64), x_name: &str, y_name: &str) -> Self {
+    fn new(label: &str, x: Axis<'_>, y: Axis<'_>) -> Self {
         let svg = format!(
             "<svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">",
             BOX.0,
             BOX.1,
             escaped(label)
         );
-        let mut plot = Self { svg, x, y };
-        for i in 0..=4 {
-            let share = f64::from(i) / 4.0;
-            let (vx, vy) = (x.0 + share * (x.1 - x.0), y.0 + share * (y.1 - y.0));
+        let mut plot = Self { svg, x: x.range, y: y.range };
+        for i in 0..=4usize {
+            let share = i as f64 / 4.0;
+            let (vx, vy) = (x.at(share), y.at(share));
             let (px, py) = (plot.px(vx), plot.py(vy));
-            let (left, right, low, high) = (plot.px(x.0), plot.px(x.1), plot.py(y.0), plot.py(y.1));
+            let (left, right, low, high) =
+                (plot.px(x.range.0), plot.px(x.range.1), plot.py(y.range.0), plot.py(y.range.1));
             let _ = write!(
                 plot.svg,
                 "<line class=\"grid\" x1=\"{left:.1}\" y1=\"{py:.1}\" x2=\"{right:.1}\" y2=\"{py:.1}\"/>\
@@ -64,9 +86,9 @@ impl Plot {
                  <text x=\"{px:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 left - 6.0,
                 py + 4.0,
-                short(vy),
+                y.word(i, vy),
                 low + 16.0,
-                short(vx)
+                x.word(i, vx)
             );
         }
         let middle = BOX.1 / 2.0;
@@ -76,8 +98,8 @@ impl Plot {
              <text class=\"name\" x=\"12\" y=\"{middle:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 12 {middle:.1})\">{}</text>",
             (ROOM.0 + BOX.0 - ROOM.2) / 2.0,
             BOX.1 - 6.0,
-            escaped(x_name),
-            escaped(y_name)
+            escaped(x.name),
+            escaped(y.name)
         );
         plot
     }
@@ -128,7 +150,7 @@ impl Plot {
 /// Accuracy against confidence; the diagonal is perfect. Bars show how many answers each bin holds.
 #[must_use]
 pub fn calibration(c: &Calibration) -> String {
-    let mut plot = Plot::new("Calibration", (0.0, 1.0), (0.0, 1.0), "confidence", "accuracy");
+    let mut plot = Plot::new("Calibration", Axis::new("confidence", 0.0, 1.0), Axis::new("accuracy", 0.0, 1.0));
     let most = c.bins.iter().map(|b| b.samples).max().unwrap_or(1).max(1) as f64;
     for b in &c.bins {
         let title = format!("{} answers from {} to {}", b.samples, number(b.low), number(b.high));
@@ -149,7 +171,7 @@ pub fn calibration(c: &Calibration) -> String {
 pub fn robustness(unit: &str, curves: &[&Curve]) -> String {
     let strongest = curves.iter().flat_map(|c| &c.points).map(|p| p.strength).fold(0.0, f64::max);
     let most = if strongest > 0.0 { strongest } else { 1.0 };
-    let mut plot = Plot::new("Robustness", (0.0, most), (0.0, 1.0), unit, "accuracy at most");
+    let mut plot = Plot::new("Robustness", Axis::new(unit, 0.0, most), Axis::new("accuracy at most", 0.0, 1.0));
     for (i, curve) in curves.iter().enumerate() {
         let style = i % STYLES;
         let points: Vec<(f64, f64)> = curve.points.iter().map(|p| (p.strength, p.accuracy.0)).collect();
@@ -167,7 +189,10 @@ pub fn robustness(unit: &str, curves: &[&Curve]) -> String {
 pub fn latency(percentiles: &[Percentile]) -> String {
     let most = percentiles.iter().map(|p| p.high.unwrap_or(p.micros)).max().unwrap_or(1).max(1) as f64 / 1e3;
     let last = percentiles.len().saturating_sub(1).max(1) as f64;
-    let mut plot = Plot::new("Latency", (0.0, last), (0.0, most), "percentile (see the table)", "milliseconds");
+    // A summary has five percentiles or none, and an axis five marks.
+    let words: Vec<String> = percentiles.iter().map(|p| format!("{} %", f64::from(p.percentile) / 100.0)).collect();
+    let across = Axis { name: "share of queries answered by then", range: (0.0, last), words: &words };
+    let mut plot = Plot::new("Latency", across, Axis::new("milliseconds", 0.0, most));
     for (i, p) in percentiles.iter().enumerate() {
         let x = i as f64;
         let high = p.high.unwrap_or(p.micros);
@@ -190,10 +215,4 @@ pub fn key(names: &[&str]) -> String {
         )
     };
     format!("<ul class=\"key\">{}</ul>", names.iter().enumerate().map(entry).collect::<String>())
-}
-
-/// A number on an axis: at most two decimals.
-fn short(value: f64) -> String {
-    let text = if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") };
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

@@ -28,10 +28,17 @@ pub fn number(value: f64) -> String {
     match () {
         () if !value.is_finite() => "–".to_owned(),
         () if value == value.trunc() && size < 1e7 => format!("{value:.0}"),
-        () if size >= 1e6 || size < 1e-3 => format!("{value:.2e}"),
+        () if !(1e-3..1e6).contains(&size) => format!("{value:.2e}"),
         () if size >= 100.0 => format!("{value:.1}"),
         () => format!("{value:.3}"),
     }
+}
+
+/// A number on an axis: at most two decimals, none that is 0.
+#[must_use]
+pub fn short(value: f64) -> String {
+    let text = if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A share as percent with one decimal.
@@ -60,14 +67,9 @@ mod tests {
             escaped("<b a='1' & \"2\">\u{0}\u{202E}x"),
             "&lt;b a=&#39;1&#39; &amp; &quot;2&quot;&gt;\u{FFFD}\u{FFFD}x"
         );
-        assert_eq!(
-            ["0.5", "3", "123.4", "1.00e-4", "–"],
-            [0.5, 3.0, 123.42, 1e-4, f64::NAN]
-                .map(number)
-                .map(|n| if n == "0.500" { "0.5".to_owned() } else { n })
-                .each_ref()
-                .map(String::as_str)
-        );
+        let numbers = [0.5, 3.0, 123.42, 1e-4, f64::NAN].map(number);
+        assert_eq!(numbers, ["0.500", "3", "123.4", "1.00e-4", "–"]);
+        assert_eq!([0.0, 0.5, 1.25, 250.4].map(short), ["0", "0.5", "1.25", "250"]);
         assert_eq!([micros(5), micros(1_500), micros(2_000_000)], ["5 µs", "1.50 ms", "2.00 s"]);
     }
 }
