@@ -9,7 +9,7 @@ use zero2ai_trust::{
         decision::{self, Norm},
         image::{CORRUPTIONS, Corruption, corrupt},
         square::{self, Shape},
-        text,
+        strongest, text,
     },
     draw::Draws,
 };
@@ -195,6 +195,10 @@ fn a_curve_falls_and_is_worded_as_an_upper_bound() {
     let points = curve(&all, &[0.0, 0.1, 0.2, 1.0]);
     assert_eq!(points.iter().map(|p| p.right).collect::<Vec<_>>(), [3, 2, 2, 1]);
     assert_eq!(points[1].accuracy.to_string(), "≤ 0.5000 (black-box)");
+    let other = [broken(0.2), broken(0.3), broken(0.05), Outcome::Held { queries: 9 }];
+    let both = strongest(&[&all, &other], &[0.0, 0.1, 0.2, 1.0]);
+    assert_eq!(both.iter().map(|p| p.right).collect::<Vec<_>>(), [3, 1, 1, 1]);
+    assert_eq!(strongest(&[&all], &[0.1]), curve(&all, &[0.1]));
 }
 
 /// A picture with edges and shades.

@@ -233,6 +233,20 @@ pub fn curve<X>(outcomes: &[Outcome<X>], strengths: &[f64]) -> Vec<Survival> {
     strengths.iter().map(|s| Survival::new(*s, right(*s) as u64, outcomes.len() as u64)).collect()
 }
 
+/// The curve of the strongest of several attacks on the same samples: each counts with the smallest distance that any of them
+/// found. Runs of another length than the first are left out.
+#[must_use]
+pub fn strongest<X>(runs: &[&[Outcome<X>]], strengths: &[f64]) -> Vec<Survival> {
+    let samples = runs.first().map_or(0, |r| r.len());
+    let nearest = |i: usize| {
+        let found = runs.iter().filter(|r| r.len() == samples).filter_map(|r| r[i].distance());
+        found.fold(f64::INFINITY, f64::min)
+    };
+    let all: Vec<f64> = (0..samples).map(nearest).collect();
+    let right = |s: f64| all.iter().filter(|d| **d > s).count() as u64;
+    strengths.iter().map(|s| Survival::new(*s, right(*s), samples as u64)).collect()
+}
+
 /// Accuracy on changed inputs, in batches of 64: `change` gets the number of a sample and makes its input.
 ///
 /// # Errors

@@ -115,12 +115,12 @@ pub fn smallest(
         match attack(model, input, label, shape, space, Settings { epsilon, ..settings })? {
             Outcome::AlreadyWrong => return Ok(Outcome::AlreadyWrong),
             Outcome::Broken { adversarial, distance, queries } => {
-                total += queries;
+                total = total.saturating_add(queries);
                 high = distance.0.min(epsilon);
                 best = Some((adversarial, distance));
             }
             Outcome::Held { queries } => {
-                total += queries;
+                total = total.saturating_add(queries);
                 if round == 0 {
                     break;
                 }
