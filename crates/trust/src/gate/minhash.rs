@@ -1,5 +1,6 @@
 //! MinHash sketches (Broder 1997): a set of shingles as 128 small numbers from which the share that two sets have in common
 //! is estimated. Integers only; salted, so that a sketch tells nothing to whoever lacks the salt but how alike two are.
+#![deny(clippy::float_arithmetic)]
 
 use serde::{Deserialize, Serialize};
 
