@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zero2ai_proto::{Digest, NodeId, ids::tagged_hash};
 
-use crate::{PPM, draws::Draws};
+use crate::{PPM, sortition::Draws};
 
 /// Signers from which on a committee may be called random.
 pub const RANDOM_SIGNERS: usize = 4;

@@ -1,5 +1,6 @@
 //! Has a model become worse since it was graded? Two detectors over what users say of its answers, kept by whoever collects that.
 //! They are local and may use floats: an alarm is an opinion that calls for a new validation, never a fact on the ledger.
+#![allow(clippy::float_arithmetic)]
 
 mod adwin;
 mod ddm;
