@@ -268,6 +268,24 @@ pub enum Verdict {
     Abstain,
 }
 
+/// `commit/NAME@V/KEY`: what one validator committed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitState {
+    /// The commitment.
+    pub commitment: Digest,
+    /// Its place.
+    pub place: Committed,
+}
+
+/// When something was committed to. Places of one version are all different.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Committed {
+    /// Height.
+    pub height: u64,
+    /// Above that of every earlier commitment of that version.
+    pub index: u32,
+}
+
 /// `endorsement/NAME@V/KEY`: what one validator found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endorsement {
@@ -287,6 +305,8 @@ pub struct Endorsement {
     pub height: u64,
     /// The transaction that carried it.
     pub tx: TxId,
+    /// When its figures were fixed, if that was before they could be seen.
+    pub committed: Option<Committed>,
 }
 
 /// `score/NAME@V`: what the endorsements come to.
@@ -421,6 +441,16 @@ pub mod key {
     #[must_use]
     pub fn offer(name: &ModelName) -> Vec<u8> {
         format!("offer/{name}").into_bytes()
+    }
+    /// What one validator committed to for a version.
+    #[must_use]
+    pub fn commit(name: &ModelName, version: u32, validator: &NodeId) -> Vec<u8> {
+        format!("commit/{name}@{version}/{validator}").into_bytes()
+    }
+    /// Every commitment for a version starts so.
+    #[must_use]
+    pub fn commits(name: &ModelName, version: u32) -> Vec<u8> {
+        format!("commit/{name}@{version}/").into_bytes()
     }
     /// One validator's endorsement of a version.
     #[must_use]

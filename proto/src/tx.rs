@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ByteBuf,
     envelope::{Message, Signed},
     evidence::Evidence,
     ids::{Digest, ManifestId},
@@ -61,6 +62,10 @@ pub enum TxBody {
     Offer(Offer),
     /// The member to whom a model was offered becomes its owner.
     Accept(Accept),
+    /// A validator fixes its figures for a version before anybody can see them.
+    Commit(Commit),
+    /// A validator shows the figures that it committed to.
+    Reveal(Reveal),
 }
 
 /// See [`TxBody::Offer`].
@@ -77,6 +82,26 @@ pub struct Offer {
 pub struct Accept {
     /// A model that was offered to the signer.
     pub name: ModelName,
+}
+
+/// See [`TxBody::Commit`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+    /// Hash of pool, model, version, round 0, validator, figures and salt: see README.md.
+    pub commitment: Digest,
+}
+
+/// See [`TxBody::Reveal`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reveal {
+    /// The figures.
+    pub endorse: Endorse,
+    /// The commitment's salt: 32 random bytes.
+    pub salt: ByteBuf,
 }
 
 /// See [`TxBody::Redeem`].

@@ -113,7 +113,8 @@ class Sample:
             counts = {0: NAME, 1: 1, 2: [dict(enumerate(c)) for c in classes], 3: 97 + i, 4: 95, 5: 300,
                       6: bytes([i]) * 32, 7: b"p" * 32}
             entries[f"endorsement/{NAME}@1/{validator.public.hex()}"] = {
-                0: counts, 1: figures[0], 2: figures[1], 3: figures[2], 4: figures[2], 5: 0, 6: 6 + i, 7: bytes([i]) * 32}
+                0: counts, 1: figures[0], 2: figures[1], 3: figures[2], 4: figures[2], 5: 0, 6: 6 + i, 7: bytes([i]) * 32,
+                8: {0: 5, 1: i} if i else None}
             events.append({0: 1, 1: 1, 2: validator.public, 3: bytes([i]) * 32, 4: 6 + i, 5: 600 + i})
             qualities.append(figures[2])
         entries[f"score/{NAME}@1"] = {0: sorted(qualities)[1], 1: [3, 0, 0], 2: 3, 3: 97 + 98 + 99, 4: 8}

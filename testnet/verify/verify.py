@@ -161,6 +161,8 @@ def check_endorsement(name: str, number: int, version, endorsement, event, part:
     counts = endorsement.counts
     need((counts.name, counts.version) == (name, number), part, "is of another model or version")
     need(endorsement.tx == event.tx and endorsement.height == event.height, part, "is not the one of its event")
+    committed = endorsement.committed
+    need(committed is None or committed.height < endorsement.height, part, "was not committed to before")
     kind, task = version.task
     need(kind == "classify" and len(counts.classes) == task.classes > 0, part, "does not fit the model's classes")
     sums = [sum(c.tp for c in counts.classes), sum(c.tp + c.fn for c in counts.classes),
@@ -177,19 +179,20 @@ def check_endorsement(name: str, number: int, version, endorsement, event, part:
 
 
 def check_score(score, endorsements, part: str) -> None:
-    """Recomputed from the endorsements: each has weight 1, the earliest on a dataset stands for it."""
+    """Recomputed from the endorsements: each has weight 1, the one committed to first on a dataset stands for it."""
     per_root = {}
     for e in endorsements:
-        root, vote = e.counts.dataset_root, (e.height, e.quality_ppm, e.counts.samples)
+        place = (e.committed.height, e.committed.index) if e.committed else (e.height, 2**32 - 1)
+        root, vote = e.counts.dataset_root, (*place, e.quality_ppm, e.counts.samples)
         per_root[root] = min(per_root.get(root, vote), vote)
-    qualities = sorted((quality for _, quality, _ in per_root.values()), reverse=True)
+    qualities = sorted((quality for *_, quality, _ in per_root.values()), reverse=True)
     # The largest quality that at least half of them reach: with n of them, the ceil(n / 2)-th from above.
     expected = qualities[(len(qualities) + 1) // 2 - 1] if len(qualities) >= 3 else None
     need(score.score_ppm == expected, part, f"says {score.score_ppm}; the endorsements give {expected}")
     verdicts = [sum(e.verdict[0] == word for e in endorsements) for word in ("positive", "negative", "abstain")]
     need(score.verdicts == verdicts, part, f"says verdicts {score.verdicts}; the endorsements give {verdicts}")
     need(score.datasets == len(per_root), part, "its number of datasets is not that of the endorsements")
-    need(score.samples == sum(n for _, _, n in per_root.values()), part, "its samples are not those of the endorsements")
+    need(score.samples == sum(n for *_, n in per_root.values()), part, "its samples are not those of the endorsements")
     need(score.height == max(e.height for e in endorsements), part, "its height is not that of the last endorsement")
 
 

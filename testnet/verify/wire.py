@@ -145,7 +145,8 @@ COUNTS = record(
 )
 VERDICT = choice(("positive", None), ("negative", None), ("abstain", None))
 ENDORSEMENT = record(
-    counts=COUNTS, precision_ppm=U32, recall_ppm=U32, f1_ppm=U32, quality_ppm=U32, verdict=VERDICT, height=U64, tx=H32
+    counts=COUNTS, precision_ppm=U32, recall_ppm=U32, f1_ppm=U32, quality_ppm=U32, verdict=VERDICT, height=U64, tx=H32,
+    committed=maybe(record(height=U64, index=U32)),
 )
 SCORE = record(score_ppm=maybe(U32), verdicts=many(U32, 3), datasets=U32, samples=U64, height=U64)
 EVENT_KIND = choice(("published", None), ("endorsed", None), ("channel", None), ("withdrawn", None), ("transferred", None))

@@ -320,10 +320,18 @@ fn check_endorsement(
     if (told.tx, told.height) != (event.tx, event.height) {
         return fail("the history names another transaction or height");
     }
+    if told.committed.is_some_and(|place| place.height >= told.height) {
+        return fail("it was not committed to before it was revealed");
+    }
     if check_counts(&told.counts, version).is_err() {
         return fail("its counts contradict each other or the number of the model's classes");
     }
-    let computed = figures(&told.counts, version).map(|f| Endorsement { height: told.height, tx: told.tx, ..f });
+    let computed = figures(&told.counts, version).map(|f| Endorsement {
+        height: told.height,
+        tx: told.tx,
+        committed: told.committed,
+        ..f
+    });
     if computed.as_ref() != Some(told) {
         return fail("its figures do not follow from its counts");
     }

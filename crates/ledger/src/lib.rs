@@ -34,7 +34,7 @@ pub use error::{BlockError, LedgerError, TicketError, TxError};
 pub use ledger::Ledger;
 pub use light::{LightError, TrustedChain, verify_name_record, verify_path, verify_state};
 pub use receipt_log::ReceiptLog;
-pub use rules::Admission;
+pub use rules::{Admission, commitment};
 
 /// The newest rules that this program knows; a header that carries newer ones is refused with a clear word.
 pub const RULES_VERSION: u16 = 1;

@@ -4,15 +4,15 @@
 mod common;
 
 use common::{Pool, START_MS, anchor, claim, endorse, id, name, publish, secret, signers};
-use zero2ai_ledger::{Admission, BlockError, ReceiptLog, TicketError, TxError};
+use zero2ai_ledger::{Admission, BlockError, ReceiptLog, TicketError, TxError, commitment};
 use zero2ai_proto::{
-    Digest, PoolId, Signed, VerifyError,
+    ByteBuf, Digest, PoolId, Signed, VerifyError,
     limits::KEY_GRACE_MS,
     manifest::{Domain, Task},
     pool::{Nonce, Ticket},
     state::{EventKind, Rights, Rules, Verdict},
     tx::{
-        Accept, Anchor, Endorse, Grant, Offer, Publish, Revoke, RotateKey, SetChannel, SetRights, SetRules, SetSigners,
+        Accept, Anchor, Commit, Endorse, Grant, Offer, Publish, Reveal, Revoke, RotateKey, SetChannel, SetRights, SetRules, SetSigners,
         Thresholds, Tx, TxBody, Withdraw,
     },
 };
@@ -332,6 +332,72 @@ fn keys_are_for_those_whom_the_ledger_lets_open_a_version() {
     let txs = [pool.tx(1, grant(2)), pool.tx(1, withdraw(2))];
     pool.commit(&txs);
     assert!(!may(&pool, 2, 2) && may(&pool, 2, 1), "a withdrawn version is its publisher's alone");
+}
+
+/// A commitment to figures by `who`.
+fn commit(pool: &Pool, who: u8, endorse: &Endorse, salt: u8) -> TxBody {
+    let commitment = commitment(&pool.ledger.pool(), &id(who), endorse, &[salt; 32]).unwrap();
+    TxBody::Commit(Commit { name: endorse.name.clone(), version: endorse.version, commitment })
+}
+
+fn reveal(endorse: &Endorse, salt: &[u8]) -> TxBody {
+    TxBody::Reveal(Reveal { endorse: endorse.clone(), salt: ByteBuf::from(salt.to_vec()) })
+}
+
+#[test]
+fn what_was_committed_to_is_revealed_in_a_later_block_and_by_who_committed() {
+    let mut pool = published();
+    let (endorse, other) = (endorse("lab/digits", 1, 7, 5), endorse("lab/digits", 1, 7, 4));
+    assert!(is_invalid(&pool.refusal(1, commit(&pool, 1, &endorse, 1)), "endorsement"), "its publisher grades nothing");
+    assert!(matches!(pool.refusal(2, reveal(&endorse, &[1; 32])), TxError::Missing(_)));
+    let both = [pool.tx_at(2, 0, commit(&pool, 2, &endorse, 1)), pool.tx_at(2, 1, reveal(&endorse, &[1; 32]))];
+    let (block, refused) = pool.build(&both);
+    assert!(block.txs.len() == 1 && refused.len() == 1, "both in one block");
+    let txs = [pool.tx(2, commit(&pool, 2, &endorse, 1)), pool.tx(3, commit(&pool, 2, &endorse, 1))];
+    pool.commit(&txs);
+    for (who, figures, salt) in [(2, &other, &[1; 32][..]), (2, &endorse, &[2; 32]), (3, &endorse, &[1; 32])] {
+        assert!(is_invalid(&pool.refusal(who, reveal(figures, salt)), "reveal"), "{who}");
+    }
+    assert!(is_invalid(&pool.refusal(2, reveal(&endorse, &[1; 31])), "salt"));
+    // Who lost the salt commits anew, and loses its turn.
+    let tx = pool.tx(2, commit(&pool, 2, &endorse, 9));
+    pool.commit(&[tx]);
+    assert!(is_invalid(&pool.refusal(2, reveal(&endorse, &[1; 32])), "reveal"));
+    let tx = pool.tx(2, reveal(&endorse, &[9; 32]));
+    pool.commit(&[tx]);
+    let (who, told) = pool.ledger.endorsements(&name("lab/digits"), 1).remove(0);
+    let place = told.committed.unwrap();
+    assert_eq!((who, place.height + 1, place.index, told.height), (id(2), told.height, 2, pool.ledger.height()));
+    assert!(matches!(pool.refusal(2, reveal(&endorse, &[9; 32])), TxError::Exists(_)));
+    assert!(matches!(pool.refusal(2, commit(&pool, 2, &endorse, 1)), TxError::Exists(_)));
+    let tx = pool.tx(1, withdraw(1));
+    pool.commit(&[tx]);
+    assert!(is_invalid(&pool.refusal(4, commit(&pool, 4, &endorse, 1)), "version"));
+}
+
+/// The copier sees a root when it is revealed, and cannot have been before; without a commitment it is before or after by chance.
+#[test]
+fn a_copied_dataset_never_takes_the_place_of_the_one_committed_to_first() {
+    for copier_commits in [false, true] {
+        let mut pool = published();
+        let (honest, lie) = (endorse("lab/digits", 1, 7, 5), endorse("lab/digits", 1, 7, 40));
+        let tx = pool.tx(2, commit(&pool, 2, &honest, 1));
+        pool.commit(&[tx]);
+        let shown = reveal(&honest, &[1; 32]);
+        let copied = if copier_commits { commit(&pool, 3, &lie, 3) } else { TxBody::Endorse(lie.clone()) };
+        // The copier reads the reveal before it is final, and puts its own into the same block, in front.
+        let txs = [pool.tx(3, copied), pool.tx(2, shown)];
+        pool.commit(&txs);
+        let tx = if copier_commits { pool.tx(3, reveal(&lie, &[3; 32])) } else { pool.tx(4, TxBody::Endorse(lie)) };
+        pool.commit(&[tx]);
+        let others = [endorse("lab/digits", 1, 8, 5), endorse("lab/digits", 1, 9, 5)];
+        let txs = [pool.tx(5, TxBody::Endorse(others[0].clone())), pool.tx(6, TxBody::Endorse(others[1].clone()))];
+        pool.commit(&txs);
+        let told = pool.ledger.endorsements(&name("lab/digits"), 1);
+        let honest = told.iter().find(|(who, _)| *who == id(2)).unwrap().1.quality_ppm;
+        let score = pool.ledger.score(&name("lab/digits"), 1).unwrap();
+        assert_eq!((score.datasets, score.score_ppm), (3, Some(honest)), "three roots, all honest");
+    }
 }
 
 #[test]

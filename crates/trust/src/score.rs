@@ -31,8 +31,10 @@ pub struct Vote {
     pub dataset_root: Digest,
     /// Samples.
     pub samples: u32,
-    /// Height at which it was made.
+    /// Height at which it was committed to.
     pub height: u64,
+    /// Its place among the commitments of that block.
+    pub index: u32,
 }
 
 /// What a round of votes comes to.
@@ -49,16 +51,17 @@ pub struct ScoreParts {
 
 /// The score of a set of votes; their order does not matter.
 ///
-/// Votes on one dataset count once: the heaviest stands for it; among equals the earliest (whoever copied a root came
-/// later), then the one of lowest quality, then of fewest samples. The score is the largest x such that votes of quality
-/// x or more carry at least half of the counted weight. Those who carry less than half of the *counted* weight cannot
-/// move it beyond the qualities of the rest; within one block a copied root can still take the place of the original,
-/// which only commitments before disclosure will close.
+/// Votes on one dataset count once: the one committed to first stands for it, however heavy the others are. A commitment hides
+/// its root until nobody can commit any more, so whoever copied a root came later. Votes with one place (there is none on a
+/// ledger) go by weight, then by the lowest quality, then by the fewest samples. The score is the largest x such that votes of
+/// quality x or more carry at least half of the counted weight. Those who carry less than half of the *counted* weight cannot
+/// move it beyond the qualities of the rest. What is left: who grades on data that others can guess (a public test set) can be
+/// forestalled; [`conflicts`] names such roots, and a re-run of the model on them tells who lied.
 #[must_use]
 pub fn round_score(votes: &[Vote]) -> ScoreParts {
     let mut by_dataset: BTreeMap<Digest, Vote> = BTreeMap::new();
     for vote in votes.iter().filter(|v| v.weight > 0) {
-        let precedence = |v: &Vote| (Reverse(v.weight), v.height, v.quality_ppm, v.samples);
+        let precedence = |v: &Vote| (v.height, v.index, Reverse(v.weight), v.quality_ppm, v.samples);
         by_dataset
             .entry(vote.dataset_root)
             .and_modify(|held| *held = *std::cmp::min_by_key(&*held, vote, |v| precedence(v)))
@@ -66,15 +69,28 @@ pub fn round_score(votes: &[Vote]) -> ScoreParts {
     }
     let mut counted: Vec<Vote> = by_dataset.into_values().collect();
     counted.sort_by_key(|v| Reverse(v.quality_ppm));
-    let total: u128 = counted.iter().map(|v| u128::from(v.weight)).sum();
+    // Halves are compared by subtraction: twice a sum of weights could be more than fits.
+    let total = counted.iter().fold(0u128, |sum, v| sum.saturating_add(u128::from(v.weight)));
     let mut support = 0u128;
     let median = counted.iter().find(|v| {
-        support += u128::from(v.weight);
-        support * 2 >= total
+        support = support.saturating_add(u128::from(v.weight));
+        support >= total.saturating_sub(support)
     });
     ScoreParts {
         score_ppm: median.filter(|_| counted.len() >= MIN_DATASETS).map(|v| v.quality_ppm),
         datasets: u32::try_from(counted.len()).unwrap_or(u32::MAX),
         samples: counted.iter().fold(0, |sum, v| sum.saturating_add(u64::from(v.samples))),
     }
+}
+
+/// Datasets on which votes differ, in order. A model answers one dataset in one way, so one of them lied or erred, and a re-run
+/// shows who.
+#[must_use]
+pub fn conflicts(votes: &[Vote]) -> Vec<Digest> {
+    let mut found: BTreeMap<Digest, (u32, bool)> = BTreeMap::new();
+    for vote in votes {
+        let (quality, differ) = found.entry(vote.dataset_root).or_insert((vote.quality_ppm, false));
+        *differ |= *quality != vote.quality_ppm;
+    }
+    found.into_iter().filter(|(_, (_, differ))| *differ).map(|(root, _)| root).collect()
 }

@@ -3,16 +3,16 @@
 
 use proptest::prelude::*;
 use zero2ai_proto::{Digest, state::Verdict, tx::Thresholds};
-use zero2ai_trust::{Vote, round_score, verdict};
+use zero2ai_trust::{Vote, conflicts, round_score, verdict};
 
 fn vote(root: u8, weight: u64, quality_ppm: u32) -> Vote {
-    Vote { weight, quality_ppm, dataset_root: Digest([root; 32]), samples: 100, height: 1 }
+    Vote { weight, quality_ppm, dataset_root: Digest([root; 32]), samples: 100, height: 1, index: u32::from(root) }
 }
 
 fn votes() -> impl Strategy<Value = Vec<Vote>> {
     let one =
         (0u8..12, 0u64..5, 0u32..=1_000_000, 1u32..1_000, 1u64..4).prop_map(|(root, weight, q, samples, height)| {
-            Vote { weight, quality_ppm: q, dataset_root: Digest([root; 32]), samples, height }
+            Vote { weight, quality_ppm: q, dataset_root: Digest([root; 32]), samples, height, index: 0 }
         });
     proptest::collection::vec(one, 0..24)
 }
@@ -49,8 +49,13 @@ fn one_dataset_counts_once() {
     let honest = [vote(1, 1, 9), vote(2, 1, 8), vote(3, 1, 7)];
     let with_copy = [honest.as_slice(), &[copied_later]].concat();
     assert_eq!(round_score(&with_copy), round_score(&honest), "a later copy of a root changes nothing");
-    let heavier = Vote { height: 2, ..vote(1, 2, 1) };
-    assert_eq!(round_score(&[honest.as_slice(), &[heavier]].concat()).score_ppm, Some(7));
+    let heavier = Vote { height: 2, ..vote(1, 1_000, 1) };
+    let with_heavier = [honest.as_slice(), &[heavier]].concat();
+    assert_eq!(round_score(&with_heavier), round_score(&honest), "not even a heavy one");
+    let same_block = Vote { index: 2, ..vote(1, 1_000, 1) };
+    assert_eq!(round_score(&[&[same_block], honest.as_slice()].concat()), round_score(&honest));
+    assert_eq!(conflicts(&with_heavier), [honest[0].dataset_root]);
+    assert_eq!(conflicts(&honest), []);
 }
 
 proptest! {

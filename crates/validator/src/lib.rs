@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`samples`] | labelled samples out of CSV text, and the dataset's root |
 //! | [`job`] | the run: predictions → counts → [`zero2ai_proto::tx::Endorse`] |
+//! | [`report`] | a report as a page: HTML with plots, without scripts |
 
 pub mod job;
+pub mod report;
 pub mod samples;
 
 pub use job::{Findings, JobError, Predictor, predicted_class, run};

@@ -152,6 +152,8 @@ fn kind(body: &TxBody) -> &'static str {
         TxBody::SetRules(_) => "set rules",
         TxBody::Offer(_) => "offer",
         TxBody::Accept(_) => "accept",
+        TxBody::Commit(_) => "commit",
+        TxBody::Reveal(_) => "reveal",
     }
 }
 

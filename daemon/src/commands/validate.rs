@@ -59,6 +59,7 @@ pub(crate) fn endorsement_json(validator: &zero2ai_proto::NodeId, e: &Endorsemen
         "precision": f64::from(e.precision_ppm) / 1e6, "recall": f64::from(e.recall_ppm) / 1e6,
         "f1": f64::from(e.f1_ppm) / 1e6, "verdict": verdict(e.verdict), "height": e.height,
         "p50_us": e.counts.p50_us, "dataset": e.counts.dataset_root.to_string(), "tx": e.tx.to_string(),
+        "committed": e.committed.map(|place| place.height),
     })
 }
 

@@ -15,7 +15,7 @@ use zero2ai_proto::{
     proof::{LogProof, SignedHeader, Snapshot, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
-        AnchorState, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, OfferState,
+        AnchorState, CommitState, Committed, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, OfferState,
         PoolEpoch, Rights, Rules, Score, Signer, SignerSet, Signers, TicketUse, Verdict, Version,
     },
     tx,
@@ -114,6 +114,7 @@ pub(crate) fn endorsement() -> Endorsement {
         verdict: Verdict::Abstain,
         height: 6,
         tx: TxId([0xe2; 32]),
+        committed: Some(Committed { height: 5, index: 1 }),
     }
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 16] {
+fn bodies() -> [(&'static str, TxBody); 18] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -176,6 +177,8 @@ fn bodies() -> [(&'static str, TxBody); 16] {
         ("set_rules", TxBody::SetRules(tx::SetRules { version: 2, height: 1_000 })),
         ("offer", TxBody::Offer(tx::Offer { name: name(), to: Some(key(2).public()) })),
         ("accept", TxBody::Accept(tx::Accept { name: name() })),
+        ("commit", TxBody::Commit(tx::Commit { name: name(), version: 1, commitment: digest(0xc1) })),
+        ("reveal", TxBody::Reveal(tx::Reveal { endorse: endorse(), salt: bytes(0x5a, 32) })),
     ]
 }
 
@@ -289,6 +292,9 @@ fn add_state(v: &mut Vectors) {
     v.add("state/handle", &Handle { owner: key(1).public(), claimed: 3 });
     v.add("state/model", &model());
     v.add("state/version", &version());
+    let place = Committed { height: 5, index: 1 };
+    v.add("state/commit", &CommitState { commitment: digest(0xc1), place });
+    v.add("state/endorsement_open", &Endorsement { committed: None, ..endorsement() });
     v.add("state/offer", &OfferState { to: Some(key(2).public()), height: 5 });
     v.add("state/grant", &GrantState { granted: true, height: 5, tx: TxId([0xe2; 32]) });
     let equivocation = Equivocation {

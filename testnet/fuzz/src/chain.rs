@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use serde::{Serialize, de::DeserializeOwned};
-use zero2ai_ledger::{EMPTY_PAUSE_MS, Ledger, ReceiptLog, TrustedChain, receipt_log::root_of};
+use zero2ai_ledger::{EMPTY_PAUSE_MS, Ledger, ReceiptLog, TrustedChain, commitment, receipt_log::root_of};
 use zero2ai_proto::{
     BlockId, ByteBuf, CodecError, Digest, ManifestId, NodeId, SealingKey, SecretKey, Signed,
     block::{Block, Certificate, Header, Vote, VoteKind},
@@ -16,7 +16,7 @@ use zero2ai_proto::{
     proof::{SignedHeader, Snapshot, TrustStep},
     state::{Rights, Signer, SignerSet},
     tx::{
-        Accept, Anchor, ClaimHandle, ClassCounts, Endorse, Grant, Offer, Publish, Redeem, Revoke, RotateKey,
+        Accept, Anchor, ClaimHandle, ClassCounts, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke, RotateKey,
         SetChannel, SetRights, SetRules, SetSigners, Thresholds, Tx, TxBody, Withdraw,
     },
 };
@@ -87,6 +87,11 @@ impl Begun {
         let set = TxBody::SetSigners(SetSigners { signers: signers(&[0, 1, 2, 3]), force: false });
         begun.commit(&[sign(&begun.ledger, 0, 0, set)]);
         begun.commit(&[]);
+        // Something that was committed to, to be revealed.
+        let claim = sign(&begun.ledger, 4, 0, TxBody::ClaimHandle(ClaimHandle { handle: "kept".into() }));
+        let publish = sign(&begun.ledger, 4, 1, publish("kept/m", 1));
+        let commit = sign(&begun.ledger, 3, 0, commit(&begun.ledger, 3, &endorse("kept/m", 3)));
+        begun.commit(&[claim, publish, commit]);
         begun.commit(&[]);
         begun
     }
@@ -195,9 +200,9 @@ pub fn light(bytes: &[u8]) {
     }
 }
 
-fn publish(version: u32) -> TxBody {
+fn publish(name: &str, version: u32) -> TxBody {
     TxBody::Publish(Publish {
-        name: "lab/m".parse().expect("a name"),
+        name: name.parse().expect("a name"),
         version,
         manifest: ManifestId([version as u8; 32]),
         format: Format::Onnx,
@@ -210,6 +215,25 @@ fn publish(version: u32) -> TxBody {
     })
 }
 
+fn endorse(name: &str, root: u8) -> Endorse {
+    let class = ClassCounts { tp: 49, fp: 1, fn_: 1 };
+    Endorse {
+        name: name.parse().expect("a name"),
+        version: 1,
+        classes: vec![class, class],
+        samples: 100,
+        correct: 98,
+        p50_us: 300,
+        dataset_root: Digest([root; 32]),
+        predictions_root: Digest([2; 32]),
+    }
+}
+
+fn commit(ledger: &Ledger, who: u8, endorse: &Endorse) -> TxBody {
+    let commitment = commitment(&ledger.pool(), &id(who), endorse, &[5; 32]).expect("it encodes");
+    TxBody::Commit(Commit { name: endorse.name.clone(), version: endorse.version, commitment })
+}
+
 /// One transaction of each kind, in an order in which all of them apply, and who signs it.
 fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
     let name = || "lab/m".parse().expect("a name");
@@ -220,26 +244,17 @@ fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
         let bytes = statement.sign_bytes(&ledger.pool()).expect("a vote");
         SignedStatement { statement, signature: secret(3).sign(&bytes) }
     };
-    let class = ClassCounts { tp: 49, fp: 1, fn_: 1 };
-    let endorse = Endorse {
-        name: name(),
-        version: 1,
-        classes: vec![class, class],
-        samples: 100,
-        correct: 98,
-        p50_us: 300,
-        dataset_root: Digest([1; 32]),
-        predictions_root: Digest([2; 32]),
-    };
     vec![
         (MEMBERS + 1, TxBody::Redeem(Redeem { ticket: ticket(ledger, 2), sealing_key: SealingKey([4; 32]) })),
         (1, TxBody::ClaimHandle(ClaimHandle { handle: "lab".into() })),
-        (1, publish(1)),
-        (1, publish(2)),
+        (1, publish("lab/m", 1)),
+        (1, publish("lab/m", 2)),
         (1, TxBody::SetChannel(SetChannel { name: name(), channel: "stable".into(), version: 2 })),
         (1, TxBody::Grant(Grant { name: name(), member: id(2) })),
         (1, TxBody::Revoke(Revoke { name: name(), member: id(2) })),
-        (2, TxBody::Endorse(endorse)),
+        (2, TxBody::Endorse(endorse("lab/m", 1))),
+        (3, commit(ledger, 3, &endorse("lab/m", 3))),
+        (3, TxBody::Reveal(Reveal { endorse: endorse("kept/m", 3), salt: ByteBuf::from(vec![5; 32]) })),
         (2, TxBody::Anchor(Anchor { seq: 1, size: 1, root: log.root(), consistency: Vec::new() })),
         (2, TxBody::Evidence(Evidence::new(id(3), say(None), say(Some(BlockId([7; 32])))))),
         (1, TxBody::Offer(Offer { name: name(), to: Some(id(2)) })),
@@ -268,11 +283,13 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let claims = (0..MEMBERS + 2).map(|who| (who, TxBody::ClaimHandle(ClaimHandle { handle: format!("h{who}") })));
     let claims: Vec<u8> = claims.flat_map(|(who, body)| piece(who, body)).collect();
     // Older kinds have inputs of their own from before.
-    let alone: [(&str, Kind); 5] = [
+    let alone: [(&str, Kind); 7] = [
         ("evidence", |body| matches!(body, TxBody::Evidence(_))),
         ("rotate_key", |body| matches!(body, TxBody::RotateKey(_))),
         ("set_rules", |body| matches!(body, TxBody::SetRules(_))),
         ("offer", |body| matches!(body, TxBody::Offer(_))),
+        ("commit", |body| matches!(body, TxBody::Commit(_))),
+        ("reveal", |body| matches!(body, TxBody::Reveal(_))),
         ("accept", |body| matches!(body, TxBody::Accept(_))),
     ];
     let alone = alone.map(|(name, wanted)| {

@@ -14,6 +14,7 @@ mod pool;
 mod transfer;
 mod upgrade;
 
+pub use endorse::commitment;
 pub(crate) use endorse::{check as check_counts, figures, score};
 
 use zero2ai_proto::{
@@ -150,6 +151,8 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool
         TxBody::SetRules(body) => upgrade::set_rules(draft, &call, body)?,
         TxBody::Offer(body) => transfer::offer(draft, &call, body)?,
         TxBody::Accept(body) => transfer::accept(draft, &call, body)?,
+        TxBody::Commit(body) => endorse::commit(draft, &call, body)?,
+        TxBody::Reveal(body) => endorse::reveal(draft, &call, body)?,
     }
     Ok(id)
 }

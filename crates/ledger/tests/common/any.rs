@@ -2,16 +2,16 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use proptest::prelude::*;
-use zero2ai_ledger::ReceiptLog;
+use zero2ai_ledger::{ReceiptLog, commitment};
 use zero2ai_proto::{
-    BlockId, PoolId, SealingKey, Signed,
+    BlockId, ByteBuf, PoolId, SealingKey, Signed,
     block::{Vote, VoteKind},
     evidence::{Evidence, SignedStatement, Statement},
     manifest::Domain,
     pool::{Nonce, Ticket},
     state::Rights,
     tx::{
-        Accept, Grant, Offer, Publish, Redeem, Revoke, SetChannel, SetRights, SetRules, SetSigners, TxBody, Withdraw,
+        Accept, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules, SetSigners, TxBody, Withdraw,
     },
 };
 
@@ -62,6 +62,11 @@ fn any_redemption() -> impl Strategy<Value = TxBody> {
     })
 }
 
+/// Figures that are committed to and revealed, and their salt.
+fn committed(m: u8, root: u8) -> (Endorse, [u8; 32]) {
+    (endorse(&model(m), 1, root, 3), [root; 32])
+}
+
 /// Any transaction, most of them refused at most states.
 pub fn any_body() -> impl Strategy<Value = TxBody> {
     prop_oneof![
@@ -90,6 +95,18 @@ pub fn any_body() -> impl Strategy<Value = TxBody> {
             TxBody::Offer(Offer { name: name(&model(m)), to: Some(who).filter(|who| *who < 6).map(id) })
         }),
         (0u8..2).prop_map(|m| TxBody::Accept(Accept { name: name(&model(m)) })),
+        (0u8..2, 0u8..4, 0u8..6).prop_map(|(m, root, who)| {
+            let (endorse, salt) = committed(m, root);
+            TxBody::Commit(Commit {
+                name: endorse.name.clone(),
+                version: 1,
+                commitment: commitment(&PoolId::of(&genesis_bytes(1)), &id(who), &endorse, &salt).unwrap(),
+            })
+        }),
+        (0u8..2, 0u8..4).prop_map(|(m, root)| {
+            let (endorse, salt) = committed(m, root);
+            TxBody::Reveal(Reveal { endorse, salt: ByteBuf::from(salt.to_vec()) })
+        }),
         any_evidence(),
         any_redemption(),
         // Too late for any block of a test.

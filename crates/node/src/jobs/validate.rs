@@ -1,16 +1,18 @@
-//! A validator's job: fetch the version, run it on samples of its own in a worker, endorse what was found.
+//! A validator's job: fetch the version, run it on samples of its own in a worker, commit to what was found, and show it.
 
 use std::path::PathBuf;
 
 use zero2ai_engine::Worker;
+use zero2ai_ledger::commitment;
 use zero2ai_proto::{
-    ModelRef,
+    ByteBuf, ModelRef,
+    keys::random_bytes,
     local::{ValidateCall, ValidateReport},
     manifest::Task,
     rpc::RpcError,
     state::Rights,
     tensor::Tensor,
-    tx::TxBody,
+    tx::{Commit, Endorse, Reveal, TxBody},
 };
 use zero2ai_validator::{Dataset, Predictor};
 
@@ -66,8 +68,7 @@ impl Core {
             let loaded = self.load(&name, version, &entry, opened).await?;
             self.run_samples(&loaded.worker, &data, classes, progress).await?
         };
-        tell(progress, "endorsing", 0, 0);
-        self.account.submit(TxBody::Endorse(found.endorse(name.clone(), version)), PATIENCE).await?;
+        self.endorse(found.endorse(name.clone(), version), progress).await?;
         let me = self.id;
         self.chain.read(|ledger| {
             let all = ledger.endorsements(&name, version);
@@ -78,6 +79,18 @@ impl Core {
                 ledger.score(&name, version).ok_or_else(|| internal("there is no score after an endorsement"))?;
             Ok(ValidateReport { validator: me, endorsement, score })
         })
+    }
+
+    /// Commits to the figures, and shows them once that is final: nobody who sees them can have been before.
+    async fn endorse(&self, endorse: Endorse, progress: &Tell) -> Result<(), RpcError> {
+        tell(progress, "committing to the figures", 0, 0);
+        let salt = random_bytes::<32>().map_err(internal)?;
+        let commitment = commitment(&self.pool, &self.id, &endorse, &salt).map_err(internal)?;
+        let Endorse { name, version, .. } = endorse.clone();
+        self.account.submit(TxBody::Commit(Commit { name, version, commitment }), PATIENCE).await?;
+        tell(progress, "showing them", 0, 0);
+        let reveal = Reveal { endorse, salt: ByteBuf::from(salt.to_vec()) };
+        self.account.submit(TxBody::Reveal(reveal), PATIENCE).await.map(|_| ())
     }
 
     async fn run_samples(

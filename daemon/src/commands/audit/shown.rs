@@ -180,6 +180,7 @@ mod tests {
             verdict: Verdict::Abstain,
             height: 3,
             tx,
+            committed: None,
         };
         let row = zero2ai_ledger::audit::EndorsementRow { version: 1, validator: id(2), endorsement };
         report.endorsements.push(row);

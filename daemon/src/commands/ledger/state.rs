@@ -8,7 +8,7 @@ use zero2ai_proto::{
     decode,
     limits::SIGNED_BYTES,
     state::{
-        AnchorState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, OfferState, PoolEpoch, Rules,
+        AnchorState, CommitState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, OfferState, PoolEpoch, Rules,
         Score, Signers, TicketUse, Version,
     },
 };
@@ -64,6 +64,7 @@ fn told(key: &str, value: &[u8]) -> Value {
         "version" => read::<Version>(value),
         "grant" => read::<GrantState>(value),
         "offer" => read::<OfferState>(value),
+        "commit" => read::<CommitState>(value),
         "endorsement" => read::<Endorsement>(value),
         "score" => read::<Score>(value),
         "anchor" => read::<AnchorState>(value),

@@ -1,5 +1,6 @@
 //! Macro-averaged precision, recall and F1 from integer counts, as scikit-learn defines them. Owns the exact arithmetic,
 //! so that an independent verifier can repeat it to the last unit.
+#![deny(clippy::float_arithmetic)]
 
 use zero2ai_proto::{limits::CLASSES, tx::ClassCounts};
 

@@ -1,0 +1,20 @@
+//! Has a model become worse since it was graded? Two detectors over what users say of its answers, kept by whoever collects that.
+//! They are local and may use floats: an alarm is an opinion that calls for a new validation, never a fact on the ledger.
+#![allow(clippy::float_arithmetic)]
+
+mod adwin;
+mod ddm;
+
+pub use adwin::Adwin;
+pub use ddm::Ddm;
+
+/// What a detector says after an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drift {
+    /// Nothing.
+    Steady,
+    /// It may be about to change: keep more outcomes.
+    Warning,
+    /// It has changed: validate anew.
+    Changed,
+}

@@ -1,0 +1,84 @@
+//! The detectors speak where river's do, on the same streams.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use zero2ai_trust::drift::{Adwin, Ddm, Drift};
+
+/// SplitMix64, the upper 32 bits, as drift.py draws them.
+struct Draws(u64);
+
+impl Draws {
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) >> 32
+    }
+}
+
+fn stream(case: &Value) -> Vec<bool> {
+    let mut draws = Draws(case["seed"].as_u64().unwrap());
+    let mut outcomes = Vec::new();
+    for part in case["parts"].as_array().unwrap() {
+        let (length, ppm) = (part[0].as_u64().unwrap(), part[1].as_u64().unwrap());
+        outcomes.extend((0..length).map(|_| draws.draw() % 1_000_000 < ppm));
+    }
+    outcomes
+}
+
+fn golden() -> Vec<Value> {
+    let golden: Value = serde_json::from_str(include_str!("drift.json")).unwrap();
+    golden["cases"].as_array().unwrap().clone()
+}
+
+#[test]
+fn ddm_warns_and_alarms_where_rivers_does() {
+    for case in golden() {
+        let (mut warnings, mut changes, mut ddm) = (Vec::new(), Vec::new(), Ddm::default());
+        for (i, wrong) in stream(&case).into_iter().enumerate() {
+            match ddm.update(wrong) {
+                Drift::Warning => warnings.push(i),
+                Drift::Changed => changes.push(i),
+                Drift::Steady => {}
+            }
+        }
+        assert_eq!(
+            serde_json::json!({ "warnings": warnings, "changes": changes }),
+            case["ddm"],
+            "seed {}",
+            case["seed"]
+        );
+    }
+}
+
+#[test]
+fn adwin_cuts_where_rivers_does() {
+    let mut cuts = 0;
+    for case in golden() {
+        let (mut adwin, mut expected) = (Adwin::default(), case["adwin"].as_array().unwrap().iter());
+        for (i, wrong) in stream(&case).into_iter().enumerate() {
+            if adwin.update(f64::from(u8::from(wrong))) == Drift::Changed {
+                let cut = expected.next().unwrap();
+                assert_eq!((i as u64, adwin.width()), (cut[0].as_u64().unwrap(), cut[1].as_f64().unwrap()));
+                assert!((adwin.mean() - cut[2].as_f64().unwrap()).abs() < 1e-9, "seed {}", case["seed"]);
+                // River's begins anew after an alarm; the paper's, and ours, goes on with the newer part.
+                adwin = Adwin::default();
+                cuts += 1;
+            }
+        }
+        assert_eq!(expected.next(), None, "seed {}", case["seed"]);
+    }
+    assert!(cuts > 5, "{cuts} cuts only");
+}
+
+#[test]
+fn what_is_no_number_is_passed_over_and_memory_stays_small() {
+    let mut adwin = Adwin::new(f64::NAN);
+    assert_eq!(adwin.update(f64::NAN), Drift::Steady);
+    assert_eq!((adwin.width(), adwin.mean()), (0.0, 0.0));
+    for _ in 0..100_000 {
+        adwin.update(0.25);
+    }
+    assert_eq!((adwin.width(), adwin.mean()), (100_000.0, 0.25));
+}
