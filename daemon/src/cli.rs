@@ -27,7 +27,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zero2ai_proto::{
-    ModelName, ModelRef, NodeId,
+    Digest, ModelName, ModelRef, NodeId,
     manifest::Domain,
     prepare::Preparation,
     state::{Rights, Signer},
@@ -112,7 +112,8 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Run a model on your own labelled samples and sign what came out as an endorsement
     #[command(after_help = "Examples:\n  zero2ai validate lab/digits --data heldout.csv\n  \
-        zero2ai validate lab/digits@1 --data heldout.csv --serve\n\n\
+        zero2ai validate lab/digits@1 --data heldout.csv --serve\n  \
+        zero2ai validate lab/digits --data heldout.csv --report report.html --report report.json\n\n\
         The file has one sample a row: the features, then the class as a whole number; a header line is skipped.")]
     Validate(ValidateArgs),
     /// Look a name up: its version, and who serves it how far away
@@ -422,6 +423,13 @@ pub(crate) struct ValidateArgs {
     /// Labelled samples of your own
     #[arg(long, value_name = "CSV")]
     pub(crate) data: PathBuf,
+    /// Also write a report: a page if the name ends in .html, else JSON; may be given twice. Takes longer: the model is attacked
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Vec<PathBuf>,
+    /// What the report's attacks and intervals are drawn from: with the same samples and seed a second validator gets the same
+    /// report, but for latencies [default: random]
+    #[arg(long, value_name = "HEX", requires = "report")]
+    pub(crate) seed: Option<Digest>,
     /// Serve the model afterwards
     #[arg(long)]
     pub(crate) serve: bool,

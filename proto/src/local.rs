@@ -230,6 +230,8 @@ pub struct ValidateCall {
     pub samples: String,
     /// Serve the model afterwards.
     pub serve: bool,
+    /// Make a report too, from this seed.
+    pub report: Option<Digest>,
 }
 
 /// One item of the answer to [`ValidatePath`].
@@ -239,6 +241,8 @@ pub enum ValidateItem {
     Step(Progress),
     /// The endorsement as it stands on the ledger, and the score after it.
     Done(Box<ValidateReport>),
+    /// A piece of the report, JSON of `zero2ai_trust::report::Report`; all of them come before `Done`.
+    Report(ByteBuf),
 }
 
 /// Result of [`ValidatePath`].

@@ -53,7 +53,7 @@ pub enum JobError {
 }
 
 /// What a run found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Findings {
     /// Per class, in class order.
     pub classes: Vec<ClassCounts>,
@@ -67,6 +67,10 @@ pub struct Findings {
     pub dataset_root: Digest,
     /// Root over the predicted classes, in sample order.
     pub predictions_root: Digest,
+    /// The scores per class of each sample, as they came.
+    pub answers: Vec<Vec<f32>>,
+    /// How long each prediction took, in sample order, microseconds.
+    pub latencies_us: Vec<u32>,
 }
 
 impl Findings {
@@ -99,6 +103,7 @@ pub async fn run<P: Predictor>(
 ) -> Result<Findings, JobError> {
     let mut counts = vec![ClassCounts::default(); usize::from(classes)];
     let (mut correct, mut micros, mut said) = (0u32, Vec::with_capacity(data.rows.len()), Vec::new());
+    let mut answers = Vec::with_capacity(data.rows.len());
     for (row, truth) in data.classes.iter().copied().enumerate() {
         if truth >= classes {
             return Err(JobError::Class { row, class: truth, last: classes.saturating_sub(1) });
@@ -107,8 +112,10 @@ pub async fn run<P: Predictor>(
         let start = Instant::now();
         let outputs = model.predict(input).await.map_err(|why| JobError::Model { row, why })?;
         micros.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
-        let class =
-            predicted_class(&outputs, classes).map_err(|why| JobError::Answer { row, expected: classes, why })?;
+        let scores =
+            predicted_scores(&outputs, classes).map_err(|why| JobError::Answer { row, expected: classes, why })?;
+        let class = best(&scores);
+        answers.push(scores);
         said.push(class.to_le_bytes().to_vec());
         if class == truth {
             correct += 1;
@@ -119,14 +126,17 @@ pub async fn run<P: Predictor>(
         }
         progress(row + 1, data.classes.len());
     }
-    micros.sort_unstable();
+    let mut sorted = micros.clone();
+    sorted.sort_unstable();
     Ok(Findings {
         classes: counts,
         samples: u32::try_from(said.len()).unwrap_or(u32::MAX),
         correct,
-        p50_us: micros.get(micros.len() / 2).copied().unwrap_or_default(),
+        p50_us: sorted.get(sorted.len() / 2).copied().unwrap_or_default(),
         dataset_root: data.root(),
         predictions_root: root_of(said),
+        answers,
+        latencies_us: micros,
     })
 }
 
@@ -135,6 +145,14 @@ pub async fn run<P: Predictor>(
 /// # Errors
 /// In words, if the output is not `classes` finite 32-bit floats.
 pub fn predicted_class(outputs: &[Tensor], classes: u16) -> Result<u16, String> {
+    predicted_scores(outputs, classes).map(|scores| best(&scores))
+}
+
+/// The scores of the first output.
+///
+/// # Errors
+/// In words, if they are not one number for each class.
+pub fn predicted_scores(outputs: &[Tensor], classes: u16) -> Result<Vec<f32>, String> {
     let scores = outputs.first().ok_or("no output")?.to_f32().map_err(|e| e.to_string())?;
     if scores.len() != usize::from(classes) {
         return Err(format!("{} values", scores.len()));
@@ -142,6 +160,11 @@ pub fn predicted_class(outputs: &[Tensor], classes: u16) -> Result<u16, String> 
     if scores.iter().any(|s| s.is_nan()) {
         return Err("a score is not a number".to_owned());
     }
-    let best = (0..classes).rev().max_by(|a, b| scores[usize::from(*a)].total_cmp(&scores[usize::from(*b)]));
-    best.ok_or_else(|| "no classes".to_owned())
+    if scores.is_empty() { Err("no classes".to_owned()) } else { Ok(scores) }
+}
+
+/// The class with the highest score, of equal ones the lowest.
+fn best(scores: &[f32]) -> u16 {
+    let best = (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
+    u16::try_from(best).unwrap_or(u16::MAX)
 }

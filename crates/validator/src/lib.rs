@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`samples`] | labelled samples out of CSV text, and the dataset's root |
 //! | [`job`] | the run: predictions → counts → [`zero2ai_proto::tx::Endorse`] |
+//! | [`assess`] | from a run to its report: figures, attacks, the grade |
 //! | [`report`] | a report as a page: HTML with plots, without scripts |
 
+pub mod assess;
 pub mod job;
 pub mod report;
 pub mod samples;
 
-pub use job::{Findings, JobError, Predictor, predicted_class, run};
+pub use job::{Findings, JobError, Predictor, predicted_class, predicted_scores, run};
 pub use samples::{Dataset, SamplesError};

@@ -1,15 +1,19 @@
 //! `validate`: the node fetches a model, runs it on the user's labelled samples and signs the counts as an endorsement.
 
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use zero2ai_proto::{
-    ModelRef,
+    Digest,
+    keys::random_bytes,
     local::{ValidateCall, ValidateItem, ValidatePath, ValidateReport},
     state::{Endorsement, Verdict},
 };
 
-use super::publish::absolute;
+use zero2ai_trust::report::Report;
+use zero2ai_validator::report::page;
+
+use super::{publish::absolute, write_file};
 use crate::{
     cli::ValidateArgs,
     exit::{Exit, Failure, Outcome},
@@ -20,27 +24,45 @@ use crate::{
 
 /// Longest validation: it only ends what hangs.
 const LONG: Duration = Duration::from_secs(2 * 3600);
+/// Bytes of a report.
+const REPORT: usize = 16 * 1024 * 1024;
 
-/// Validates `name` on the samples in `data`, and serves it afterwards if asked.
+/// Has the node validate, and gives what it did with the report, if one was asked for.
 pub(crate) async fn validate_file(
     session: &Session,
-    name: ModelRef,
-    data: &Path,
-    serve: bool,
+    call: &ValidateCall,
     progress: &mut Progress,
-) -> Outcome<ValidateReport> {
-    let call = ValidateCall { name, samples: absolute(data)?, serve };
-    let mut items = session.stream::<ValidatePath>(&call, LONG).await?;
+) -> Outcome<(ValidateReport, Vec<u8>)> {
+    let mut items = session.stream::<ValidatePath>(call, LONG).await?;
+    let mut report = Vec::new();
     while let Some(item) = items.next().await {
         match item? {
             ValidateItem::Step(step) => progress.step(&step),
-            ValidateItem::Done(report) => return Ok(*report),
+            ValidateItem::Report(piece) if report.len().saturating_add(piece.len()) <= REPORT => {
+                report.extend_from_slice(&piece);
+            }
+            ValidateItem::Report(_) => {
+                return Err(Failure::new(Exit::Internal, format!("The node's report is longer than {REPORT} bytes.")));
+            }
+            ValidateItem::Done(done) => return Ok((*done, report)),
         }
     }
     Err(Failure::new(
         Exit::Internal,
         "The node ended its answer without a result. Look at its log, then run the command again.",
     ))
+}
+
+/// Writes the report to each file, as a page or as it came.
+fn write_report(files: &[PathBuf], bytes: &[u8]) -> Outcome<Report> {
+    let damaged = |e| Failure::new(Exit::Internal, format!("The node's report cannot be read: {e}."));
+    let report: Report = serde_json::from_slice(bytes).map_err(damaged)?;
+    for file in files {
+        let is_page = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("html"));
+        let text = if is_page { page(&report).into_bytes() } else { bytes.to_vec() };
+        write_file("write the report to", file, &text)?;
+    }
+    Ok(report)
 }
 
 /// A verdict as one word.
@@ -66,15 +88,24 @@ pub(crate) fn endorsement_json(validator: &zero2ai_proto::NodeId, e: &Endorsemen
 /// The command.
 pub(crate) async fn validate(session: &Session, args: ValidateArgs, out: Output) -> Outcome {
     let mut progress = Progress::start(out, "validating");
-    let report = validate_file(session, args.name, &args.data, args.serve, &mut progress).await?;
+    let seed = match args.seed {
+        None if args.report.is_empty() => None,
+        None => Some(Digest(random_bytes().map_err(|e| Failure::new(Exit::Internal, format!("No seed: {e}.")))?)),
+        given => given,
+    };
+    let call = ValidateCall { name: args.name, samples: absolute(&args.data)?, serve: args.serve, report: seed };
+    let (done, bytes) = validate_file(session, &call, &mut progress).await?;
     drop(progress);
-    let e = &report.endorsement;
+    let report = seed.map(|_| write_report(&args.report, &bytes)).transpose()?;
+    let grade = report.as_ref().map(|r| &r.grade);
+    let e = &done.endorsement;
     let json = json!({
-        "endorsement": endorsement_json(&report.validator, e),
-        "score": report.score.score_ppm.map(|s| f64::from(s) / 1e6),
+        "endorsement": endorsement_json(&done.validator, e),
+        "score": done.score.score_ppm.map(|s| f64::from(s) / 1e6),
+        "grade": grade, "seed": seed.map(|seed| seed.to_string()),
     });
     out.result(&json, || {
-        facts(&[
+        let mut rows = vec![
             ("model", format!("{}@{}", e.counts.name, e.counts.version)),
             ("samples", format!("{}, {} right", e.counts.samples, e.counts.correct)),
             ("precision", ppm(e.precision_ppm)),
@@ -82,8 +113,13 @@ pub(crate) async fn validate(session: &Session, args: ValidateArgs, out: Output)
             ("F1", ppm(e.f1_ppm)),
             ("verdict", verdict(e.verdict).into()),
             ("block", e.height.to_string()),
-            ("score", score_text(report.score.score_ppm, report.score.datasets)),
-        ])
+            ("score", score_text(done.score.score_ppm, done.score.datasets)),
+        ];
+        if let Some(grade) = grade {
+            rows.push(("report", args.report.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")));
+            rows.push(("its grade", format!("{:?}: {}", grade.decision, grade.reasons.join(" "))));
+        }
+        facts(&rows)
     });
     Ok(())
 }

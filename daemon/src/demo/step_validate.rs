@@ -7,7 +7,7 @@ use zero2ai_proto::{
     calls::{Blocks, BlocksCall},
     decode,
     limits::SIGNED_BYTES,
-    local::ValidateReport,
+    local::{ValidateCall, ValidateReport},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     commands::{
         pool,
+        publish::absolute,
         validate::{validate_file, verdict},
     },
     exit::{Exit, Failure, Outcome},
@@ -39,7 +40,8 @@ pub(crate) async fn run(demo: &mut Demo) -> Outcome {
         let demo = &*demo;
         async move {
             let session = demo.session(index)?;
-            let done = validate_file(session, demo.model_ref(), file, true, &mut Progress::silent()).await;
+            let call = ValidateCall { name: demo.model_ref(), samples: absolute(file)?, serve: true, report: None };
+            let done = validate_file(session, &call, &mut Progress::silent()).await.map(|(done, _)| done);
             done.map_err(|e| demo.cluster.node(index).map_or_else(|own| own, |node| node.with_log(e)))
         }
     });

@@ -15,8 +15,8 @@ use zero2ai_proto::{
     proof::{LogProof, SignedHeader, Snapshot, StateProof, TrustStep},
     record::{Address, DhtValue, EndpointRecord, NameRecord, NodeAnnouncement},
     state::{
-        AnchorState, CommitState, Committed, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member, Model, OfferState,
-        PoolEpoch, Rights, Rules, Score, Signer, SignerSet, Signers, TicketUse, Verdict, Version,
+        AnchorState, CommitState, Committed, Endorsement, Equivocation, Event, EventKind, GrantState, Handle, Member,
+        Model, OfferState, PoolEpoch, Rights, Rules, Score, Signer, SignerSet, Signers, TicketUse, Verdict, Version,
     },
     tx,
     tx::{ClassCounts, Thresholds, Tx, TxBody},

@@ -187,7 +187,10 @@ fn add_local_models(v: &mut Vectors) {
     v.add("local/rerun_step", &l::RerunItem::Step(step.clone()));
     let again = l::RerunReport { runtime: "kernels/avx2 2".into(), output: CallOutput::Tokens(vec![3, 70_000]) };
     v.add("local/rerun_done", &l::RerunItem::Done(again));
-    v.add("local/validate", &l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true });
+    let report = Some(Digest([0x5e; 32]));
+    let call = l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true, report };
+    v.add("local/validate", &call);
+    v.add("local/validate_report", &l::ValidateItem::Report(bytes(0x7b, 3)));
     v.add("local/validate_step", &l::ValidateItem::Step(step));
     let done =
         l::ValidateReport { validator: key(2).public(), endorsement: ledger::endorsement(), score: ledger::score() };

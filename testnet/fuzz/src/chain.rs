@@ -16,8 +16,8 @@ use zero2ai_proto::{
     proof::{SignedHeader, Snapshot, TrustStep},
     state::{Rights, Signer, SignerSet},
     tx::{
-        Accept, Anchor, ClaimHandle, ClassCounts, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke, RotateKey,
-        SetChannel, SetRights, SetRules, SetSigners, Thresholds, Tx, TxBody, Withdraw,
+        Accept, Anchor, ClaimHandle, ClassCounts, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke,
+        RotateKey, SetChannel, SetRights, SetRules, SetSigners, Thresholds, Tx, TxBody, Withdraw,
     },
 };
 

@@ -29,12 +29,7 @@ fn invalid(what: &'static str, why: impl Into<String>) -> TxError {
 ///
 /// # Errors
 /// Never with figures that can be encoded, as all that were decoded can.
-pub fn commitment(
-    pool: &PoolId,
-    validator: &NodeId,
-    endorse: &Endorse,
-    salt: &[u8; 32],
-) -> Result<Digest, CodecError> {
+pub fn commitment(pool: &PoolId, validator: &NodeId, endorse: &Endorse, salt: &[u8; 32]) -> Result<Digest, CodecError> {
     let body = Digest(tagged_hash("zero2ai endorsement body v1", &encode(endorse)?));
     let Endorse { name, version, .. } = endorse;
     Ok(Commitment { pool, name, version: *version, round: 0, validator, body: &body, salt }.digest())

@@ -11,7 +11,8 @@ use zero2ai_proto::{
     pool::{Nonce, Ticket},
     state::Rights,
     tx::{
-        Accept, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules, SetSigners, TxBody, Withdraw,
+        Accept, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules,
+        SetSigners, TxBody, Withdraw,
     },
 };
 

@@ -13,6 +13,7 @@
 //! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
+//! | [`report`] | a validation's report: intervals, attacks, the grade |
 //! | [`rerun`] | fetch → run a kept call again, for this node's own user |
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
@@ -32,6 +33,7 @@ pub(crate) mod picture;
 pub(crate) mod pool_key;
 pub(crate) mod publish;
 pub(crate) mod repair;
+pub(crate) mod report;
 pub(crate) mod rerun;
 pub(crate) mod store;
 pub(crate) mod validate;

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use zero2ai_engine::Worker;
 use zero2ai_ledger::commitment;
 use zero2ai_proto::{
-    ByteBuf, ModelRef,
+    ByteBuf, Digest, ModelRef,
     keys::random_bytes,
     local::{ValidateCall, ValidateReport},
     manifest::Task,
     rpc::RpcError,
-    state::Rights,
+    state::{Rights, Version},
     tensor::Tensor,
     tx::{Commit, Endorse, Reveal, TxBody},
 };
-use zero2ai_validator::{Dataset, Predictor};
+use zero2ai_validator::{Dataset, Findings, Predictor, assess::Run};
 
 use crate::{
     account::PATIENCE,
@@ -22,6 +22,7 @@ use crate::{
     jobs::{
         Tell,
         fetch::{Brought, Watch},
+        report::report,
         tell,
     },
     serve::errors::{denied, internal, invalid, not_found},
@@ -46,27 +47,34 @@ impl Core {
     }
 
     /// See the module.
-    pub(crate) async fn validate(&self, call: ValidateCall, progress: &Tell) -> Result<ValidateReport, RpcError> {
+    pub(crate) async fn validate(
+        &self,
+        call: ValidateCall,
+        progress: &Tell,
+    ) -> Result<(ValidateReport, Option<Vec<u8>>), RpcError> {
         let (name, version) = (call.name.name.clone(), self.pick_version(&call.name)?);
         let rights = self.chain.read(|l| l.member(&self.id)).map_or(Rights(0), |m| m.rights);
         if !rights.has(Rights::VALIDATOR) {
             return Err(denied("this node has no right to validate in the pool: ask an administrator for 'validator'"));
         }
-        let data = self.blocking(move || read_samples(&PathBuf::from(call.samples))).await?;
+        let path = PathBuf::from(call.samples);
+        let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+        let data = self.blocking(move || read_samples(&path)).await?;
         let _using = self.upkeep.using().await;
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
         let Task::Classify { classes } = entry.task else {
             return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
         };
+        let wanted = Wanted { classes, seed: call.report, model: format!("{name}@{version}"), file, entry: &entry };
         let loaded = self.models.get(&name, version);
-        let found = if let Some(serving) = loaded {
-            self.run_samples(&serving.worker, &data, classes, progress).await?
+        let (found, report) = if let Some(serving) = loaded {
+            self.run_samples(&serving.worker, data, wanted, progress).await?
         } else if call.serve {
             let serving = self.serve_opened(&name, version, opened).await?;
-            self.run_samples(&serving.worker, &data, classes, progress).await?
+            self.run_samples(&serving.worker, data, wanted, progress).await?
         } else {
             let loaded = self.load(&name, version, &entry, opened).await?;
-            self.run_samples(&loaded.worker, &data, classes, progress).await?
+            self.run_samples(&loaded.worker, data, wanted, progress).await?
         };
         self.endorse(found.endorse(name.clone(), version), progress).await?;
         let me = self.id;
@@ -77,7 +85,7 @@ impl Core {
                 endorsement.ok_or_else(|| internal("the endorsement is final and yet not in the state"))?;
             let score =
                 ledger.score(&name, version).ok_or_else(|| internal("there is no score after an endorsement"))?;
-            Ok(ValidateReport { validator: me, endorsement, score })
+            Ok((ValidateReport { validator: me, endorsement, score }, report))
         })
     }
 
@@ -96,13 +104,36 @@ impl Core {
     async fn run_samples(
         &self,
         worker: &Worker,
-        data: &Dataset,
-        classes: u16,
+        data: Dataset,
+        wanted: Wanted<'_>,
         progress: &Tell,
-    ) -> Result<zero2ai_validator::Findings, RpcError> {
+    ) -> Result<(Findings, Option<Vec<u8>>), RpcError> {
         let watch = |done, total| tell(progress, "samples predicted", done as u64, total as u64);
-        zero2ai_validator::run(&Local(worker), data, classes, watch).await.map_err(invalid)
+        let findings = zero2ai_validator::run(&Local(worker), &data, wanted.classes, watch).await.map_err(invalid)?;
+        let Some(seed) = wanted.seed else { return Ok((findings, None)) };
+        let run = Run {
+            model: wanted.model,
+            dataset: wanted.file,
+            data,
+            findings: findings.clone(),
+            seed: seed.0,
+            thresholds: wanted.entry.thresholds,
+            threads: std::thread::available_parallelism().map_or(1, Into::into),
+        };
+        tell(progress, "computing intervals", 0, 0);
+        let report = report(run, worker, progress).await?;
+        Ok((findings, Some(serde_json::to_vec(&report).map_err(internal)?)))
     }
+}
+
+/// What a run is to find, and of what.
+struct Wanted<'a> {
+    classes: u16,
+    /// A report is wanted, from this seed.
+    seed: Option<Digest>,
+    model: String,
+    file: String,
+    entry: &'a Version,
 }
 
 fn read_samples(path: &std::path::Path) -> Result<Dataset, RpcError> {

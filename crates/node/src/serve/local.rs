@@ -2,10 +2,10 @@
 
 use tokio::sync::mpsc;
 use zero2ai_proto::{
-    ModelName, Signed,
+    ByteBuf, ModelName, Signed,
     calls::Empty,
     encode,
-    limits::SIGNERS,
+    limits::{CHUNK_BYTES, SIGNERS},
     local::{
         AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
         GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NameHistory, NamedModel,
@@ -76,8 +76,11 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
         ValidatePath::ID => {
             let request = call.request::<ValidatePath>()?;
             let work = |tell: Tell| async move { core.validate(request, &tell).await };
-            let report = with_progress::<ValidatePath, _, _>(&mut reply, ValidateItem::Step, work).await?;
-            reply.item::<ValidatePath>(&ValidateItem::Done(Box::new(report))).await
+            let (done, report) = with_progress::<ValidatePath, _, _>(&mut reply, ValidateItem::Step, work).await?;
+            for piece in report.unwrap_or_default().chunks(CHUNK_BYTES) {
+                reply.item::<ValidatePath>(&ValidateItem::Report(ByteBuf::from(piece))).await?;
+            }
+            reply.item::<ValidatePath>(&ValidateItem::Done(Box::new(done))).await
         }
         Audit::ID => {
             let export = core.audit(&call.request::<Audit>()?.name).await?;

@@ -8,8 +8,8 @@ use zero2ai_proto::{
     decode,
     limits::SIGNED_BYTES,
     state::{
-        AnchorState, CommitState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, OfferState, PoolEpoch, Rules,
-        Score, Signers, TicketUse, Version,
+        AnchorState, CommitState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, OfferState,
+        PoolEpoch, Rules, Score, Signers, TicketUse, Version,
     },
 };
 
