@@ -19,6 +19,7 @@ use crate::{
     core::Core,
     jobs::{
         Tell,
+        demand::busy,
         fetch::{Brought, Watch},
         tell,
     },
@@ -56,14 +57,14 @@ impl Core {
         let Task::Classify { classes } = entry.task else {
             return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
         };
-        let loaded = self.models.get(&name, version);
-        let found = if let Some(serving) = loaded {
-            self.run_samples(&serving.worker, &data, classes, progress).await?
+        let loaded = self.models.use_now(&name, version);
+        let found = if let Some(place) = loaded {
+            self.run_samples(&place.serving().worker, &data, classes, progress).await?
         } else if call.serve {
-            let serving = self.serve_opened(&name, version, opened).await?;
-            self.run_samples(&serving.worker, &data, classes, progress).await?
+            let place = self.serve_opened(&name, version, opened).await?.ok_or_else(busy)?;
+            self.run_samples(&place.serving().worker, &data, classes, progress).await?
         } else {
-            let loaded = self.load(&name, version, &entry, opened).await?;
+            let loaded = self.load_for_once(&name, version, &entry, opened).await?;
             self.run_samples(&loaded.worker, &data, classes, progress).await?
         };
         tell(progress, "endorsing", 0, 0);
