@@ -32,7 +32,7 @@ pub(crate) fn add(v: &mut Vectors) {
     add_local(v);
     add_local_models(v);
     add_local_grants(v);
-    add_local_models(v);
+    add_local_residents(v);
     add_local_store(v);
 }
 
@@ -212,7 +212,7 @@ fn add_local_grants(v: &mut Vectors) {
     v.add("local/member_grant", &l::MemberGrant { member, grant });
 }
 
-fn add_local_models(v: &mut Vectors) {
+fn add_local_residents(v: &mut Vectors) {
     let resident = l::ResidentModel {
         name: name(),
         version: 1,
