@@ -6,6 +6,7 @@ mod doctor;
 mod grant;
 mod ledger;
 mod media;
+mod models;
 mod names;
 mod service;
 mod store;
@@ -16,6 +17,7 @@ pub(crate) use audit::{AuditArgs, AuditCommand, Shown};
 pub(crate) use doctor::{DoctorArgs, Patient};
 pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use ledger::LedgerCommand;
+pub(crate) use models::ModelsCommand;
 pub(crate) use names::NamesCommand;
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
@@ -74,7 +76,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a node until Ctrl-C or SIGTERM; without a pool it makes its own, with itself as the one signer
     #[command(after_help = "Examples:\n  zero2ai up\n  zero2ai up --http 127.0.0.1:8700\n  \
-        zero2ai up --http 192.0.2.7:8700 --http-tls self-signed\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
+        zero2ai up --http 192.0.2.7:8700 --http-tls self-signed\n  zero2ai up --model-memory 8GiB\n  zero2ai up --home ~/lab --listen 192.0.2.7:7411\n  \
         zero2ai up --home ~/b --join z2a1-...\n  zero2ai up --home ~/b --join-file invite.txt")]
     Up(UpArgs),
     /// Make, show and govern the pool
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  zero2ai run lab/chat \"Why is the sky blue?\"\n  \
         zero2ai run lab/chat \"Once upon a time\" --raw --max-tokens 64 --temperature 0.8 --seed 7")]
     Run(RunArgs),
+    /// Which models are in this node's memory; keep one there, or let it go
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// List, check, pin and free what this node's store holds
     #[command(subcommand)]
     Store(StoreCommand),
@@ -214,6 +219,10 @@ pub(crate) struct UpArgs {
     /// Also answer HTTP (OpenAI and Open Inference Protocol) here, over config.toml's. Beyond loopback it needs TLS
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
+    /// Memory that all loaded models together may take, over config.toml's: 512MiB, 8GiB. One that does not fit when it is called
+    /// makes idle ones go, the least recently used first [default: three quarters of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = models::memory_mib)]
+    pub(crate) model_memory: Option<u64>,
     #[command(flatten)]
     pub(crate) tls: HttpTlsArgs,
     /// (internal) Stop when standard input ends: the demo's nodes go when the demo does

@@ -3,6 +3,7 @@
 mod accounts;
 mod fetch;
 mod grants;
+mod models;
 mod names;
 mod open;
 mod rerun;
@@ -11,6 +12,7 @@ mod store;
 pub use accounts::*;
 pub use fetch::*;
 pub use grants::*;
+pub use models::*;
 pub use names::*;
 pub use open::*;
 pub use rerun::*;
@@ -103,7 +105,7 @@ pub struct HeldModel {
     pub name: ModelName,
     /// Version.
     pub version: u32,
-    /// True if it is loaded and announced.
+    /// True if it is announced: in memory, or loaded by the first call.
     pub serving: bool,
     /// Calls answered.
     pub calls: u64,

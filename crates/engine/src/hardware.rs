@@ -1,6 +1,10 @@
 //! What this machine has for running models, found at run time.
 
-use std::{fs, thread::available_parallelism};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+};
 
 /// One GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Hardware {
     pub memory_bytes: u64,
     /// Bytes of memory that could be had now; 0 if the system does not say.
     pub available_bytes: u64,
+    /// Bytes of memory that this process's control group may use; 0 if it has no limit.
+    pub limit_bytes: u64,
     /// GPUs that a driver offers.
     pub gpus: Vec<Gpu>,
 }
@@ -36,6 +42,10 @@ pub fn hardware() -> Hardware {
         cores: available_parallelism().map_or(1, usize::from),
         memory_bytes: kibibytes(&meminfo, "MemTotal:"),
         available_bytes: kibibytes(&meminfo, "MemAvailable:"),
+        limit_bytes: group_limit(
+            Path::new("/sys/fs/cgroup"),
+            &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
+        ),
         gpus: gpus(),
     }
 }
@@ -45,6 +55,33 @@ fn kibibytes(meminfo: &str, key: &str) -> u64 {
     let value = line.and_then(|l| l.split_whitespace().next()).and_then(|v| v.parse::<u64>().ok());
     value.unwrap_or(0).saturating_mul(1024)
 }
+
+/// The least limit of memory among this process's control groups, of version 2 and of version 1, and all those above them. In a
+/// container the groups' own paths may not be there: then the mount itself is the container's group.
+fn group_limit(mount: &Path, groups: &str) -> u64 {
+    let mut least = 0;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => (mount.to_owned(), "memory.max"),
+            list if list.split(',').any(|c| c == "memory") => (mount.join("memory"), "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        for group in Path::new(path.trim_start_matches('/')).ancestors() {
+            let said = fs::read_to_string(PathBuf::from(&root).join(group).join(file)).unwrap_or_default();
+            // "max", or a number near 2^63, is no limit.
+            match said.trim().parse::<u64>() {
+                Ok(bytes) if bytes < NO_LIMIT && (least == 0 || bytes < least) => least = bytes,
+                _ => {}
+            }
+        }
+    }
+    least
+}
+
+/// Bytes from which on a limit is none: version 1 of control groups says so by a number near 2^63.
+const NO_LIMIT: u64 = 1 << 60;
 
 fn cpu_features() -> Vec<&'static str> {
     let mut found = Vec::new();
@@ -77,6 +114,7 @@ fn gpus() -> Vec<Gpu> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -85,5 +123,25 @@ mod tests {
         assert_eq!(kibibytes(text, "MemTotal:"), 24_000 * 1024);
         assert_eq!(kibibytes("", "MemTotal:"), 0);
         assert!(hardware().cores >= 1);
+    }
+
+    #[test]
+    fn the_least_limit_of_all_groups_above_counts() {
+        let mount = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = mount.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("a/memory.max", "4000\n");
+        write("a/b/memory.max", "max\n");
+        assert_eq!(group_limit(mount.path(), "0::/a/b\n"), 4000);
+        assert_eq!(group_limit(mount.path(), "0::/elsewhere\n1:name=systemd:/a\n"), 0);
+        write("memory/x/memory.limit_in_bytes", "3000\n");
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(group_limit(mount.path(), "4:cpu,memory:/x\n0::/a/b\n"), 3000);
+        write("memory.max", "500\n");
+        assert_eq!(group_limit(mount.path(), "0::/\n"), 500, "in a container");
+        assert_eq!(group_limit(mount.path(), "rubbish"), 0);
     }
 }

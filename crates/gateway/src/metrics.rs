@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use zero2ai_proto::local::{ModelState, ModelsReply};
+
 use crate::routes::Route;
 
 /// Upper bounds of the latency histogram, milliseconds: from a prediction in the same process to a long text.
@@ -96,6 +98,42 @@ impl Metrics {
         }
         Ok(())
     }
+}
+
+/// What is in the node's memory, by its own word. Models are not told apart: their names are their publishers' words.
+pub(crate) fn models(reply: &ModelsReply) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_models(&mut out, reply);
+    out
+}
+
+fn write_models(out: &mut String, reply: &ModelsReply) -> std::fmt::Result {
+    family(out, "zero2ai_models", "gauge", "Versions held, by where they are.")?;
+    let states = [
+        (ModelState::Resident, "resident"),
+        (ModelState::Evicted, "evicted"),
+        (ModelState::Loading, "loading"),
+        (ModelState::Failed, "failed"),
+        (ModelState::Waiting, "waiting"),
+        (ModelState::Stored, "stored"),
+    ];
+    for (state, word) in states {
+        let n = reply.models.iter().filter(|m| m.state == state).count();
+        writeln!(out, "zero2ai_models{{state=\"{word}\"}} {n}")?;
+    }
+    let ModelsReply { budget, taken, loads, failures, evictions, .. } = reply;
+    for (name, kind, help, value) in [
+        ("zero2ai_model_memory_bytes", "gauge", "Memory that models take.", taken),
+        ("zero2ai_model_memory_budget_bytes", "gauge", "Memory that all models together may take.", budget),
+        ("zero2ai_model_loads_total", "counter", "Models loaded.", loads),
+        ("zero2ai_model_load_failures_total", "counter", "Loads that failed.", failures),
+        ("zero2ai_model_evictions_total", "counter", "Models evicted from memory.", evictions),
+    ] {
+        family(out, name, kind, help)?;
+        writeln!(out, "{name} {value}")?;
+    }
+    Ok(())
 }
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {

@@ -109,7 +109,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, kind)], shared.metrics.render()).into_response()
+    let mut text = shared.metrics.render();
+    match shared.models().await {
+        Ok(models) => text += &crate::metrics::models(&models),
+        // The gateway's own counters are worth having without the node's.
+        Err(error) => tracing::debug!(%error, "the node did not say what is in its memory"),
+    }
+    ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn nothing_here(request: Request) -> Fault {

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, http::request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use zero2ai_client::{Client, Resolution};
+use zero2ai_client::{Client, ClientError, Resolution};
 use zero2ai_proto::{
     ModelRef,
     calls::Empty,
-    local::{NodeStatus, NodeStatusReply},
+    local::{ModelsReply, ModelsShow, NodeStatus, NodeStatusReply},
 };
 
 use crate::{
@@ -66,6 +66,12 @@ impl Shared {
         let Upstream { node, addresses } = &self.upstream;
         let status = self.client.call::<NodeStatus>(*node, addresses, &Empty {}, QUICK).await;
         Ok(status.map_err(zero2ai_client::ClientError::from)?)
+    }
+
+    /// What is in the memory of the node behind the gateway.
+    pub(crate) async fn models(&self) -> Result<ModelsReply, ClientError> {
+        let Upstream { node, addresses } = &self.upstream;
+        Ok(self.client.call::<ModelsShow>(*node, addresses, &Empty {}, QUICK).await?)
     }
 
     /// Looks a name up, or takes the answer of a moment ago.

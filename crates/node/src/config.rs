@@ -48,6 +48,10 @@ pub struct WorkerSettings {
     pub threads: usize,
     /// Memory of one worker, MiB; beyond it the worker fails, not the node.
     pub memory_mb: u64,
+    /// Memory of all loaded models together, MiB; 0 is three quarters of the machine's, or of what this process's control group
+    /// may use. When a model is asked for that does not fit, idle ones go, the least recently used first; the next call
+    /// loads them again.
+    pub model_memory_mb: u64,
     /// Run models even where this machine offers no sandbox. A hostile model file may then harm the machine.
     pub allow_unsandboxed: bool,
 }
@@ -127,7 +131,7 @@ impl Default for Config {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { threads: 0, memory_mb: 8 * 1024, allow_unsandboxed: false }
+        Self { threads: 0, memory_mb: 8 * 1024, model_memory_mb: 0, allow_unsandboxed: false }
     }
 }
 
@@ -153,6 +157,15 @@ impl StoreSettings {
 }
 
 impl WorkerSettings {
+    /// Bytes that all loaded models together may take: the setting, or a share of what there is.
+    #[must_use]
+    pub fn model_memory_bytes(&self) -> u64 {
+        match self.model_memory_mb {
+            0 => crate::memory::measure::default_budget(),
+            mib => mib.saturating_mul(1 << 20),
+        }
+    }
+
     /// Threads to use: the setting, or one fewer than the machine has.
     #[must_use]
     pub fn effective_threads(&self) -> usize {

@@ -14,6 +14,7 @@
 //! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
 //! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
+//! | [`memory`] | which models go so that another fits |
 //! | [`content`] | the secrets that chunks are sealed under |
 
 pub mod config;
@@ -32,6 +33,7 @@ mod glue;
 mod jobs;
 mod join;
 mod judge;
+mod memory;
 mod models;
 mod newcomer;
 mod receipts;

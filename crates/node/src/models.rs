@@ -1,30 +1,32 @@
 //! The models this node holds: which, whether each is to be served, and the worker that runs it. What is to be served
 //! is written down; [`Models::missing`] says what is not loaded yet, and the keeper (jobs/keep) brings it about.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`serving`] | a loaded model, and the calls in hand |
+//! | [`table`] | which models are in memory, counted against the budget |
+
+mod serving;
+mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
-use zero2ai_engine::Worker;
-use zero2ai_proto::{
-    ManifestId, ModelName, decode, encode, local::HeldModel, prepare::Preparation, rpc::RpcError, worker::ModelInfo,
-};
+use zero2ai_proto::{ManifestId, ModelName, decode, encode, local::HeldModel, rpc::RpcError};
 use zero2ai_store::atomic_write;
 
+pub(crate) use self::{
+    serving::{Loaded, Place, QUEUE, Serving},
+    table::{Absent, Counts, Entered, Room, Table},
+};
 use crate::{
     error::NodeError,
     serve::errors::{internal, invalid, not_found, store_error},
 };
-
-/// Calls one model works on or keeps waiting; beyond that the caller hears `Busy` at once and goes elsewhere.
-pub(crate) const QUEUE: u32 = 64;
 
 /// Bytes of the list of held models: tens of thousands of them.
 const LIST_BYTES: usize = 16 * 1024 * 1024;
@@ -46,67 +48,9 @@ pub(crate) struct Held {
     pub(crate) copies: Option<u32>,
 }
 
-/// A worker that has loaded a model.
-pub(crate) struct Loaded {
-    pub(crate) worker: Worker,
-    pub(crate) info: ModelInfo,
-    pub(crate) preparation: Option<Preparation>,
-}
-
-/// A loaded model.
-pub(crate) struct Serving {
-    pub(crate) held: Held,
-    pub(crate) info: ModelInfo,
-    pub(crate) worker: Worker,
-    /// How callers make its tensors of pictures or sounds, as its manifest says.
-    pub(crate) preparation: Option<Preparation>,
-    pub(crate) calls: AtomicU64,
-    waiting: AtomicU32,
-    mean_us: AtomicU64,
-}
-
-/// One call's place in a model's queue; given back when dropped.
-pub(crate) struct Place {
-    serving: Arc<Serving>,
-    start: std::time::Instant,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let took = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let depth = u64::from(self.serving.waiting.fetch_sub(1, Ordering::Relaxed).max(1));
-        // A running mean over about eight calls, of the time per call and not per caller.
-        let old = self.serving.mean_us.load(Ordering::Relaxed);
-        let new = old - old / 8 + (took / depth) / 8;
-        self.serving.mean_us.store(new, Ordering::Relaxed);
-        self.serving.calls.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Serving {
-    pub(crate) fn new(held: Held, loaded: Loaded) -> Self {
-        let Loaded { worker, info, preparation } = loaded;
-        let (calls, waiting, mean_us) = Default::default();
-        Self { held, info, worker, preparation, calls, waiting, mean_us }
-    }
-
-    /// Takes a place in the queue, or `None` if it is full.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Place { serving: Arc::clone(self), start: std::time::Instant::now() })
-    }
-
-    /// True once its worker is gone.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.worker.exited().now_or_never().is_some()
-    }
-
-    fn load(&self) -> (u32, u64) {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        (waiting, self.mean_us.load(Ordering::Relaxed).saturating_mul(u64::from(waiting)))
+impl Held {
+    pub(crate) fn key(&self) -> VersionKey {
+        (self.name.clone(), self.version)
     }
 }
 
@@ -135,23 +79,59 @@ pub(crate) struct Models {
     pins: Mutex<BTreeSet<VersionKey>>,
     /// Versions whose publication is under way: it brings their worker itself.
     publishing: Mutex<BTreeSet<VersionKey>>,
-    loaded: Mutex<BTreeMap<VersionKey, Arc<Serving>>>,
-    pub(crate) loading: tokio::sync::Mutex<()>,
+    /// Those in memory. Which of them are pinned there is in a file of its own; its lock is held while that is written.
+    pub(crate) table: Arc<Table>,
+    writing_pins: Mutex<()>,
+    /// The version whose load is under way; one at a time is.
+    now_loading: Mutex<Option<VersionKey>>,
+    loading: tokio::sync::Mutex<()>,
+}
+
+/// The right to load models, which one task has at a time: two callers who want one model must not start two workers.
+pub(crate) struct Loading<'a> {
+    models: &'a Models,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Loading<'_> {
+    /// Tells which version is being loaded.
+    pub(crate) fn tell(&self, key: &VersionKey) {
+        *self.models.now_loading() = Some(key.clone());
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        *self.models.now_loading() = None;
+    }
 }
 
 impl Models {
-    /// Reads the list of held models and the one of pins beside it; a missing file is an empty list.
-    pub(crate) fn open(file: PathBuf) -> Result<Self, NodeError> {
+    /// Reads the list of held models and those of pins beside it; a missing file is an empty list. All loaded models together
+    /// may take `budget` bytes.
+    pub(crate) fn open(file: PathBuf, budget: u64) -> Result<Self, NodeError> {
         let rows: Vec<Held> = read_list(&file)?;
         let pins: Vec<VersionKey> = read_list(&pins_file(&file))?;
+        let in_memory: Vec<VersionKey> = read_list(&memory_pins_file(&file))?;
         let rows = rows.into_iter().map(|r| ((r.name.clone(), r.version), r)).collect();
         let pins = Mutex::new(pins.into_iter().collect());
-        let (publishing, loaded, loading) = Default::default();
-        Ok(Self { file, rows: Mutex::new(rows), pins, publishing, loaded, loading })
+        let table = Table::new(budget, in_memory.into_iter().collect());
+        let (publishing, writing_pins, now_loading, loading) = Default::default();
+        Ok(Self { file, rows: Mutex::new(rows), pins, publishing, table, writing_pins, now_loading, loading })
     }
 
-    fn loaded<T>(&self, f: impl FnOnce(&mut BTreeMap<VersionKey, Arc<Serving>>) -> T) -> T {
-        f(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Waits for the right to load.
+    pub(crate) async fn loading(&self) -> Loading<'_> {
+        Loading { _turn: self.loading.lock().await, models: self }
+    }
+
+    fn now_loading(&self) -> MutexGuard<'_, Option<VersionKey>> {
+        self.now_loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while this version is being loaded.
+    pub(crate) fn is_loading(&self, key: &VersionKey) -> bool {
+        self.now_loading().as_ref() == Some(key)
     }
 
     /// The versions held.
@@ -290,52 +270,92 @@ impl Models {
         self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be served and is not loaded, and no publication is bringing.
+    /// True if a version may be loaded because a caller asks for it.
+    pub(crate) fn may_load(&self, key: &VersionKey) -> bool {
+        self.to_serve(key).is_some() && !self.under_way().contains(key)
+    }
+
+    /// A version that is held and to be served.
+    pub(crate) fn to_serve(&self, key: &VersionKey) -> Option<Held> {
+        self.lock().get(key).filter(|r| r.serve).cloned()
+    }
+
+    /// What is to be loaded: it is to be served, not in memory, neither evicted nor lately failed, and no publication is
+    /// bringing it. What is pinned in memory comes first.
     pub(crate) fn missing(&self) -> Vec<Held> {
         let mut rows = self.held();
         let under_way = self.under_way().clone();
-        rows.retain(|r| !under_way.contains(&(r.name.clone(), r.version)));
-        self.loaded(|l| rows.retain(|r| r.serve && !l.contains_key(&(r.name.clone(), r.version))));
+        let wanted = |r: &Held| {
+            let key = r.key();
+            let absent = match self.table.absent(&key) {
+                Some(Absent::Evicted(_)) => false,
+                Some(Absent::Failed(failed)) => failed.pause().is_zero(),
+                None => true,
+            };
+            r.serve && absent && !under_way.contains(&key) && self.table.get(&key).is_none()
+        };
+        rows.retain(wanted);
+        rows.sort_by_key(|r| !self.table.is_pinned(&r.key()));
         rows
     }
 
-    pub(crate) fn insert(&self, serving: Serving) {
-        let key = (serving.held.name.clone(), serving.held.version);
-        self.loaded(|l| l.insert(key, Arc::new(serving)));
+    /// What callers may ask this node for: it is to be served, and in memory or loaded by the first call.
+    pub(crate) fn served(&self) -> Vec<Held> {
+        let mut rows = self.held();
+        rows.retain(|r| r.serve && self.is_served(&r.key()));
+        rows
     }
 
-    /// Forgets a model whose worker died, so that the keeper loads it again.
-    pub(crate) fn remove(&self, name: &ModelName, version: u32) -> Option<Arc<Serving>> {
-        self.loaded(|l| l.remove(&(name.clone(), version)))
+    /// True if a version is in memory, or would be loaded by a call.
+    pub(crate) fn is_served(&self, key: &VersionKey) -> bool {
+        let evicted = || matches!(self.table.absent(key), Some(Absent::Evicted(_)));
+        self.table.get(key).is_some() || (evicted() && self.to_serve(key).is_some())
+    }
+
+    /// A place in a loaded model, whatever is said of it by callers.
+    pub(crate) fn use_now(&self, name: &ModelName, version: u32) -> Option<Place> {
+        match self.table.enter(&(name.clone(), version)) {
+            Entered::Place(place) => Some(place),
+            Entered::Full | Entered::Absent(_) => None,
+        }
     }
 
     pub(crate) fn get(&self, name: &ModelName, version: u32) -> Option<Arc<Serving>> {
-        self.loaded(|l| l.get(&(name.clone(), version)).cloned())
+        self.table.get(&(name.clone(), version))
     }
 
-    pub(crate) fn all_loaded(&self) -> Vec<Arc<Serving>> {
-        self.loaded(|l| l.values().cloned().collect())
-    }
-
-    /// Stops every worker.
-    pub(crate) fn clear(&self) {
-        self.loaded(BTreeMap::clear);
+    /// Pins a version in memory, or takes the pin away.
+    pub(crate) fn pin_in_memory(&self, key: &VersionKey, pinned: bool) -> Result<(), RpcError> {
+        let _writing = self.writing_pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.table.pinned();
+        let changes = if pinned { next.insert(key.clone()) } else { next.remove(key) };
+        if changes {
+            write_list(&memory_pins_file(&self.file), next.iter())?;
+            self.table.set_pinned(next);
+        }
+        Ok(())
     }
 
     /// Calls in hand over all models, and how long a new one would wait, microseconds.
     pub(crate) fn load(&self) -> (u32, u64) {
-        let loads = self.all_loaded();
+        let loads = self.table.all();
         loads.iter().map(|s| s.load()).fold((0, 0), |a, b| (a.0.saturating_add(b.0), a.1.max(b.1)))
     }
 
     /// For status.
     pub(crate) fn list(&self) -> Vec<HeldModel> {
         let one = |r: Held| {
-            let serving = self.get(&r.name, r.version);
-            let calls = serving.as_ref().map_or(0, |s| s.calls.load(Ordering::Relaxed));
-            HeldModel { name: r.name, version: r.version, serving: serving.is_some(), calls }
+            let key = r.key();
+            let calls = self.calls(&key);
+            HeldModel { serving: self.is_served(&key), name: r.name, version: r.version, calls }
         };
         self.held().into_iter().map(one).collect()
+    }
+
+    /// Calls answered since the node started.
+    pub(crate) fn calls(&self, key: &VersionKey) -> u64 {
+        let now = self.table.get(key).map_or(0, |s| s.calls.load(std::sync::atomic::Ordering::Relaxed));
+        now.saturating_add(self.table.known(key).map_or(0, |k| k.calls))
     }
 }
 
@@ -345,6 +365,10 @@ fn not_held(name: &ModelName, version: u32) -> RpcError {
 
 fn pins_file(models: &Path) -> PathBuf {
     models.with_file_name("pins.cbor")
+}
+
+fn memory_pins_file(models: &Path) -> PathBuf {
+    models.with_file_name("memory-pins.cbor")
 }
 
 fn read_list<T: Serialize + serde::de::DeserializeOwned>(file: &Path) -> Result<Vec<T>, NodeError> {
@@ -376,7 +400,7 @@ mod tests {
     #[test]
     fn what_is_pinned_or_served_is_not_dropped_and_all_of_it_survives_a_restart() {
         let home = tempfile::tempdir().unwrap();
-        let open = || Models::open(home.path().join("models.cbor")).unwrap();
+        let open = || Models::open(home.path().join("models.cbor"), u64::MAX).unwrap();
         let name: ModelName = "lab/m".parse().unwrap();
         let models = open();
         assert_eq!(models.pin(&name, 1, true).unwrap_err().code, ErrorCode::NotFound);
@@ -400,9 +424,33 @@ mod tests {
     }
 
     #[test]
+    fn pins_in_memory_come_first_and_survive_a_restart() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || Models::open(home.path().join("models.cbor"), 1).unwrap();
+        let models = open();
+        models.hold(held(1, true)).unwrap();
+        models.hold(held(2, true)).unwrap();
+        models.hold(held(3, false)).unwrap();
+        models.pin_in_memory(&held(2, true).key(), true).unwrap();
+        let models = open();
+        assert_eq!(models.missing(), [held(2, true), held(1, true)]);
+        models.pin_in_memory(&held(2, true).key(), false).unwrap();
+        assert_eq!(open().missing(), [held(1, true), held(2, true)]);
+
+        // What was evicted, and what lately failed, is not loaded again by itself; but the first is served all the same.
+        models.table.leave_out(&held(1, true).key());
+        models.table.failed(&held(2, true).key(), "why".into(), false);
+        models.table.leave_out(&held(3, false).key());
+        assert_eq!(models.missing(), []);
+        assert_eq!(models.served(), [held(1, true)]);
+        models.table.hope(&held(2, true).key());
+        assert_eq!(models.missing(), [held(2, true)]);
+    }
+
+    #[test]
     fn what_is_being_published_is_left_to_its_publication_and_served_after_a_crash() {
         let home = tempfile::tempdir().unwrap();
-        let open = || Models::open(home.path().join("models.cbor")).unwrap();
+        let open = || Models::open(home.path().join("models.cbor"), u64::MAX).unwrap();
         let models = open();
         let under_way = models.publishing(&held(1, true).name, 1);
         assert!(models.reserve(&held(1, true), false).unwrap());
@@ -423,7 +471,7 @@ mod tests {
     #[test]
     fn a_reservation_goes_only_by_its_owner() {
         let home = tempfile::tempdir().unwrap();
-        let models = Models::open(home.path().join("models.cbor")).unwrap();
+        let models = Models::open(home.path().join("models.cbor"), u64::MAX).unwrap();
         let other = Held { manifest: ManifestId([8; 32]), ..held(1, false) };
         assert!(models.reserve(&held(1, false), false).unwrap());
         assert!(!models.reserve(&other, false).unwrap(), "another call publishes the same version");

@@ -32,6 +32,7 @@ use crate::{
     home::{Home, Ports, RunningAt},
     http::{Http, HttpAt},
     jobs::{
+        demand::{Wishes, keep_demanded},
         evidence::report,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
@@ -205,7 +206,8 @@ impl Node {
             sealing: home.sealing,
             contents,
             addresses,
-            models: Models::open(path.join("models.cbor"))?,
+            models: Models::open(path.join("models.cbor"), config.worker.model_memory_bytes())?,
+            wishes: Wishes::default(),
             upkeep: Upkeep::default(),
             store,
             board: Board::default(),
@@ -234,6 +236,11 @@ impl Node {
         let (keeper, token) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("serving", stop_keepers.clone(), async move {
             keep_serving(keeper, token).await;
+            Ok(())
+        });
+        let (loader, token) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("loading", stop_keepers.clone(), async move {
+            keep_demanded(loader, token).await;
             Ok(())
         });
         if let Some(every) = config.store.scrub_every() {
@@ -325,7 +332,7 @@ impl Node {
         // New calls are refused and those in hand finished; then keepers, receipts, names, chain, swarm.
         self.tasks.stop().await;
         // Workers die with their handles.
-        self.core.models.clear();
+        self.core.models.table.clear();
         self.core.roads.peers.endpoint().close();
         Home::remove_running(&self.home);
         result

@@ -12,6 +12,7 @@ pub(crate) mod hardware;
 pub(crate) mod inspect;
 pub(crate) mod keep;
 pub(crate) mod ledger;
+pub(crate) mod models;
 pub(crate) mod names;
 pub(crate) mod pool;
 pub(crate) mod predict;
@@ -55,6 +56,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
         Command::Embed(args) => embed::embed(&home()?, args, out).await,
         Command::Run(args) => run::run(&Session::open(&home()?).await?, args, out).await,
+        Command::Models(command) => models::models(&home()?, command, out).await,
         Command::Store(command) => store::store(&home()?, command, out).await,
         Command::Ledger(command) => ledger::ledger(&home()?, command, out).await,
         Command::Status => status::status(&Session::open(&home()?).await?, out).await,

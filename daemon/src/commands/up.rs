@@ -52,6 +52,7 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     if args.full_history {
         config.snapshot_blocks = 0;
     }
+    config.worker.model_memory_mb = args.model_memory.unwrap_or(config.worker.model_memory_mb);
     config.http_tls = tls(&args.tls).or(config.http_tls);
     let own_certificate = config.http_tls.as_ref().is_some_and(|tls| tls.certificate.is_none());
     let worker = std::env::current_exe()

@@ -94,6 +94,9 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::OpenFiles,
         l::Rerun,
         l::AccountsUse,
+        l::ModelsShow,
+        l::ModelPin,
+        l::ModelUnload,
     ]
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn add(v: &mut Vectors) {
     add_local(v);
     add_local_models(v);
     add_local_grants(v);
+    add_local_residents(v);
     add_local_store(v);
 }
 
@@ -212,6 +213,39 @@ fn add_local_grants(v: &mut Vectors) {
     let used = l::AccountUse { account: member, receipts: 3, units: 40, last_ms: 1_700_000_000_000 };
     v.add("local/account_use", &used);
     v.add("local/member_grant", &l::MemberGrant { member, grant });
+}
+
+fn add_local_residents(v: &mut Vectors) {
+    let resident = l::ResidentModel {
+        name: name(),
+        version: 1,
+        state: l::ModelState::Resident,
+        why: None,
+        bytes: 9_437_184,
+        last_bytes: Some(9_437_184),
+        last_use_ms: Some(1_700_000_000_000),
+        pinned: true,
+        calls: 3,
+        in_hand: 1,
+    };
+    let failed = l::ResidentModel {
+        version: 2,
+        state: l::ModelState::Failed,
+        why: Some("its worker died".into()),
+        bytes: 0,
+        last_bytes: None,
+        last_use_ms: None,
+        pinned: false,
+        calls: 0,
+        in_hand: 0,
+        ..resident.clone()
+    };
+    let models = vec![resident, failed];
+    v.add(
+        "local/models",
+        &l::ModelsReply { budget: 1 << 30, taken: 9_437_184, loads: 1, failures: 1, evictions: 0, models },
+    );
+    v.add("local/model", &l::ModelCall { name: name(), version: 1 });
 }
 
 fn add_local_store(v: &mut Vectors) {

@@ -14,9 +14,10 @@ use zero2ai_proto::{
 use crate::{
     clock::now_ms,
     core::Core,
-    jobs::{fetch::Watch, open::Opened},
-    models::{Held, Serving},
-    serve::errors::{internal, invalid},
+    jobs::{fetch::Watch, open::Opened, room::no_room},
+    memory::plan::{Evict, NoRoom},
+    models::{Absent, Entered, Held, Loading, Place, Serving, VersionKey},
+    serve::errors::invalid,
 };
 
 /// How often announcements are renewed.
@@ -28,15 +29,47 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long an anchor is waited for. A halted chain keeps it in the mempool; the next look starts from the ledger.
 const ANCHOR_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Why a load came to nothing.
+pub(crate) enum LoadError {
+    /// There is no room in memory.
+    NoRoom(NoRoom),
+    /// Anything else.
+    Other(RpcError),
+}
+
+impl From<RpcError> for LoadError {
+    fn from(error: RpcError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl LoadError {
+    /// True if it may well be loaded once calls in hand have ended.
+    pub(crate) const fn passes(&self) -> bool {
+        match self {
+            Self::NoRoom(why) => matches!(why, NoRoom::Taken { .. }),
+            Self::Other(error) => matches!(error.code, ErrorCode::Busy),
+        }
+    }
+
+    /// What callers hear.
+    pub(crate) fn into_rpc(self, (name, version): &VersionKey) -> RpcError {
+        match self {
+            Self::NoRoom(why) => no_room(&format!("{name}@{version}"), why),
+            Self::Other(error) => error,
+        }
+    }
+}
+
 impl Core {
     /// Loads a held version if it is not loaded, and announces it. `opened` are its files, if they were opened while they came.
-    /// A chunk that turned out to be damaged is fetched again.
+    /// A chunk that turned out to be damaged is fetched again. Gives a place in it, or none if its queue is full.
     pub(crate) async fn serve_opened(
         &self,
         name: &ModelName,
         version: u32,
         opened: Option<Opened>,
-    ) -> Result<Arc<Serving>, RpcError> {
+    ) -> Result<Option<Place>, RpcError> {
         match self.try_serve(name, version, opened).await {
             Err(error) if error.code == ErrorCode::NotFound => {
                 tracing::warn!(%name, version, %error, "what is missing is fetched again");
@@ -53,34 +86,49 @@ impl Core {
         name: &ModelName,
         version: u32,
         opened: Option<Opened>,
-    ) -> Result<Arc<Serving>, RpcError> {
+    ) -> Result<Option<Place>, RpcError> {
         let _using = self.upkeep.using().await;
-        // One load at a time: two callers who want one model must not start two workers.
-        let _loading = self.models.loading.lock().await;
-        self.load_and_announce(name, version, opened).await
+        let loading = self.models.loading().await;
+        let loaded = self.load_and_announce(&loading, name, version, opened, Evict::Idle).await;
+        loaded.map_err(|error| error.into_rpc(&(name.clone(), version)))
     }
 
-    /// The same, for who holds both locks.
-    async fn load_and_announce(
+    /// The same, for who holds both locks. `evict` says whether idle models go for it.
+    pub(crate) async fn load_and_announce(
         &self,
+        loading: &Loading<'_>,
         name: &ModelName,
         version: u32,
         opened: Option<Opened>,
-    ) -> Result<Arc<Serving>, RpcError> {
-        if let Some(serving) = self.models.get(name, version) {
-            return Ok(serving);
+        evict: Evict,
+    ) -> Result<Option<Place>, LoadError> {
+        let (key, table) = ((name.clone(), version), &self.models.table);
+        match table.enter(&key) {
+            Entered::Place(place) => return Ok(Some(place)),
+            Entered::Full => return Ok(None),
+            Entered::Absent(_) => {}
         }
+        loading.tell(&key);
         let entry = self.version(name, version).await?;
         if entry.withdrawn {
-            return Err(invalid(format!("{name}@{version} was withdrawn by its owner and is not served any more")));
+            let why = format!("{name}@{version} was withdrawn by its owner and is not served any more");
+            return Err(invalid(why).into());
         }
+        let announced = self.models.is_served(&key);
+        let bytes = self.load_bytes(&entry, opened.as_ref())?;
+        let room = self.room_for(table.known_bytes(&key), entry.format, bytes, evict).await;
+        let loaded = self.load(name, version, &entry, opened, room.map_err(LoadError::NoRoom)?).await?;
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true, copies: None };
-        let loaded = self.load(name, version, &entry, opened).await?;
-        self.models.hold(held.clone())?;
-        self.models.insert(Serving::new(held, loaded));
-        let serving = self.models.get(name, version).ok_or_else(|| internal("a model just loaded is gone"))?;
-        self.announce(&serving.held).await;
-        Ok(serving)
+        if self.models.to_serve(&key).is_none_or(|row| row.manifest != held.manifest) {
+            self.models.hold(held.clone())?;
+        }
+        let serving = Arc::new(Serving::new(held, loaded));
+        let place = table.insert(&serving);
+        // One that was evicted has been announced all the time.
+        if !announced {
+            self.announce(&serving.held).await;
+        }
+        Ok(place)
     }
 
     /// A fresh endpoint record of this node, signed.
@@ -152,12 +200,22 @@ impl Core {
 
     /// Lets a version's worker go, when the calls in hand are done, and takes its announcement back.
     pub(crate) async fn unload(&self, name: &ModelName, version: u32) {
-        let serves = || self.models.all_loaded().iter().any(|s| s.held.name == *name);
-        if self.models.remove(name, version).is_some() && !serves() {
-            // Its endpoint record runs out by itself within the minute.
-            if let Err(error) = self.names.withdraw(name).await {
-                tracing::warn!(%name, %error, "still announced for a while");
-            }
+        let key = (name.clone(), version);
+        drop(self.models.table.forget(&key));
+        if let Err(error) = self.models.pin_in_memory(&key, false) {
+            tracing::warn!(%name, version, %error, "its pin in memory stays written down, and means nothing");
+        }
+        self.withdraw_unserved(name).await;
+    }
+
+    /// Takes a name's announcement back unless another version of it is served.
+    pub(crate) async fn withdraw_unserved(&self, name: &ModelName) {
+        if self.models.served().iter().any(|held| held.name == *name) {
+            return;
+        }
+        // Its endpoint record runs out by itself within the minute.
+        if let Err(error) = self.names.withdraw(name).await {
+            tracing::warn!(%name, %error, "still announced for a while");
         }
     }
 
@@ -165,42 +223,49 @@ impl Core {
     async fn load_missing(&self) {
         self.stop_forbidden().await;
         for held in self.models.missing() {
-            if let Err(error) = self.load_held(&held).await {
-                tracing::warn!(name = %held.name, version = held.version, %error, "a model is not being served");
-            }
+            self.load_held(&held).await;
         }
-        for serving in self.models.all_loaded() {
-            if serving.is_dead() {
+        for serving in self.models.table.all() {
+            if serving.is_dead() && self.models.table.remove_dead(&serving) {
                 tracing::warn!(name = %serving.held.name, "its worker died; it is started again");
-                self.models.remove(&serving.held.name, serving.held.version);
             }
         }
+        self.measure_again().await;
     }
 
-    /// Loads one held version; what is missing of it is fetched, so that the next look can load it.
-    async fn load_held(&self, held: &Held) -> Result<(), RpcError> {
+    /// Loads one held version, if there is room: nothing is evicted but for what is pinned, since nobody may ever ask for it.
+    /// What was missing of it when it was to be loaded last is fetched first.
+    async fn load_held(&self, held: &Held) {
+        let key = held.key();
+        if matches!(self.models.table.absent(&key), Some(Absent::Failed(failed)) if failed.missing) {
+            let (unheard, _) = tokio::sync::mpsc::channel(1);
+            if let Err(error) = self.fetch(&held.name, held.version, None, &unheard).await {
+                self.load_failed(&key, error.into()).await;
+                return;
+            }
+        }
+        let evict = if self.models.table.is_pinned(&key) { Evict::Idle } else { Evict::Nothing };
         let loaded = {
             let _using = self.upkeep.using().await;
-            let _loading = self.models.loading.lock().await;
+            let loading = self.models.loading().await;
             // It may have been dropped while we waited: loading would hold it again.
             if !self.models.missing().contains(held) {
-                return Ok(());
+                return;
             }
             // A publication cut off before its transaction was final leaves a version that the ledger may never know.
             if self.chain.read(|l| l.version(&held.name, held.version)).is_none() {
                 tracing::debug!(name = %held.name, version = held.version, "the ledger does not know it (yet)");
-                return Ok(());
+                return;
             }
-            self.load_and_announce(&held.name, held.version, None).await
+            self.load_and_announce(&loading, &held.name, held.version, None, evict).await
         };
-        match loaded {
-            Err(error) if error.code == ErrorCode::NotFound => {
-                let (unheard, _) = tokio::sync::mpsc::channel(1);
-                self.fetch(&held.name, held.version, None, &unheard).await?;
-                Err(error)
-            }
-            other => other.map(drop),
+        let Err(error) = loaded else { return };
+        if matches!(error, LoadError::NoRoom(NoRoom::Taken { .. })) {
+            tracing::info!(name = %held.name, version = held.version, "no room in memory for it now: the first call loads it");
+            self.models.table.leave_out(&key);
+            return self.announce(held).await;
         }
+        self.load_failed(&key, error).await;
     }
 
     /// Anchors the receipt log if it grew.
@@ -223,8 +288,8 @@ pub(crate) async fn keep_serving(core: Arc<Core>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = look.tick() => core.load_missing().await,
             _ = renew.tick() => {
-                for serving in core.models.all_loaded() {
-                    core.announce(&serving.held).await;
+                for held in core.models.served() {
+                    core.announce(&held).await;
                 }
             }
         }

@@ -17,8 +17,12 @@ use zero2ai_swarm::Listener;
 
 use crate::{
     core::Core,
-    jobs::open::{Opened, open_files},
-    models::Loaded,
+    jobs::{
+        open::{Opened, open_files},
+        room::no_room,
+    },
+    memory::plan::Evict,
+    models::{Loaded, Room},
     serve::errors::{engine_error, internal, not_found, store_error},
 };
 
@@ -53,13 +57,24 @@ impl Core {
         Ok(Opened { format, conformance, preparation, files })
     }
 
-    /// Loads a held version into a worker of its own, from `opened` if it was opened while it came.
+    /// Bytes of the files that a worker would load of a version.
+    pub(crate) fn load_bytes(&self, entry: &Version, opened: Option<&Opened>) -> Result<u64, RpcError> {
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0u64, u64::saturating_add);
+        Ok(match opened {
+            Some(opened) => sum(&mut opened.files.iter().map(ModelFile::size)),
+            None => sum(&mut loaded_files(&self.manifest(&entry.manifest)?).map(|f| f.size)),
+        })
+    }
+
+    /// Loads a held version into a worker of its own, from `opened` if it was opened while it came. What it takes in the end
+    /// must fit too, beside what `room` was made for.
     pub(crate) async fn load(
         &self,
         name: &ModelName,
         version: u32,
         entry: &Version,
         opened: Option<Opened>,
+        room: Room,
     ) -> Result<Loaded, RpcError> {
         let opened = match opened {
             Some(opened) => opened,
@@ -67,7 +82,23 @@ impl Core {
         };
         let Opened { format, conformance, preparation, files } = opened;
         let (worker, info) = start_worker(self.worker.clone(), format, files, conformance).await?;
-        Ok(Loaded { worker, info, preparation })
+        self.settle(Some(&(name.clone(), version)), &worker, &room).await?;
+        Ok(Loaded { worker, info, preparation, room })
+    }
+
+    /// The same for a worker that serves one job and goes: idle models make room for it.
+    pub(crate) async fn load_for_once(
+        &self,
+        name: &ModelName,
+        version: u32,
+        entry: &Version,
+        opened: Option<Opened>,
+    ) -> Result<Loaded, RpcError> {
+        let bytes = self.load_bytes(entry, opened.as_ref())?;
+        let known = self.models.table.known_bytes(&(name.clone(), version));
+        let room = self.room_for(known, entry.format, bytes, Evict::Idle).await;
+        let room = room.map_err(|why| no_room(&format!("{name}@{version}"), why))?;
+        self.load(name, version, entry, opened, room).await
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`room`] | makes room in memory; idle models go for it |
+//! | [`demand`] | loads what callers ask for |
+//! | [`residents`] | which models are in memory, pinned there, let go: for the command line |
 //! | [`load`] | manifest key → opened chunks → sealed memory → worker |
 //! | [`fetch`] | sealed manifest and chunks from peers |
 //! | [`open`] | chunks opened into sealed memory while they arrive |
@@ -21,6 +24,7 @@
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
 
 pub(crate) mod audit;
+pub(crate) mod demand;
 pub(crate) mod evidence;
 pub(crate) mod fetch;
 pub(crate) mod give;
@@ -35,6 +39,8 @@ pub(crate) mod publish;
 pub(crate) mod repair;
 pub(crate) mod report;
 pub(crate) mod rerun;
+pub(crate) mod residents;
+pub(crate) mod room;
 pub(crate) mod store;
 pub(crate) mod validate;
 

@@ -106,7 +106,7 @@ impl Core {
         // Held from here on: a collection keeps what it needs by itself.
         drop(using);
         if let Some(loaded) = loaded {
-            self.models.insert(Serving::new(held.clone(), loaded));
+            drop(self.models.table.insert(&Arc::new(Serving::new(held.clone(), loaded))));
         }
         drop(under_way);
         let mut holders = vec![self.id];

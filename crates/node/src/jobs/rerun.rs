@@ -44,17 +44,19 @@ impl Core {
                 "the ledger's {name}@{version} has another manifest than the call was answered by"
             )));
         }
-        if let Some(serving) = self.models.get(&name, version) {
+        if let Some(place) = self.models.use_now(&name, version) {
+            let serving = place.serving();
             tell(progress, "running it in the worker that serves it here", 0, 0);
             let output = run(&serving.worker, input).await?;
             return Ok(RerunReport { runtime: serving.info.runtime.clone(), output });
         }
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
         tell(progress, "loading it", 0, 0);
-        let Loaded { worker, info, .. } = self.load(&name, version, &entry, opened).await?;
+        let Loaded { worker, info, room, .. } = self.load_for_once(&name, version, &entry, opened).await?;
         tell(progress, "running it", 0, 0);
         let output = run(&worker, input).await;
         worker.stop().await;
+        drop(room);
         Ok(RerunReport { runtime: info.runtime, output: output? })
     }
 }

@@ -123,7 +123,7 @@ impl Core {
     /// fetch needs no grant.
     pub(crate) async fn drop_version(&self, call: &DropCall) -> Result<(), RpcError> {
         // Not while it is being loaded: it would be held again as soon as it is.
-        let _loading = self.models.loading.lock().await;
+        let _loading = self.models.loading().await;
         self.models.forget(&call.name, call.version, call.stop_serving)?;
         self.unload(&call.name, call.version).await;
         Ok(())

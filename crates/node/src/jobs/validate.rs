@@ -21,6 +21,7 @@ use crate::{
     core::Core,
     jobs::{
         Tell,
+        demand::busy,
         fetch::{Brought, Watch},
         report::report,
         tell,
@@ -66,14 +67,14 @@ impl Core {
             return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
         };
         let wanted = Wanted { classes, seed: call.report, model: format!("{name}@{version}"), file, entry: &entry };
-        let loaded = self.models.get(&name, version);
-        let (found, report) = if let Some(serving) = loaded {
-            self.run_samples(&serving.worker, data, wanted, progress).await?
+        let loaded = self.models.use_now(&name, version);
+        let (found, report) = if let Some(place) = loaded {
+            self.run_samples(&place.serving().worker, data, wanted, progress).await?
         } else if call.serve {
-            let serving = self.serve_opened(&name, version, opened).await?;
-            self.run_samples(&serving.worker, data, wanted, progress).await?
+            let place = self.serve_opened(&name, version, opened).await?.ok_or_else(busy)?;
+            self.run_samples(&place.serving().worker, data, wanted, progress).await?
         } else {
-            let loaded = self.load(&name, version, &entry, opened).await?;
+            let loaded = self.load_for_once(&name, version, &entry, opened).await?;
             self.run_samples(&loaded.worker, data, wanted, progress).await?
         };
         self.endorse(found.endorse(name.clone(), version), progress).await?;

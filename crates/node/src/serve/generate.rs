@@ -50,9 +50,9 @@ pub(super) async fn generate(
     let request = call.request::<Generate>()?;
     check(&request.input)?;
     let input = encode(&request.input).map_err(internal)?;
-    let admitted = admit(core, spent, request.request, &request.salt, &input, true)?;
+    let admitted = admit(core, spent, request.request, &request.salt, &input, true).await?;
     let caller = admitted.signed.signer();
-    let stream = admitted.serving.worker.generate_within(caller.as_bytes(), request.input, admitted.left).await;
+    let stream = admitted.serving().worker.generate_within(caller.as_bytes(), request.input, admitted.left).await;
     let mut stream = stream.map_err(|e| admitted.failed(core, e))?;
     let mut tokens: Vec<u32> = Vec::new();
     let stopped = loop {

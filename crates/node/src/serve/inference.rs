@@ -9,6 +9,7 @@ use zero2ai_proto::{
     encode,
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS, TENSORS},
     manifest::Task,
+    prepare::Preparation,
     receipt::{Receipt, Request, Response, Status, commit, request_hash},
     rpc::{ErrorCode, RpcError},
     state::Rights,
@@ -30,15 +31,14 @@ use crate::{
 pub(super) struct Admitted {
     pub(super) signed: Signed<Request>,
     pub(super) salt: [u8; 32],
-    pub(super) serving: Arc<Serving>,
     /// Until the request's deadline.
     pub(super) left: Duration,
-    _place: Place,
+    place: Place,
 }
 
-/// Checks everything about a request but its input's shape. `input` is what the request committed to; `text` tells a
-/// generation from a prediction.
-pub(super) fn admit(
+/// Checks everything about a request but its input's shape, and loads its model if that is not in memory. `input` is what the
+/// request committed to; `text` tells a generation from a prediction.
+pub(super) async fn admit(
     core: &Core,
     spent: &Spent,
     signed: Signed<Request>,
@@ -60,10 +60,17 @@ pub(super) fn admit(
     if commit(&salt, input) != request.commitment {
         return Err(invalid("the request commits to another input than was sent"));
     }
-    let serving = core.models.get(&request.name, request.version).filter(|s| s.held.manifest == request.manifest);
-    let serving = serving.ok_or_else(|| {
-        not_found(format!("{}@{} is not served here: resolve the name again", request.name, request.version))
-    })?;
+    if core.chain.read(|l| l.version(&request.name, request.version)).is_none_or(|v| v.withdrawn) {
+        return Err(not_found(format!("{}@{} was withdrawn by its owner", request.name, request.version)));
+    }
+    let key = (request.name.clone(), request.version);
+    if core.models.to_serve(&key).is_none_or(|held| held.manifest != request.manifest) {
+        let why = format!("{}@{} is not served here: resolve the name again", request.name, request.version);
+        return Err(not_found(why));
+    }
+    // The place first: a request that only hears `Busy` is not used up.
+    let mut place = core.place(&key, left(&request)).await?;
+    let serving = place.serving();
     if text != matches!(serving.info.task, Task::Generate { .. }) {
         let how = match serving.info.task {
             Task::Embed { .. } => "embeds texts: use embed",
@@ -72,14 +79,15 @@ pub(super) fn admit(
         };
         return Err(invalid(format!("{}@{} {how}", request.name, request.version)));
     }
-    if core.chain.read(|l| l.version(&request.name, request.version)).is_none_or(|v| v.withdrawn) {
-        return Err(not_found(format!("{}@{} was withdrawn by its owner", request.name, request.version)));
-    }
-    // The place first: a request that only hears `Busy` is not used up.
-    let place = serving.enter().ok_or_else(busy)?;
     spent.take(account, &request, now_ms())?;
-    let left = Duration::from_millis(request.deadline_ms.saturating_sub(now_ms()));
-    Ok(Admitted { signed, salt, serving, left, _place: place })
+    place.begin();
+    let left = left(&request);
+    Ok(Admitted { signed, salt, left, place })
+}
+
+/// Time until a request's deadline.
+fn left(request: &Request) -> Duration {
+    Duration::from_millis(request.deadline_ms.saturating_sub(now_ms()))
 }
 
 fn check_times(request: &Request, now: u64) -> Result<(), RpcError> {
@@ -100,6 +108,10 @@ fn check_times(request: &Request, now: u64) -> Result<(), RpcError> {
 }
 
 impl Admitted {
+    pub(super) fn serving(&self) -> &Arc<Serving> {
+        self.place.serving()
+    }
+
     /// Signs the provider's half.
     pub(super) fn respond(
         &self,
@@ -121,29 +133,36 @@ impl Admitted {
 
     /// Turns a dead worker into an error that sends the caller elsewhere, and lets the keeper start another.
     pub(super) fn failed(&self, core: &Core, error: zero2ai_engine::EngineError) -> RpcError {
-        if self.serving.is_dead() {
-            core.models.remove(&self.serving.held.name, self.serving.held.version);
+        if self.serving().is_dead() {
+            core.models.table.remove_dead(self.serving());
         }
         engine_error(error)
     }
 }
 
-fn busy() -> RpcError {
-    RpcError::new(ErrorCode::Busy, "this node has as much work on this model as it takes: ask another, or later")
+/// Patience of who asks what a model is while that is loaded; the load goes on without them.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What a model takes and gives, and how callers prepare its input. Of one that was in memory before nothing needs to be loaded
+/// to say so.
+async fn facts(core: &Core, call: &DescribeCall) -> Result<(ModelInfo, Option<Preparation>), RpcError> {
+    let key = (call.name.clone(), call.version);
+    if core.models.get(&call.name, call.version).is_none()
+        && core.models.is_served(&key)
+        && let Some(known) = core.models.table.known(&key)
+    {
+        return Ok((known.info, known.preparation));
+    }
+    let place = core.place(&key, LOOK).await?;
+    Ok((place.serving().info.clone(), place.serving().preparation.clone()))
 }
 
-/// What is served here under a name and version.
-fn served(core: &Core, call: &DescribeCall) -> Result<Arc<Serving>, RpcError> {
-    let serving = core.models.get(&call.name, call.version);
-    serving.ok_or_else(|| not_found(format!("{}@{} is not served here", call.name, call.version)))
+pub(super) async fn describe(core: &Core, call: &DescribeCall) -> Result<ModelInfo, RpcError> {
+    Ok(facts(core, call).await?.0)
 }
 
-pub(super) fn describe(core: &Core, call: &DescribeCall) -> Result<ModelInfo, RpcError> {
-    served(core, call).map(|s| s.info.clone())
-}
-
-pub(super) fn prepare(core: &Core, call: &DescribeCall) -> Result<Prepared, RpcError> {
-    served(core, call).map(|s| Prepared { preparation: s.preparation.clone() })
+pub(super) async fn prepare(core: &Core, call: &DescribeCall) -> Result<Prepared, RpcError> {
+    Ok(Prepared { preparation: facts(core, call).await?.1 })
 }
 
 pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Result<Predicted, RpcError> {
@@ -152,10 +171,10 @@ pub(super) async fn predict(core: &Core, spent: &Spent, call: PredictCall) -> Re
     }
     call.inputs.iter().try_for_each(Tensor::check).map_err(invalid)?;
     let input = encode(&call.inputs).map_err(internal)?;
-    let admitted = admit(core, spent, call.request, &call.salt, &input, false)?;
+    let admitted = admit(core, spent, call.request, &call.salt, &input, false).await?;
     let units = tensor::units(&call.inputs);
     let outputs = admitted
-        .serving
+        .serving()
         .worker
         .predict_within(call.inputs, admitted.left)
         .await

@@ -8,10 +8,11 @@ use zero2ai_proto::{
     limits::{CHUNK_BYTES, SIGNERS},
     local::{
         AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
-        GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, NameHistory, NamedModel,
-        NamesCall, NamesList, NodeStatus, OpenFiles, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
-        PublishItem, PublishPath, PublishReport, Rerun, RerunItem, RevokeItem, RevokeModel, RotatePoolKey, SignersCall,
-        SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
+        GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, ModelPin, ModelUnload,
+        ModelsShow, NameHistory, NamedModel, NamesCall, NamesList, NodeStatus, OpenFiles, PeerCall, PeerKnown,
+        PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, Rerun, RerunItem,
+        RevokeItem, RevokeModel, RotatePoolKey, SignersCall, SignersReply, Stop, StoreRebuild, ValidateItem,
+        ValidatePath,
     },
     pool::{Bootstrap, Invite, Nonce, Ticket},
     rpc::{ErrorCode, Method, RpcError},
@@ -30,7 +31,7 @@ use crate::{
     },
     serve::{
         errors::{denied, internal, invalid, not_found, unavailable},
-        pieces, store,
+        models, pieces, store,
     },
     status,
 };
@@ -140,6 +141,7 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             }
             Ok(())
         }
+        ModelsShow::ID | ModelPin::ID | ModelUnload::ID => models::answer(core, call, reply).await,
         // The numbers of the store's methods.
         110..=115 | StoreRebuild::ID => store::answer(core, call, reply).await,
         other => Err(RpcError::new(ErrorCode::Unsupported, format!("method {other} is not known to this node"))),

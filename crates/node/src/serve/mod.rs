@@ -7,6 +7,7 @@
 //! | [`chunks`] | manifests, chunks, key grants, replication |
 //! | [`inference`] | predictions and generation, with receipts |
 //! | [`local`] | what only the node's own identity may ask: the command line |
+//! | [`models`] | of these, what concerns models in memory |
 //! | [`store`] | of these, what concerns the node's own store |
 //! | [`errors`] | how the parts' errors become answers |
 
@@ -17,6 +18,7 @@ pub(crate) mod generate;
 mod inference;
 mod ledger;
 mod local;
+mod models;
 mod names;
 mod snapshot;
 mod spent;
@@ -127,8 +129,10 @@ impl Service {
                 let request = call.request::<Predict>()?;
                 reply.item::<Predict>(&inference::predict(core, &self.spent, request).await?).await
             }
-            Describe::ID => reply.item::<Describe>(&inference::describe(core, &call.request::<Describe>()?)?).await,
-            Prepare::ID => reply.item::<Prepare>(&inference::prepare(core, &call.request::<Prepare>()?)?).await,
+            Describe::ID => {
+                reply.item::<Describe>(&inference::describe(core, &call.request::<Describe>()?).await?).await
+            }
+            Prepare::ID => reply.item::<Prepare>(&inference::prepare(core, &call.request::<Prepare>()?).await?).await,
             Generate::ID => generate::generate(core, &self.spent, &call, &mut reply).await,
             AuditProofs::ID => {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await

@@ -35,7 +35,7 @@ pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, 
         e.read_unverified().is_ok_and(|r| r.version == version && r.manifest == entry.manifest)
     };
     let mut endpoints: Vec<_> = endpoints.into_iter().filter(of_version).collect();
-    if endpoints.is_empty() && core.models.get(name, version).is_some() {
+    if endpoints.is_empty() && core.models.is_served(&(name.clone(), version)) {
         // Our own announcement may not have reached the DHT, but we know that we serve it.
         endpoints.push(core.own_endpoint(name, version, entry.manifest).map_err(internal)?);
     }

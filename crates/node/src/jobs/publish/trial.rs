@@ -10,7 +10,8 @@ use zero2ai_proto::{limits::CHUNK_BYTES, local::PublishCall, rpc::RpcError};
 use super::source::Source;
 use crate::{
     core::Core,
-    jobs::{Tell, load::start_worker, tell},
+    jobs::{Tell, load::start_worker, room::no_room, tell},
+    memory::plan::{Evict, NoRoom},
     models::Loaded,
     serve::errors::{engine_error, invalid},
 };
@@ -39,6 +40,11 @@ impl Core {
                 "the model's {bytes} bytes do not fit the {limit} of a worker (worker.memory_mb in config.toml). {STORE_ONLY}"
             )));
         }
+        let cannot = |why: NoRoom| {
+            let error = no_room("the model", why);
+            RpcError::new(error.code, format!("{}. {STORE_ONLY}", error.message))
+        };
+        let room = self.room_for(None, source.format, bytes, Evict::Idle).await.map_err(cannot)?;
         let (from, to) = (Arc::clone(source), progress.clone());
         let files = self
             .blocking(move || run.iter().map(|i| into_memory(&from, *i, &to)).collect::<Result<Vec<_>, _>>())
@@ -46,10 +52,11 @@ impl Core {
         tell(progress, "trying the model in a worker", 0, 0);
         let started = start_worker(self.worker.clone(), source.format, files, call.conformance.clone()).await;
         let (worker, info) = started.map_err(|e| RpcError::new(e.code, format!("{}. {STORE_ONLY}", e.message)))?;
+        self.settle(None, &worker, &room).await?;
         if let Some(preparation) = &call.preparation {
             preparation.suits(&info.inputs).map_err(invalid)?;
         }
-        Ok((Some(Loaded { worker, info, preparation: call.preparation.clone() }), None))
+        Ok((Some(Loaded { worker, info, preparation: call.preparation.clone(), room }), None))
     }
 }
 
