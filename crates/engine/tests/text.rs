@@ -192,7 +192,7 @@ async fn golden_texts_keep_a_wrong_model_from_serving() {
         let mut outputs: Vec<Tensor> =
             golden.iter().filter(|o| o.name != "logits" && o.name != "logprobs").cloned().collect();
         change(&mut outputs);
-        ConformanceSample { inputs: inputs.clone(), outputs, tolerance_ppm: 100_000 }
+        ConformanceSample { inputs: inputs.clone(), outputs, tolerance_ppm: 200_000 }
     };
     let load = async |bytes: &[u8], sample: ConformanceSample| {
         let file = ModelFile::from_bytes("tiny.gguf", bytes).unwrap();
@@ -209,8 +209,8 @@ async fn golden_texts_keep_a_wrong_model_from_serving() {
     };
     // Of the outputs: likeliest, among, tokens.
     let wrong: [(ConformanceSample, &str); 3] = [
-        (sample(&|outputs| lift(&mut outputs[0], 0.5)), "output 'likeliest' is off by 0.5"),
-        (sample(&|outputs| lift(&mut outputs[1], -0.25)), "output 'among' is off by 0.25"),
+        (sample(&|outputs| lift(&mut outputs[0], 0.55)), "output 'likeliest' is off by 0.5"),
+        (sample(&|outputs| lift(&mut outputs[1], -0.35)), "output 'among' is off by 0.3"),
         (sample(&|outputs| outputs[2].data[8] ^= 1), "output 'tokens' is"),
     ];
     for (sample, expected) in wrong {
