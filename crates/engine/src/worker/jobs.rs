@@ -196,7 +196,8 @@ impl Jobs {
                      its callers wait"
                 ));
             }
-            tokio::time::sleep(left).await;
+            // The oldest may be another by then, with less time.
+            tokio::time::sleep(left.min(OVERDUE)).await;
         }
     }
 
