@@ -91,13 +91,19 @@ struct JsonInputs {
 pub(crate) struct JsonTensor {
     #[serde(default)]
     name: String,
+    #[serde(default)]
     shape: Vec<u64>,
     #[serde(default)]
     datatype: Option<String>,
+    #[serde(default)]
     data: Vec<f64>,
+    /// Instead of the rest: the bytes of a text.
+    #[serde(default)]
+    text: Option<String>,
 }
 
-/// Reads `{"inputs":[{"name","shape","data"}]}`; `datatype` is FP32 (unless said), FP64, INT64, INT32, UINT8 or BOOL.
+/// Reads `{"inputs":[{"name","shape","data"}]}`; `datatype` is FP32 (unless said), FP64, INT64, INT32, UINT8 or BOOL. `text` alone
+/// is the bytes of a text, UINT8.
 pub(crate) fn json(text: &str) -> Outcome<Vec<Tensor>> {
     let parsed: JsonInputs = serde_json::from_str(text).map_err(|e| {
         invalid(format!("The input is not JSON of the form {{\"inputs\":[{{\"name\",\"shape\",\"data\"}}]}}: {e}."))
@@ -111,6 +117,14 @@ pub(crate) fn json(text: &str) -> Outcome<Vec<Tensor>> {
 /// One tensor, checked.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // every value is checked to be whole and in range first
 pub(crate) fn tensor(input: JsonTensor) -> Outcome<Tensor> {
+    if let Some(text) = input.text {
+        if !input.shape.is_empty() || !input.data.is_empty() || input.datatype.is_some() {
+            let message = "has a text, which stands alone: no shape, datatype or data beside it";
+            return Err(invalid(format!("Input '{}' {message}.", input.name)));
+        }
+        let (shape, data) = (vec![text.len() as u64], ByteBuf::from(text.into_bytes()));
+        return checked(Tensor { name: input.name, dtype: DType::U8, shape, data });
+    }
     let dtype = match input.datatype.as_deref() {
         None | Some("FP32") => DType::F32,
         Some("FP64") => DType::F64,
@@ -141,7 +155,10 @@ pub(crate) fn tensor(input: JsonTensor) -> Outcome<Tensor> {
         DType::U8 | DType::Bool => input.data.iter().map(|v| *v as u8).collect(),
         DType::F32 | DType::F16 => input.data.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
     };
-    let tensor = Tensor { name: input.name, dtype, shape: input.shape, data: ByteBuf::from(data) };
+    checked(Tensor { name: input.name, dtype, shape: input.shape, data: ByteBuf::from(data) })
+}
+
+fn checked(tensor: Tensor) -> Outcome<Tensor> {
     tensor.check().map_err(|e| invalid(format!("The {e}. 'data' must be flat and row-major.")))?;
     Ok(tensor)
 }
@@ -178,9 +195,16 @@ mod tests {
         assert_eq!(good[0].to_f32().unwrap(), [0.5, 1.0]);
         let ints = json(r#"{"inputs":[{"shape":[2],"datatype":"INT64","data":[-1,2]}]}"#).unwrap();
         assert_eq!(ints[0].data.len(), 16);
+        let text = json(r#"{"inputs":[{"name":"text","text":"dé"}]}"#).unwrap();
+        assert_eq!(
+            (text[0].dtype, text[0].shape.as_slice(), text[0].data.as_ref()),
+            (DType::U8, &[3][..], "dé".as_bytes())
+        );
         for bad in [
             "{}",
             r#"{"inputs":[]}"#,
+            r#"{"inputs":[{"name":"x"}]}"#,
+            r#"{"inputs":[{"text":"a","data":[1]}]}"#,
             r#"{"inputs":[{"shape":[3],"data":[1]}]}"#,
             r#"{"inputs":[{"shape":[1],"datatype":"UINT8","data":[256]}]}"#,
             r#"{"inputs":[{"shape":[1],"datatype":"FP8","data":[1]}]}"#,

@@ -165,6 +165,15 @@ fn the_corpus_holds_inputs_that_are_accepted() {
     };
     some("gguf", &|bytes| cut(bytes, Format::Gguf));
     some("safetensors", &|bytes| cut(bytes, Format::Safetensors));
+    // One tensor, behind a vocabulary.
+    some("vocabulary", &|bytes| {
+        let cuts = zero2ai_chunk::cut::cuts(&mut std::io::Cursor::new(bytes), Format::Gguf);
+        cuts.is_ok_and(|cuts| cuts.is_some_and(|cuts| cuts.len() == 2))
+    });
+    some("samples", &|bytes| {
+        decode::<Vec<ConformanceSample>>(bytes, MANIFEST_BYTES)
+            .is_ok_and(|samples| samples.len() > 1 && ConformanceSample::check_all(&samples).is_ok())
+    });
     some("manifest", &|bytes| decode::<Manifest>(bytes, MANIFEST_BYTES).is_ok_and(|m| m.check().is_ok()));
     some("record", &|bytes| matches!(decode(bytes, RECORD_BYTES), Ok(DhtValue::Name(_))));
     some("transaction", &|bytes| {

@@ -30,5 +30,5 @@ pub use child::{WorkerOptions, worker_main, worker_main_with};
 pub use error::EngineError;
 pub use file::ModelFile;
 pub use hardware::{Gpu, Hardware, hardware};
-pub use runtime::is_embedder_file;
+pub use runtime::{is_embedder_file, load_here};
 pub use worker::{GenEvent, GenerateStream, Worker, WorkerConfig};

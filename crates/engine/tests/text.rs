@@ -10,7 +10,7 @@ use zero2ai_engine::{EngineError, GenEvent, ModelFile, Worker};
 use zero2ai_proto::{
     ByteBuf,
     calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling, StopReason},
-    manifest::{Format, Task},
+    manifest::{ConformanceSample, Format, Task},
     tensor::{DType, Tensor},
     worker::{Fault, ModelInfo},
 };
@@ -117,6 +117,105 @@ async fn log_probabilities_are_those_of_the_scores_before_each_token() {
     {
         let error = worker.predict(vec![tokens(&ids), wrong]).await.unwrap_err();
         assert_eq!(error.fault(), Fault::Input, "{error}");
+    }
+}
+
+/// A row of numbers, or rows of so many.
+fn named(name: &str, ids: &[u32], width: Option<usize>) -> Tensor {
+    let shape = width.map_or(vec![ids.len() as u64], |width| vec![(ids.len() / width) as u64, width as u64]);
+    Tensor { name: name.into(), shape, ..tokens(ids) }
+}
+
+fn spelled(text: &str) -> Tensor {
+    let data = ByteBuf::from(text.as_bytes());
+    Tensor { name: "text".into(), dtype: DType::U8, shape: vec![text.len() as u64], data }
+}
+
+#[tokio::test]
+async fn other_tokens_are_told_of_at_each_position_and_a_text_is_its_tokens() {
+    let worker = llama().await;
+    let (text, from) = ("hello the cat", named("from", &[2], None));
+    let outputs = worker.predict(vec![spelled(text), from.clone()]).await.unwrap();
+    let said: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
+    assert_eq!(said, ["logits", "logprobs", "tokens"]);
+    let ids: Vec<u32> = outputs[2].data.chunks(8).map(|b| u32::from_le_bytes(b[..4].try_into().unwrap())).collect();
+    let positions = ids.len() - 2;
+    // The token that was read, and two others.
+    let among: Vec<u32> = ids[2..].iter().flat_map(|id| [*id, 7, 250]).collect();
+    let asked = vec![tokens(&ids), from.clone(), named("among", &among, Some(3))];
+    let told = worker.predict(asked.clone()).await.unwrap();
+    assert_eq!(told[1], outputs[1]);
+    assert_eq!((told[2].name.as_str(), told[3].name.as_str()), ("likeliest", "among"));
+    assert_eq!(
+        (told[2].shape.as_slice(), told[3].shape.as_slice()),
+        (&[positions as u64][..], &[positions as u64, 3][..])
+    );
+    let [read, likeliest, others] = [1, 2, 3].map(|i| told[i].to_f32().unwrap());
+    for position in 0..positions {
+        let before = worker.predict(vec![tokens(&ids[..position + 2])]).await.unwrap()[0].to_f32().unwrap();
+        let near = |got: f32, want: f64| assert!((f64::from(got) - want).abs() < 1e-4, "{position}: {got} {want}");
+        near(read[position], f64::from(others[position * 3]));
+        near(others[position * 3 + 1], log_softmax(&before, 7));
+        near(others[position * 3 + 2], log_softmax(&before, 250));
+        let most = (0..VOCABULARY as u32).map(|id| log_softmax(&before, id)).fold(f64::NEG_INFINITY, f64::max);
+        near(likeliest[position], most);
+    }
+    let cases = [
+        (vec![spelled(text), from.clone(), named("among", &among[3..], Some(3))], "follow 'from'"),
+        (vec![spelled(text), from.clone(), named("among", &vec![1; positions * 21], Some(21))], "follow 'from'"),
+        (vec![spelled(text), from.clone(), named("among", &vec![9_999; positions], Some(1))], "vocabulary"),
+        (vec![spelled(text), named("among", &among, Some(3))], "'among'"),
+        (vec![spelled("")], "at least one"),
+        (vec![spelled(&"x".repeat(300_000))], "longer than"),
+        (vec![Tensor { data: ByteBuf::from([0xff]), shape: vec![1], ..spelled("x") }], "UTF-8"),
+        (vec![Tensor { name: "text".into(), ..tokens(&ids) }], "I64"),
+        (vec![tokens(&ids[..1]), from, tokens(&[1]), tokens(&[1])], "4 tensors"),
+    ];
+    for (inputs, expected) in cases {
+        let error = worker.predict(inputs).await.unwrap_err();
+        assert!(error.fault() == Fault::Input && error.to_string().contains(expected), "'{error}' lacks '{expected}'");
+    }
+}
+
+/// The publisher's reference gives a text's tokens and the likeliest at each position: other weights, another tokenizer and other
+/// words than it would choose all keep a model from serving.
+#[tokio::test]
+async fn golden_texts_keep_a_wrong_model_from_serving() {
+    let text = "hello the cat";
+    let reference = llama().await;
+    let ids = reference.predict(vec![spelled(text), named("from", &[1], None)]).await.unwrap().remove(2);
+    let positions = ids.shape[0] as usize - 1;
+    let among = named("among", &(0..positions as u32 * 4).map(|i| i * 13 % 256).collect::<Vec<_>>(), Some(4));
+    let inputs = vec![spelled(text), named("from", &[1], None), among];
+    let golden = reference.predict(inputs.clone()).await.unwrap();
+    let sample = |change: &dyn Fn(&mut Vec<Tensor>)| {
+        let mut outputs: Vec<Tensor> =
+            golden.iter().filter(|o| o.name != "logits" && o.name != "logprobs").cloned().collect();
+        change(&mut outputs);
+        ConformanceSample { inputs: inputs.clone(), outputs, tolerance_ppm: 200_000 }
+    };
+    let load = async |bytes: &[u8], sample: ConformanceSample| {
+        let file = ModelFile::from_bytes("tiny.gguf", bytes).unwrap();
+        worker().await.load(Format::Gguf, vec![file], vec![sample]).await
+    };
+    // Rounded weights are within the tolerance.
+    for dtype in [GgmlDType::F32, GgmlDType::Q8_0] {
+        load(&tiny(dtype, "llama"), sample(&|_| {})).await.unwrap();
+    }
+    let lift = |tensor: &mut Tensor, by: f32| {
+        let mut values = tensor.to_f32().unwrap();
+        values[2] += by;
+        *tensor = Tensor::f32(&tensor.name, &tensor.shape, &values);
+    };
+    // Of the outputs: likeliest, among, tokens.
+    let wrong: [(ConformanceSample, &str); 3] = [
+        (sample(&|outputs| lift(&mut outputs[0], 0.55)), "output 'likeliest' is off by 0.5"),
+        (sample(&|outputs| lift(&mut outputs[1], -0.35)), "output 'among' is off by 0.3"),
+        (sample(&|outputs| outputs[2].data[8] ^= 1), "output 'tokens' is"),
+    ];
+    for (sample, expected) in wrong {
+        let error = load(&tiny(GgmlDType::F32, "llama"), sample).await.unwrap_err();
+        assert!(error.fault() == Fault::Model && error.to_string().contains(expected), "'{error}' lacks '{expected}'");
     }
 }
 

@@ -5,11 +5,15 @@
 //! |---|---|
 //! | [`chain`] | transactions, blocks, snapshots and headers, as far as a ledger takes them |
 //! | [`files`] | headers of model files, manifests, differences |
+//! | [`media`] | pictures and sounds |
+//! | [`models`] | what any file is; models as workers load them; conformance samples |
 //! | [`weights`] | blocks of quantised weights |
 //! | [`wire`] | frames, transactions, records, proofs, invites, gossip |
 
 pub mod chain;
 pub mod files;
+pub mod media;
+pub mod models;
 pub mod weights;
 pub mod wire;
 
@@ -24,6 +28,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", files::manifest),
     ("sealed_manifest", files::sealed_manifest),
     ("delta", files::delta),
+    ("inspect", models::inspect),
+    ("embedder", models::embedder),
+    ("vocabulary", models::vocabulary),
+    ("samples", models::samples),
+    ("picture", media::picture),
+    ("sound", media::sound),
     ("pack", weights::pack),
     ("codec", wire::codec),
     ("transaction", wire::transaction),

@@ -7,6 +7,7 @@
 mod external;
 mod gguf;
 mod onnx;
+mod pickle;
 mod reader;
 mod safetensors;
 
@@ -21,6 +22,7 @@ use zero2ai_proto::{
 };
 
 pub use external::{ExternalFile, external_files};
+pub use pickle::is_pickle;
 
 /// Part name of a header.
 pub const HEADER: &str = "#header";

@@ -121,7 +121,13 @@ impl Executor {
         while requests.len() < TOGETHER {
             match self.queue.try_recv() {
                 Ok(Job::Predict(until, request)) => requests.push((until, request)),
-                Ok(Job::Cancel(id)) => requests.retain(|(_, request)| request.job != id),
+                Ok(Job::Cancel(id)) => {
+                    // Answered all the same: the node watches for predictions that never are.
+                    if let Some(index) = requests.iter().position(|(_, request)| request.job == id) {
+                        requests.remove(index);
+                        self.fail(id, &EngineError::late())?;
+                    }
+                }
                 Ok(other) => {
                     self.put_back = Some(other);
                     break;

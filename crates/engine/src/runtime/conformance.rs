@@ -54,12 +54,28 @@ fn differ(golden: &Tensor, found: &Tensor, tolerance_ppm: u32) -> Option<String>
             let numbers = |t: &Tensor| t.data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect::<Vec<_>>();
             numbers(golden).into_iter().zip(numbers(found)).map(|(w, g)| distance(w, g)).collect()
         }
-        _ => return (golden.data != found.data).then(|| format!("output '{}' differs", found.name)),
+        _ => return other(golden, found),
     };
     let tolerance = f64::from(tolerance_ppm) / 1e6;
     let (at, worst) = off.into_iter().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let told = || format!("output '{}' is off by {worst:.6} at element {at}, {tolerance:.6} is allowed", found.name);
     (worst > tolerance).then(told)
+}
+
+/// The first of the whole numbers that is another.
+fn other(golden: &Tensor, found: &Tensor) -> Option<String> {
+    let size = golden.dtype.size();
+    let mut pairs = golden.data.chunks(size).zip(found.data.chunks(size)).enumerate();
+    let (at, (want, got)) = pairs.find(|(_, (want, got))| want != got)?;
+    let number = |bytes: &[u8]| match *bytes {
+        [byte] => byte.to_string(),
+        [a, b, c, d] => i32::from_le_bytes([a, b, c, d]).to_string(),
+        [a, b, c, d, e, f, g, h] => i64::from_le_bytes([a, b, c, d, e, f, g, h]).to_string(),
+        // Halves: no runtime gives them.
+        _ => format!("{bytes:?}"),
+    };
+    let (want, got) = (number(want), number(got));
+    Some(format!("output '{}' is {got} instead of {want} at element {at}", found.name))
 }
 
 /// How far apart two numbers are; what is no number is infinitely far from everything.
@@ -86,6 +102,13 @@ mod tests {
         };
         assert_eq!(differ(&doubles([1.0, 2.0]), &doubles([1.0, 2.000_9]), 1000), None);
         assert!(differ(&doubles([1.0, 2.0]), &doubles([1.1, 2.0]), 1000).is_some());
+        let whole = |values: [i64; 2]| {
+            let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Tensor { name: "y".into(), dtype: DType::I64, shape: vec![2], data: data.into() }
+        };
+        assert_eq!(differ(&whole([7, -2]), &whole([7, -2]), 0), None);
+        let other = differ(&whole([7, -2]), &whole([7, 3]), u32::MAX);
+        assert!(other.as_ref().is_some_and(|w| w.contains("is 3 instead of -2 at element 1")), "{other:?}");
         assert!(differ(&golden, &Tensor::f32("y", &[1, 2], &[1.0, 2.0]), 1000).is_some());
     }
 }

@@ -16,7 +16,7 @@ use zero2ai_proto::{
 };
 
 use self::source::Source;
-use crate::error::EngineError;
+use crate::{error::EngineError, file::ModelFile};
 
 pub use embed::is_embedder_file;
 
@@ -129,6 +129,21 @@ pub(crate) fn load(request: LoadRequest) -> Result<Box<dyn Runtime>, EngineError
     };
     conformance::check(runtime.as_mut(), &conformance)?;
     Ok(runtime)
+}
+
+/// Loads a model in this very process, without a sandbox around it, and asks it once: for fuzzing the code that workers run.
+/// Nothing of the product calls it.
+///
+/// # Errors
+/// As [`Worker::load`](crate::Worker::load) and [`Worker::predict`](crate::Worker::predict) have them from their worker.
+pub fn load_here(format: Format, files: &[ModelFile], inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    let file = |file: &ModelFile| {
+        let fd = file.fd().try_clone_to_owned().map_err(|e| EngineError::worker(e.to_string()))?;
+        Ok((file.name().to_owned(), fd))
+    };
+    let files = files.iter().map(file).collect::<Result<_, EngineError>>()?;
+    let mut runtime = load(LoadRequest { format, files, conformance: Vec::new(), memory: None, look_up: false })?;
+    runtime.predict(inputs, &mut Meanwhile { until: None, tell: &mut |_| {} })
 }
 
 /// The one file with this extension; other files (a licence, a card) are left alone.

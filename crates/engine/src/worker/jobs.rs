@@ -1,18 +1,19 @@
 //! Jobs between their callers and the worker: who waits for which answer, and what is to be sent.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use zero2ai_proto::{
     limits::NEW_TOKENS,
     tensor::Tensor,
-    worker::{FromWorker, ModelInfo, ToWorker},
+    worker::{FailedJob, FromWorker, ModelInfo, PredictedJob, ToWorker},
 };
 
 use super::stream::GenEvent;
@@ -25,6 +26,10 @@ const UNSENT: usize = 8;
 /// Items of one stream that wait for their caller: every token a generation may give, and its end. So a slow caller never
 /// holds the socket up, and a worker that gives more breaks the protocol.
 const EVENTS: usize = NEW_TOKENS as usize + 2;
+
+/// How long after its time a prediction may go unanswered while the worker says nothing at all. Runtimes that can stop do so
+/// in time; one that cannot holds up everybody behind it, for a caller who is long gone.
+const OVERDUE: Duration = Duration::from_secs(10);
 
 /// What a job that is answered once gave.
 pub(super) enum Outcome {
@@ -45,11 +50,21 @@ enum Waiter {
     Stream(mpsc::Sender<Result<GenEvent, EngineError>>),
 }
 
-#[derive(Default)]
 struct State {
     waiters: HashMap<u64, Waiter>,
     outgoing: std::collections::VecDeque<Outgoing>,
     closed: bool,
+    /// When each prediction's time is over: of all that were sent and not answered, those too whose caller went away.
+    predicting: BTreeMap<u64, Instant>,
+    /// When the worker last said something.
+    heard: Instant,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let (waiters, outgoing, closed, predicting) = Default::default();
+        Self { waiters, outgoing, closed, predicting, heard: Instant::now() }
+    }
 }
 
 /// The table of jobs. Locked for moments only, never across an await.
@@ -141,7 +156,14 @@ impl Jobs {
         let bytes = to_bytes(frame)?;
         let place = self.room.acquire().await.map_err(|_| EngineError::Died("it is gone".to_owned()))?;
         place.forget(); // Given back when the frame is taken for writing.
-        self.lock().outgoing.push_back(Outgoing { bytes, files, placed: true });
+        let mut state = self.lock();
+        if let ToWorker::Predict(job) = frame {
+            // The worker's clock starts a moment later; far less than what it is given beyond.
+            let over = Instant::now().checked_add(Duration::from_millis(job.within_ms));
+            state.predicting.extend(over.map(|over| (job.job, over)));
+        }
+        state.outgoing.push_back(Outgoing { bytes, files, placed: true });
+        drop(state);
         self.ready.notify_one();
         Ok(())
     }
@@ -158,9 +180,34 @@ impl Jobs {
         }
     }
 
+    /// Waits until a prediction is [`OVERDUE`]. The worker takes them in their order: it is the oldest that runs.
+    pub(super) async fn overdue(&self) -> EngineError {
+        loop {
+            let left = {
+                let state = self.lock();
+                let since = state.predicting.first_key_value().map(|(_, over)| state.heard.max(*over));
+                let end = since.and_then(|since| since.checked_add(OVERDUE));
+                end.map_or(OVERDUE, |end| end.saturating_duration_since(Instant::now()))
+            };
+            if left.is_zero() {
+                let seconds = OVERDUE.as_secs();
+                return EngineError::Protocol(format!(
+                    "a prediction still ran {seconds} s after its time: it does not come to an end, or takes far longer than \
+                     its callers wait"
+                ));
+            }
+            // The oldest may be another by then, with less time.
+            tokio::time::sleep(left.min(OVERDUE)).await;
+        }
+    }
+
     /// Gives a frame to who waits for it. Frames of jobs that were given up are dropped.
     pub(super) fn deliver(&self, frame: FromWorker) -> Result<(), EngineError> {
         let mut state = self.lock();
+        state.heard = Instant::now();
+        if let FromWorker::Predicted(PredictedJob { job, .. }) | FromWorker::Failed(FailedJob { job, .. }) = &frame {
+            state.predicting.remove(job);
+        }
         match frame {
             FromWorker::Ready(_) => return Err(EngineError::Protocol("it said Ready twice".to_owned())),
             FromWorker::Loaded(l) => answer(&mut state, l.job, Ok(Outcome::Loaded(l.info)))?,

@@ -104,6 +104,7 @@ pub(super) async fn run(
         () = stop.cancelled() => Some("it was stopped".to_owned()),
         error = read_all(&socket, &jobs) => cause_of(&error),
         error = write_all(&socket, &jobs) => cause_of(&error),
+        error = jobs.overdue() => cause_of(&error),
         () = listen(listener, &words) => None,
     };
     let why = match cause {

@@ -154,11 +154,14 @@ impl Worker {
     }
 
     /// Runs one prediction. Dropping the future gives the job up. One that waits or, of a text model, runs when its time is
-    /// over fails with [`Fault::Late`](zero2ai_proto::worker::Fault::Late).
+    /// over fails with [`Fault::Late`](zero2ai_proto::worker::Fault::Late). One that still runs ten seconds after its time, with
+    /// no word from the worker meanwhile, ends the process: nothing else stops a model that does not come to an end.
     ///
-    /// A text model takes `tokens` I64 `[n]` and gives `logits` F32 `[vocabulary]`, the scores after them. With `from` I64
-    /// `[1]` beside it, it also gives `logprobs` F32 `[n - from]`: the natural logarithm of the probability of each token from
-    /// that position (1 or more) on, after those before it.
+    /// A text model takes `tokens` I64 `[n]`, or `text` U8 `[bytes]`, and gives `logits` F32 `[vocabulary]`, the scores after
+    /// them. With `from` I64 `[1]` beside it, it also gives `logprobs` F32 `[n - from]`: the natural logarithm of the
+    /// probability of each token from that position (1 or more) on, after those before it. With `among` I64 `[n - from, k]`
+    /// behind these, it also gives `likeliest` F32 `[n - from]`, the highest there is at each position, and `among` F32
+    /// `[n - from, k]`, those of these tokens. Where a text was given, `tokens` I64 `[n]` is what it became.
     ///
     /// # Errors
     /// [`EngineError::Failed`] from the worker, with its fault; [`EngineError::Busy`], [`EngineError::Died`],

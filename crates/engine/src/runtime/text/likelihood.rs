@@ -22,6 +22,11 @@ impl<'a> Likelihood<'a> {
         score.map_or(f64::NEG_INFINITY, |score| (f64::from(*score) - self.most - self.log_sum).min(0.0))
     }
 
+    /// The logarithm of the likeliest token's probability.
+    pub(super) fn highest(&self) -> f64 {
+        -self.log_sum
+    }
+
     /// The likeliest tokens, the likeliest first; of equal ones the lower id.
     pub(super) fn likeliest(&self, count: usize) -> Vec<u32> {
         let mut tokens: Vec<(u32, f32)> = (0_u32..).zip(self.scores.iter().copied()).collect();
@@ -48,6 +53,7 @@ mod tests {
         for (id, score) in [1.0_f64, 3.0, 2.0, 3.0].into_iter().enumerate() {
             assert!((likelihood.log(id as u32) - (score.exp() / sum).ln()).abs() < 1e-12);
         }
+        assert!((likelihood.highest() - (3_f64.exp() / sum).ln()).abs() < 1e-12);
         assert_eq!(likelihood.likeliest(3), [1, 3, 2]);
         assert_eq!(likelihood.likeliest(9), [1, 3, 2, 0]);
         assert_eq!((minus_micro(likelihood.log(9)), minus_micro(-0.0), minus_micro(-0.5)), (u32::MAX, 0, 500_000));

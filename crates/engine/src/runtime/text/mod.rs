@@ -9,7 +9,7 @@
 //! | `schedule`, `pace`, `batch` | who runs, how much a step reads, the step |
 //! | `generation`, `sampler`, `emitter` | one text: its tokens, their choice, what is certain of their text |
 //! | `guess` | which tokens may come next, so that several come out of one pass |
-//! | `likelihood` | how likely tokens are |
+//! | `likelihood`, `replay` | how likely tokens are; a prediction: what it takes and gives |
 
 mod batch;
 #[cfg(test)]
@@ -25,6 +25,7 @@ mod linear;
 mod model;
 mod pace;
 mod prefix;
+mod replay;
 mod sampler;
 mod schedule;
 mod template;
@@ -45,9 +46,9 @@ use self::{
     cache::{Cache, PAGE, Page, Pages},
     generation::TextGeneration,
     gguf::Gguf,
-    likelihood::Likelihood,
     linear::Machine,
     model::{Model, Part},
+    replay::{Replay, Told},
     template::Template,
     tokenizer::Tokenizer,
 };
@@ -119,23 +120,17 @@ impl Text {
     /// Shows that the model gives numbers. candle packs its weights at their first use: now, so that no caller waits for it.
     fn warm_up(&mut self) -> Result<(), EngineError> {
         let mut nobody = Meanwhile { until: None, tell: &mut |_| {} };
-        let (logits, _) = self.replay(&[0], None, &mut nobody)?;
+        let (logits, _) = self.replay(&Replay::of(vec![0]), &mut nobody)?;
         if logits.len() != self.tokenizer.len() || logits.iter().any(|l| !l.is_finite()) {
             return Err(EngineError::model("the model's scores are not finite; its weights are damaged"));
         }
         Ok(())
     }
 
-    /// Scores after these tokens, in memory of their own; and from a position on, each token's log-probability after those
-    /// before it. Texts that run go on between its parts.
-    fn replay(
-        &mut self,
-        tokens: &[u32],
-        from: Option<usize>,
-        meanwhile: &mut Meanwhile<'_>,
-    ) -> Result<(Vec<f32>, Vec<f32>), EngineError> {
-        let (mut cache, mut last, mut logs) = (Cache::default(), Vec::new(), Vec::new());
-        let vocabulary = self.model.vocabulary().max(1);
+    /// Scores after the tokens, in memory of their own, and what is to be told of them. Texts that run go on between its parts.
+    fn replay(&mut self, asked: &Replay, meanwhile: &mut Meanwhile<'_>) -> Result<(Vec<f32>, Told), EngineError> {
+        let (mut cache, mut last, mut told) = (Cache::default(), Vec::new(), Told::default());
+        let (tokens, vocabulary) = (&asked.tokens, self.model.vocabulary().max(1));
         while cache.len() < tokens.len() {
             meanwhile.check()?;
             if self.batch.has_work() {
@@ -144,7 +139,7 @@ impl Text {
             }
             let start = cache.len();
             // Where bits depend on how rows are cut, they are always cut alike.
-            let most = match from {
+            let most = match asked.from {
                 Some(_) => SCORED_PART,
                 None if self.model.keeps_bits() => self.batch.rows_at_once().min(PART),
                 None => PART,
@@ -152,20 +147,17 @@ impl Text {
             let end = start.saturating_add(most).min(tokens.len());
             let part = tokens.get(start..end).unwrap_or_default();
             cache.grow(part.len(), &self.model.config, &Pages::default())?;
-            let scored = if from.is_some() { part.len() } else { 1 };
+            let scored = if asked.from.is_some() { part.len() } else { 1 };
             let scores = self.model.forward(&mut [Part { tokens: part, cache: &mut cache, scored }])?;
-            if let Some(from) = from {
-                // The scores after a token tell how likely the next one was.
-                for (row, next) in scores.chunks_exact(vocabulary).zip(start.saturating_add(1)..) {
-                    if let Some(id) = tokens.get(next).filter(|_| next >= from) {
-                        logs.push(Likelihood::new(row).log(*id) as f32);
-                    }
+            if asked.from.is_some() {
+                for (row, at) in scores.chunks_exact(vocabulary).zip(start..) {
+                    asked.take(at, row, &mut told);
                 }
             }
             last = scores;
         }
         let before_last = last.len().saturating_sub(vocabulary);
-        Ok((last.split_off(before_last), logs))
+        Ok((last.split_off(before_last), told))
     }
 
     /// An error if the text, with all it may come to hold, cannot fit even alone.
@@ -187,34 +179,13 @@ impl Runtime for Text {
         &self.info
     }
 
-    /// Scores after a row of tokens: for conformance samples, and for replaying what another node said.
+    /// Scores after a row of tokens; see [`replay`].
     fn predict(&mut self, inputs: &[Tensor], meanwhile: &mut Meanwhile<'_>) -> Result<Vec<Tensor>, EngineError> {
-        let wrong = || {
-            EngineError::input(
-                "a text model's prediction takes one tensor, 'tokens' I64 [n], and gives the scores after it; with a second, \
-                 'from' I64 [1], it also gives the log-probabilities of the tokens from that position, 1 or more, on",
-            )
-        };
-        let (tokens, from) = match inputs {
-            [tokens] => (tokens, None),
-            [tokens, from] if from.name == "from" => (tokens, Some(from)),
-            _ => return Err(wrong()),
-        };
-        let ids = numbers(tokens, wrong)?;
-        let from = match from.map(|from| numbers(from, wrong)).transpose()?.as_deref() {
-            None => None,
-            Some([from]) if (1..=ids.len()).contains(&(*from as usize)) => Some(*from as usize),
-            Some(_) => return Err(wrong()),
-        };
-        if ids.is_empty() || ids.iter().any(|id| (*id as usize) >= self.tokenizer.len()) {
-            return Err(EngineError::input("the tokens must be at least one, and of the model's vocabulary"));
-        }
-        generation::check_length(ids.len(), &self.model.config)?;
-        self.check_room(ids.len())?;
-        let (scores, logs) = self.replay(&ids, from, meanwhile)?;
-        let mut outputs = vec![Tensor::f32("logits", &[scores.len() as u64], &scores)];
-        outputs.extend(from.map(|_| Tensor::f32("logprobs", &[logs.len() as u64], &logs)));
-        Ok(outputs)
+        let asked = Replay::read(inputs, &self.tokenizer)?;
+        generation::check_length(asked.tokens.len(), &self.model.config)?;
+        self.check_room(asked.tokens.len())?;
+        let (last, told) = self.replay(&asked, meanwhile)?;
+        Ok(asked.answer(&last, &told))
     }
 
     fn enter(&mut self, job: &GenerateJob, until: Instant) -> Result<(), EngineError> {
@@ -234,15 +205,4 @@ impl Runtime for Text {
     fn step(&mut self) -> Vec<Event> {
         self.batch.step(&self.model, &self.tokenizer)
     }
-}
-
-/// The numbers of a row, each an id.
-fn numbers(tensor: &Tensor, wrong: impl Fn() -> EngineError) -> Result<Vec<u32>, EngineError> {
-    tensor.check().map_err(|e| EngineError::input(e.to_string()))?;
-    if tensor.dtype != DType::I64 || tensor.shape.len() != 1 {
-        return Err(wrong());
-    }
-    // What fits no id is of no vocabulary.
-    let id = |b: &[u8; 8]| u32::try_from(i64::from_le_bytes(*b)).unwrap_or(u32::MAX);
-    Ok(tensor.data.as_chunks::<8>().0.iter().map(id).collect())
 }

@@ -8,7 +8,7 @@ mod whole;
 use std::{fs::File, io, os::fd::OwnedFd, path::Path};
 
 use rustix::fs::{Mode, OFlags, open, openat};
-use zero2ai_chunk::{detect_format, named_format};
+use zero2ai_chunk::{cut::is_pickle, detect_format, named_format};
 use zero2ai_proto::{
     limits::MANIFEST_FILES,
     manifest::{Format, path_is_usable},
@@ -89,6 +89,12 @@ impl Source {
     fn look_at(&self, path: String) -> Result<SourceFile, RpcError> {
         let (mut file, size) = self.open_path(&path)?;
         let format = detect_format(&mut file).map_err(|e| invalid(format!("{path}: {e}")))?;
+        if format == Format::Opaque && is_pickle(&mut file).map_err(|e| invalid(format!("{path}: {e}")))? {
+            return Err(invalid(format!(
+                "{path} is a Python pickle, or an archive with one: whoever reads it runs what is in it, so none is published. Save \
+                 its tensors as safetensors, and leave it out of the folder"
+            )));
+        }
         if let Some(named) = named_format(&path).filter(|named| *named != format) {
             return Err(invalid(format!("{path}: {}", whole::mistaken(&mut file, named))));
         }
@@ -289,6 +295,22 @@ mod tests {
         let deep = dir.path().join("d/".repeat(20));
         fs::create_dir_all(&deep).unwrap();
         refused(&dir.path().join("d"), "deeper");
+    }
+
+    #[test]
+    fn a_pickle_is_refused_by_its_content_whatever_its_name_and_place() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.safetensors"), safetensors(b"w")).unwrap();
+        for name in ["pytorch_model.bin", "model.onnx", "notes.txt", "weights.gguf"] {
+            for bytes in [b"\x80\x02}q\x00.".as_slice(), b"cos\nsystem\n(S'id'\ntR.", b"PK\x03\x04\0\0archive/data.pkl"]
+            {
+                fs::write(dir.path().join(name), bytes).unwrap();
+                refused(dir.path(), "pickle");
+                refused(&dir.path().join(name), "pickle");
+            }
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        Source::look(dir.path()).unwrap();
     }
 
     #[test]
