@@ -21,8 +21,9 @@ pub use store::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ByteBuf,
     calls::{Empty, Piece},
-    ids::{ManifestId, PoolId},
+    ids::{Digest, ManifestId, PoolId},
     keys::NodeId,
     manifest::{ConformanceSample, Domain},
     methods,
