@@ -56,7 +56,7 @@ pub fn vocabulary(bytes: &[u8]) {
         return;
     }
     let file = ModelFile::from_bytes("model.gguf", bytes).expect("memory can be had");
-    let (name, shape, data) = ("text".to_owned(), vec![9], ByteBuf::from("the <|end|>"[..9].as_bytes()));
+    let (name, shape, data) = ("text".to_owned(), vec![9], ByteBuf::from(&b"the <|end|>"[..9]));
     let _ = load_here(Format::Gguf, &[file], &[Tensor { name, dtype: DType::U8, shape, data }]);
 }
 
