@@ -36,9 +36,18 @@ fn image(mib: u64) -> Option<Image> {
     }
 }
 
+/// Opens the store. A child that another test forks at this moment holds the lock of the one before, until it runs its program.
 fn open(home: &Path) -> Store {
-    let config = StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, reserve_bytes: 1 << 20 };
-    Store::open(&home.join("store"), config).unwrap()
+    let start = std::time::Instant::now();
+    loop {
+        let config = StoreConfig { cache_bytes: 1 << 20, quota_bytes: None, reserve_bytes: 1 << 20 };
+        match Store::open(&home.join("store"), config) {
+            Err(StoreError::InUse { .. }) if start.elapsed().as_secs() < 30 => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 /// Stores chunks until one is refused; what was stored, and why not more.

@@ -162,7 +162,8 @@ def check_endorsement(name: str, number: int, version, endorsement, event, part:
     need((counts.name, counts.version) == (name, number), part, "is of another model or version")
     need(endorsement.tx == event.tx and endorsement.height == event.height, part, "is not the one of its event")
     committed = endorsement.committed
-    need(committed is None or committed.height < endorsement.height, part, "was not committed to before")
+    need(committed is None or version.height <= committed.height < endorsement.height, part,
+         "was not committed to between the publication and the endorsement")
     kind, task = version.task
     need(kind == "classify" and len(counts.classes) == task.classes > 0, part, "does not fit the model's classes")
     sums = [sum(c.tp for c in counts.classes), sum(c.tp + c.fn for c in counts.classes),
@@ -224,6 +225,8 @@ def check_history(name: str, entries: Entries):
     need([v for k, v in ((e.kind[0], e.version) for e in events) if k == "published"] == list(range(1, model.latest + 1)),
          f"history of {name}", "does not publish every version once and in order")
     need(all(1 <= e.version <= model.latest for e in events), f"history of {name}", "has an event of no version")
+    owners = events[:1] + [e for e in events if e.kind[0] == "transferred"]
+    need(not owners or owners[-1].account == model.owner, f"model/{name}", "has another owner than its history tells")
     versions = {}
     for number in range(1, model.latest + 1):
         versions[number] = check_version(name, number, by_kind, entries)

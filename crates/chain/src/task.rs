@@ -104,6 +104,10 @@ impl Opened {
             None => Shared::new(ledger),
         });
         for height in disk.blocks.base().saturating_add(1)..=disk.blocks.height() {
+            // Before a newer block is called damaged for its rules.
+            if let Some(error) = lacks_rules(&shared) {
+                return Err(error);
+            }
             replay(&shared, &disk, height)?;
         }
         if let Some(error) = lacks_rules(&shared) {

@@ -265,6 +265,11 @@ fn read_entries(
     for index in 0..model.events {
         events.push(walk.must::<Event>(&key::event(name, index))?);
     }
+    let transferred = events.iter().rev().find(|e| e.kind == EventKind::Transferred);
+    if transferred.or(events.first()).is_some_and(|event| event.account != model.owner) {
+        let why = "the history tells another owner";
+        return Err(AuditError::Contradiction { key: crate::light::show(&key::model(name)), why });
+    }
     let (mut versions, mut endorsements, mut scores) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=model.latest {
         let version_key = key::version(name, number);
@@ -320,8 +325,8 @@ fn check_endorsement(
     if (told.tx, told.height) != (event.tx, event.height) {
         return fail("the history names another transaction or height");
     }
-    if told.committed.is_some_and(|place| place.height >= told.height) {
-        return fail("it was not committed to before it was revealed");
+    if told.committed.is_some_and(|place| place.height >= told.height || place.height < version.height) {
+        return fail("it was not committed to between the publication and the endorsement");
     }
     if check_counts(&told.counts, version).is_err() {
         return fail("its counts contradict each other or the number of the model's classes");

@@ -283,6 +283,12 @@ fn a_model_changes_hands_when_it_was_offered_and_accepted() {
     assert_eq!((last.kind, last.account, last.version), (EventKind::Transferred, id(2), 2));
     assert!(matches!(pool.refusal(2, accept()), TxError::Missing(_)), "an offer is taken once");
 
+    // Nobody grades first what becomes his own.
+    let endorsed = TxBody::Endorse(endorse("lab/digits", 1, 7, 5));
+    let txs = [pool.tx(4, endorsed), pool.tx(2, offer(Some(4)))];
+    pool.commit(&txs);
+    assert!(is_invalid(&pool.refusal(4, accept()), "offer"));
+
     // The handle stays where it was: the new owner publishes this model, and begins none.
     assert!(matches!(pool.refusal(1, publish("lab/digits", 3)), TxError::NotOwner { .. }));
     assert!(matches!(pool.refusal(2, publish("lab/other", 1)), TxError::NotOwner { .. }));

@@ -56,6 +56,10 @@ pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes in flight on one connection.
 pub(crate) const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// Pause after the connections to a restarted peer were ended, before that is done again; doubled each time, seven times at most.
+pub(crate) const MEETING_PAUSE: Duration = Duration::from_millis(500);
+/// How long it is remembered that this was done.
+pub(crate) const MEETINGS_KEPT: Duration = Duration::from_secs(120);
 /// Period of the driver's housekeeping: re-dials, announcements, events that did not fit their queue.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two checks that every connected peer is still admitted (one second).

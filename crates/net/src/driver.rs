@@ -28,8 +28,8 @@ use crate::{
     announce::{Announcer, quorum},
     book::Book,
     config::{
-        ADMISSION_TICKS, BOOTSTRAP_TICKS, COMMANDS, EVENTS, EXPIRY_TICKS, FEW_PEERS, GOODBYE, NetConfig, REPLICATION,
-        TICK,
+        ADMISSION_TICKS, BOOTSTRAP_TICKS, COMMANDS, EVENTS, EXPIRY_TICKS, FEW_PEERS, GOODBYE, MEETING_PAUSE,
+        MEETINGS_KEPT, NetConfig, REPLICATION, TICK,
     },
     error::{NetError, chain},
     gossip::Topics,
@@ -98,6 +98,7 @@ pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationT
         events,
         view,
         counters: Arc::clone(&counters),
+        met_again: HashMap::new(),
         ticks: 0,
     };
     driver.show();
@@ -127,6 +128,8 @@ pub(crate) struct Driver {
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) view: watch::Sender<View>,
     pub(crate) counters: Arc<Counters>,
+    /// When connections to a restarted peer were last ended, and how often of late.
+    met_again: HashMap<PeerId, (Instant, u32)>,
     ticks: u64,
 }
 
@@ -272,6 +275,7 @@ impl Driver {
         }
         if self.ticks.is_multiple_of(ADMISSION_TICKS) {
             self.expel();
+            self.met_again.retain(|_, (last, _)| now.saturating_duration_since(*last) < MEETINGS_KEPT);
             let restarted: Vec<_> = self.peers.iter().filter(|(_, p)| p.restarted(now)).map(|(id, _)| *id).collect();
             for peer in restarted {
                 self.meet_again(peer);
@@ -280,7 +284,15 @@ impl Driver {
     }
 
     /// Ends all connections with a peer whose process is a new one, so that every protocol meets it afresh. Takes one dial.
+    /// Rarer each time: two processes with one identity, or identities that come late on a busy machine, must not keep all
+    /// others busy.
     pub(crate) fn meet_again(&mut self, peer: PeerId) {
+        let now = Instant::now();
+        let (last, times) = self.met_again.get(&peer).copied().unwrap_or((now, 0));
+        if times > 0 && now.saturating_duration_since(last) < MEETING_PAUSE.saturating_mul(1 << times.min(7)) {
+            return;
+        }
+        self.met_again.insert(peer, (now, times.saturating_add(1)));
         tracing::debug!(%peer, "a peer restarted: reconnecting");
         let _ = self.swarm.disconnect_peer_id(peer);
     }

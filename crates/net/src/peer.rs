@@ -9,7 +9,7 @@ use zero2ai_proto::NodeId;
 
 /// How long a connection may stand without its process's name beside one that has it. The name comes one round trip after the
 /// connection.
-const NAMELESS: Duration = Duration::from_secs(2);
+const NAMELESS: Duration = Duration::from_secs(5);
 
 /// A connected peer.
 pub(crate) struct Peer {

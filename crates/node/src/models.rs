@@ -288,7 +288,8 @@ impl Models {
         let wanted = |r: &Held| {
             let key = r.key();
             let absent = match self.table.absent(&key) {
-                Some(Absent::Evicted(_)) => false,
+                // What is pinned gave way while it was not in memory, and comes back.
+                Some(Absent::Evicted(_)) => self.table.is_pinned(&key),
                 Some(Absent::Failed(failed)) => failed.pause().is_zero(),
                 None => true,
             };

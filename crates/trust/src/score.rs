@@ -52,7 +52,7 @@ pub struct ScoreParts {
 /// The score of a set of votes; their order does not matter.
 ///
 /// Votes on one dataset count once: the one committed to first stands for it, however heavy the others are. A commitment hides
-/// its root until nobody can commit any more, so whoever copied a root came later. Votes with one place (there is none on a
+/// its root until it is revealed, so whoever copied a root came later. Votes with one place (there is none on a
 /// ledger) go by weight, then by the lowest quality, then by the fewest samples. The score is the largest x such that votes of
 /// quality x or more carry at least half of the counted weight. Those who carry less than half of the *counted* weight cannot
 /// move it beyond the qualities of the rest. What is left: who grades on data that others can guess (a public test set) can be

@@ -67,7 +67,7 @@ pub struct Findings {
     pub dataset_root: Digest,
     /// Root over the predicted classes, in sample order.
     pub predictions_root: Digest,
-    /// The scores per class of each sample, as they came.
+    /// The scores per class of each sample, as they came; empty unless they were to be kept.
     pub answers: Vec<Vec<f32>>,
     /// How long each prediction took, in sample order, microseconds.
     pub latencies_us: Vec<u32>,
@@ -91,7 +91,7 @@ impl Findings {
 }
 
 /// Runs `model` over every sample, one at a time (so that the latency is one call's), and counts. `progress` hears how
-/// many are done.
+/// many are done. `keep` keeps the scores of all samples, for a report.
 ///
 /// # Errors
 /// See [`JobError`].
@@ -99,11 +99,12 @@ pub async fn run<P: Predictor>(
     model: &P,
     data: &Dataset,
     classes: u16,
+    keep: bool,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Findings, JobError> {
     let mut counts = vec![ClassCounts::default(); usize::from(classes)];
     let (mut correct, mut micros, mut said) = (0u32, Vec::with_capacity(data.rows.len()), Vec::new());
-    let mut answers = Vec::with_capacity(data.rows.len());
+    let mut answers = Vec::new();
     for (row, truth) in data.classes.iter().copied().enumerate() {
         if truth >= classes {
             return Err(JobError::Class { row, class: truth, last: classes.saturating_sub(1) });
@@ -114,8 +115,14 @@ pub async fn run<P: Predictor>(
         micros.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
         let scores =
             predicted_scores(&outputs, classes).map_err(|why| JobError::Answer { row, expected: classes, why })?;
+        if scores.iter().any(|s| s.is_nan()) {
+            let why = "a score is not a number".to_owned();
+            return Err(JobError::Answer { row, expected: classes, why });
+        }
         let class = best(&scores);
-        answers.push(scores);
+        if keep {
+            answers.push(scores);
+        }
         said.push(class.to_le_bytes().to_vec());
         if class == truth {
             correct += 1;
@@ -140,14 +147,6 @@ pub async fn run<P: Predictor>(
     })
 }
 
-/// The class with the highest score in the first output; of equal scores the lowest class, as numpy's `argmax`.
-///
-/// # Errors
-/// In words, if the output is not `classes` finite 32-bit floats.
-pub fn predicted_class(outputs: &[Tensor], classes: u16) -> Result<u16, String> {
-    predicted_scores(outputs, classes).map(|scores| best(&scores))
-}
-
 /// The scores of the first output.
 ///
 /// # Errors
@@ -157,13 +156,10 @@ pub fn predicted_scores(outputs: &[Tensor], classes: u16) -> Result<Vec<f32>, St
     if scores.len() != usize::from(classes) {
         return Err(format!("{} values", scores.len()));
     }
-    if scores.iter().any(|s| s.is_nan()) {
-        return Err("a score is not a number".to_owned());
-    }
     if scores.is_empty() { Err("no classes".to_owned()) } else { Ok(scores) }
 }
 
-/// The class with the highest score, of equal ones the lowest.
+/// The class with the highest score; of equal scores the lowest class, as numpy's `argmax`.
 fn best(scores: &[f32]) -> u16 {
     let best = (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
     u16::try_from(best).unwrap_or(u16::MAX)

@@ -13,5 +13,5 @@ pub mod job;
 pub mod report;
 pub mod samples;
 
-pub use job::{Findings, JobError, Predictor, predicted_class, predicted_scores, run};
+pub use job::{Findings, JobError, Predictor, predicted_scores, run};
 pub use samples::{Dataset, SamplesError};

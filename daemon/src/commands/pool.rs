@@ -129,6 +129,10 @@ fn renewed(epoch: u32, grace: Duration) -> String {
 
 async fn upgrade(session: &Session, change: SetRules, force: bool, out: Output) -> Outcome {
     let SetRules { version, height } = change;
+    // Without a height it takes back what was to come: that names the rules in force, which this program knows.
+    if height == 0 && version > RULES_VERSION {
+        return Err(Failure::new(Exit::Usage, "Say from which block on: --height H, at least two after the next."));
+    }
     if version > RULES_VERSION && !force {
         return Err(Failure::new(
             Exit::Invalid,

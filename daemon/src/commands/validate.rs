@@ -93,6 +93,10 @@ pub(crate) async fn validate(session: &Session, args: ValidateArgs, out: Output)
         None => Some(Digest(random_bytes().map_err(|e| Failure::new(Exit::Internal, format!("No seed: {e}.")))?)),
         given => given,
     };
+    // The endorsement is made once: a file that cannot be written is found before it, not after.
+    for file in &args.report {
+        write_file("write the report to", file, b"")?;
+    }
     let call = ValidateCall { name: args.name, samples: absolute(&args.data)?, serve: args.serve, report: seed };
     let (done, bytes) = validate_file(session, &call, &mut progress).await?;
     drop(progress);

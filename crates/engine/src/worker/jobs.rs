@@ -1,7 +1,7 @@
 //! Jobs between their callers and the worker: who waits for which answer, and what is to be sent.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -52,18 +52,21 @@ enum Waiter {
 
 struct State {
     waiters: HashMap<u64, Waiter>,
-    outgoing: std::collections::VecDeque<Outgoing>,
+    outgoing: VecDeque<Outgoing>,
     closed: bool,
-    /// When each prediction's time is over: of all that were sent and not answered, those too whose caller went away.
-    predicting: BTreeMap<u64, Instant>,
+    /// When each prediction's time is over, in the order in which they were sent: of all that were not answered, those too whose
+    /// caller went away.
+    predicting: VecDeque<(u64, Instant)>,
+    /// The longest that the worker was seen to say nothing while it predicted, and then went on.
+    longest: Duration,
     /// When the worker last said something.
     heard: Instant,
 }
 
 impl Default for State {
     fn default() -> Self {
-        let (waiters, outgoing, closed, predicting) = Default::default();
-        Self { waiters, outgoing, closed, predicting, heard: Instant::now() }
+        let (waiters, outgoing, closed, predicting, longest) = Default::default();
+        Self { waiters, outgoing, closed, predicting, longest, heard: Instant::now() }
     }
 }
 
@@ -185,15 +188,17 @@ impl Jobs {
         loop {
             let left = {
                 let state = self.lock();
-                let since = state.predicting.first_key_value().map(|(_, over)| state.heard.max(*over));
-                let end = since.and_then(|since| since.checked_add(OVERDUE));
+                let since = state.predicting.front().map(|(_, over)| state.heard.max(*over));
+                // A model whose predictions take long is slow, and not without end.
+                let grace = OVERDUE.max(state.longest.saturating_mul(2));
+                let end = since.and_then(|since| since.checked_add(grace));
                 end.map_or(OVERDUE, |end| end.saturating_duration_since(Instant::now()))
             };
             if left.is_zero() {
-                let seconds = OVERDUE.as_secs();
                 return EngineError::Protocol(format!(
-                    "a prediction still ran {seconds} s after its time: it does not come to an end, or takes far longer than \
-                     its callers wait"
+                    "a prediction still ran {} s and more after its time: it does not come to an end, or takes far longer than \
+                     its callers wait",
+                    OVERDUE.as_secs()
                 ));
             }
             // The oldest may be another by then, with less time.
@@ -204,10 +209,14 @@ impl Jobs {
     /// Gives a frame to who waits for it. Frames of jobs that were given up are dropped.
     pub(super) fn deliver(&self, frame: FromWorker) -> Result<(), EngineError> {
         let mut state = self.lock();
-        state.heard = Instant::now();
-        if let FromWorker::Predicted(PredictedJob { job, .. }) | FromWorker::Failed(FailedJob { job, .. }) = &frame {
-            state.predicting.remove(job);
+        let silent = state.heard.elapsed();
+        if let FromWorker::Predicted(PredictedJob { job, .. }) | FromWorker::Failed(FailedJob { job, .. }) = &frame
+            && let Some(place) = state.predicting.iter().position(|(sent, _)| sent == job)
+        {
+            state.predicting.remove(place);
+            state.longest = state.longest.max(silent);
         }
+        state.heard = Instant::now();
         match frame {
             FromWorker::Ready(_) => return Err(EngineError::Protocol("it said Ready twice".to_owned())),
             FromWorker::Loaded(l) => answer(&mut state, l.job, Ok(Outcome::Loaded(l.info)))?,

@@ -82,6 +82,7 @@ fn gradable(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32) -
     if version.withdrawn {
         return Err(invalid("version", format!("{name}@{number} was withdrawn")));
     }
+    graded_classes(version.task)?;
     if draft.get(&key::endorsement(name, number, &call.who)).is_some() {
         return Err(TxError::Exists(format!("an endorsement of {name}@{number} by {}", call.who)));
     }

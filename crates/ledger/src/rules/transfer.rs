@@ -40,6 +40,11 @@ pub(super) fn accept(draft: &mut Draft<'_>, call: &Call<'_>, body: &Accept) -> R
     if draft.read::<OfferState>(&key)?.and_then(|offer| offer.to) != Some(call.who) {
         return Err(TxError::Missing(format!("an offer of {} to this account", body.name)));
     }
+    // Else somebody could grade first what becomes his own.
+    if (1..=model.latest).any(|version| draft.get(&key::endorsement(&body.name, version, &call.who)).is_some()) {
+        let why = format!("who endorsed a version of {} cannot become its owner", body.name);
+        return Err(TxError::Invalid { what: "offer", why });
+    }
     draft.write(key, &OfferState { to: None, height: call.at.height })?;
     model.owner = call.who;
     let latest = model.latest;

@@ -16,7 +16,7 @@ use zero2ai_proto::{
 };
 
 /// Everything in these tests that is waited for comes within this, or fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Admits everyone but the banned; a record is `seq u64 be ‖ payload`, invalid if the payload says so.
 #[derive(Default)]

@@ -116,7 +116,7 @@ impl Core {
         }
         let announced = self.models.is_served(&key);
         let bytes = self.load_bytes(&entry, opened.as_ref())?;
-        let room = self.room_for(table.known_bytes(&key), entry.format, bytes, evict).await;
+        let room = self.room_for(table.known_bytes(&key), table.is_too_big(&key), entry.format, bytes, evict).await;
         let loaded = self.load(name, version, &entry, opened, room.map_err(LoadError::NoRoom)?).await?;
         let held = Held { name: name.clone(), version, manifest: entry.manifest, serve: true, copies: None };
         if self.models.to_serve(&key).is_none_or(|row| row.manifest != held.manifest) {

@@ -100,9 +100,11 @@ impl Core {
         self.contents.keep_pool(&secret)
     }
 
-    /// Asks one peer after another. A refusal for good is told rather than that somebody else was not there.
+    /// Asks one peer after another. A refusal for good is told rather than anything else, and what a peer said rather than that
+    /// another was not there.
     async fn obtain(&self, subject: Subject, peers: &[NodeId]) -> Result<Zeroizing<[u8; 32]>, RpcError> {
         let mut last = unavailable("no peer could be asked for the key");
+        let mut said = false;
         for peer in peers {
             let why = match self.roads.call::<Grant>(peer, &GrantCall { subject }, GRANT).await {
                 // Its pool key may be an epoch older or newer than ours: that changes nothing of what is wrapped.
@@ -110,7 +112,11 @@ impl Core {
                     Ok(secret) => return Ok(secret),
                     Err(error) => internal(format!("{} sent a key that does not open: {error}", peer.short())),
                 },
-                Err(CallError::Remote(error)) => error,
+                Err(CallError::Remote(error)) => {
+                    said = true;
+                    error
+                }
+                Err(_) if said => continue,
                 Err(error) => unavailable(error),
             };
             if last.code != ErrorCode::Denied {

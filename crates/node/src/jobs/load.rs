@@ -95,8 +95,9 @@ impl Core {
         opened: Option<Opened>,
     ) -> Result<Loaded, RpcError> {
         let bytes = self.load_bytes(entry, opened.as_ref())?;
-        let known = self.models.table.known_bytes(&(name.clone(), version));
-        let room = self.room_for(known, entry.format, bytes, Evict::Idle).await;
+        let key = (name.clone(), version);
+        let (known, sure) = (self.models.table.known_bytes(&key), self.models.table.is_too_big(&key));
+        let room = self.room_for(known, sure, entry.format, bytes, Evict::Idle).await;
         let room = room.map_err(|why| no_room(&format!("{name}@{version}"), why))?;
         self.load(name, version, entry, opened, room).await
     }

@@ -33,7 +33,7 @@ pub(crate) fn no_room(what: &str, why: NoRoom) -> RpcError {
 }
 
 impl Core {
-    /// Room for a model of `bytes` bytes of files, of which `known` is what it took before. Idle models go for it if `evict`
+    /// Room for a model of `bytes` bytes of files, of which `known` is what it took before, and `sure` says that it takes no less. Idle models go for it if `evict`
     /// says so; what passes by itself is waited for, a few seconds.
     ///
     /// # Errors
@@ -41,14 +41,16 @@ impl Core {
     pub(crate) async fn room_for(
         &self,
         known: Option<u64>,
+        sure: bool,
         format: Format,
         bytes: u64,
         evict: Evict,
     ) -> Result<Room, NoRoom> {
         let table = &self.models.table;
-        let need = measure::need(known, format, bytes, table.budget());
-        // An estimate alone refuses nothing whose files fit: what it takes is measured once it is loaded.
-        let least = known.is_none().then_some(bytes);
+        let need = measure::need(known, sure, format, bytes, table.budget());
+        // An estimate alone refuses nothing whose files fit, nor does what it grew to in some call: what it takes is measured once
+        // it is loaded.
+        let least = (!sure).then_some(bytes);
         let (room, gone) = self.patiently(evict, || table.reserve(need, least, evict)).await?;
         self.retire(gone).await;
         Ok(room)
@@ -76,8 +78,9 @@ impl Core {
     /// worker must go; of a held version, `key`, that is remembered, so that it is not loaded again to find out.
     pub(crate) async fn settle(&self, key: Option<&VersionKey>, worker: &Worker, room: &Room) -> Result<(), RpcError> {
         let Some(bytes) = worker.pid().and_then(measure::resident) else { return Ok(()) };
-        // One that grew in its calls before will do so again.
-        let bytes = bytes.max(key.and_then(|key| self.models.table.known_bytes(key)).unwrap_or(0));
+        // One that grew in its calls before will do so again, as far as there was room for that.
+        let grown = key.and_then(|key| self.models.table.known_bytes(key)).unwrap_or(0);
+        let bytes = bytes.max(grown.min(room.bytes()));
         match self.patiently(Evict::Idle, || self.models.table.settle(room, bytes)).await {
             Ok(gone) => {
                 self.retire(gone).await;

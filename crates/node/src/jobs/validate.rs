@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use zero2ai_engine::Worker;
 use zero2ai_ledger::commitment;
 use zero2ai_proto::{
-    ByteBuf, Digest, ModelRef,
+    ByteBuf, Digest, ModelName, ModelRef,
     keys::random_bytes,
+    limits::CLASSES,
     local::{ValidateCall, ValidateReport},
     manifest::Task,
     rpc::RpcError,
@@ -58,6 +59,7 @@ impl Core {
         if !rights.has(Rights::VALIDATOR) {
             return Err(denied("this node has no right to validate in the pool: ask an administrator for 'validator'"));
         }
+        let endorsed = self.may_grade(&name, version, call.report.is_some())?;
         let path = PathBuf::from(call.samples);
         let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
         let data = self.blocking(move || read_samples(&path)).await?;
@@ -66,6 +68,9 @@ impl Core {
         let Task::Classify { classes } = entry.task else {
             return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
         };
+        if usize::from(classes) > CLASSES {
+            return Err(invalid(format!("{name}@{version} has {classes} classes; at most {CLASSES} can be graded")));
+        }
         let wanted = Wanted { classes, seed: call.report, model: format!("{name}@{version}"), file, entry: &entry };
         let loaded = self.models.use_now(&name, version);
         let (found, report) = if let Some(place) = loaded {
@@ -77,7 +82,9 @@ impl Core {
             let loaded = self.load_for_once(&name, version, &entry, opened).await?;
             self.run_samples(&loaded.worker, data, wanted, progress).await?
         };
-        self.endorse(found.endorse(name.clone(), version), progress).await?;
+        if !endorsed {
+            self.endorse(found.endorse(name.clone(), version), progress).await?;
+        }
         let me = self.id;
         self.chain.read(|ledger| {
             let all = ledger.endorsements(&name, version);
@@ -87,6 +94,25 @@ impl Core {
             let score =
                 ledger.score(&name, version).ok_or_else(|| internal("there is no score after an endorsement"))?;
             Ok((ValidateReport { validator: me, endorsement, score }, report))
+        })
+    }
+
+    /// Whether the ledger would take figures of this node, asked before a run that may take hours: true if it has some already, and
+    /// only a report is wanted.
+    fn may_grade(&self, name: &ModelName, version: u32, report: bool) -> Result<bool, RpcError> {
+        let me = self.id;
+        self.chain.read(|ledger| {
+            let published = ledger.version(name, version).is_some_and(|v| v.publisher == me);
+            if published || ledger.model(name).is_some_and(|m| m.owner == me) {
+                return Err(invalid("neither the publisher of a version nor the model's owner can endorse it"));
+            }
+            let endorsed = ledger.endorsements(name, version).iter().any(|(validator, _)| *validator == me);
+            if endorsed && !report {
+                return Err(invalid(format!(
+                    "this node has endorsed {name}@{version} already, and does so once; '--report FILE' makes a report without"
+                )));
+            }
+            Ok(endorsed)
         })
     }
 
@@ -110,7 +136,9 @@ impl Core {
         progress: &Tell,
     ) -> Result<(Findings, Option<Vec<u8>>), RpcError> {
         let watch = |done, total| tell(progress, "samples predicted", done as u64, total as u64);
-        let findings = zero2ai_validator::run(&Local(worker), &data, wanted.classes, watch).await.map_err(invalid)?;
+        let findings =
+            zero2ai_validator::run(&Local(worker), &data, wanted.classes, wanted.seed.is_some(), watch).await;
+        let findings = findings.map_err(invalid)?;
         let Some(seed) = wanted.seed else { return Ok((findings, None)) };
         let run = Run {
             model: wanted.model,
@@ -119,7 +147,8 @@ impl Core {
             findings: findings.clone(),
             seed: seed.0,
             thresholds: wanted.entry.thresholds,
-            threads: std::thread::available_parallelism().map_or(1, Into::into),
+            // The node has other work, and each thread holds the scores of all samples.
+            threads: std::thread::available_parallelism().map_or(1, Into::into).min(2),
         };
         tell(progress, "computing intervals", 0, 0);
         let report = report(run, worker, progress).await?;

@@ -19,10 +19,11 @@ pub(crate) const fn estimate(format: Format, bytes: u64) -> u64 {
     bytes.saturating_mul(times).saturating_add(WORKER)
 }
 
-/// What to ask room for: what was measured before; else the estimate, but of one whose files alone fit never more than there
-/// is at all, so that an estimate alone never refuses it.
-pub(crate) fn need(known: Option<u64>, format: Format, bytes: u64, budget: u64) -> u64 {
-    known.unwrap_or_else(|| estimate(format, bytes).min(budget.max(bytes)))
+/// What to ask room for: what was measured before; else the estimate. Unless that is `sure`, of one whose files alone fit never
+/// more than there is at all, so that no guess refuses it.
+pub(crate) fn need(known: Option<u64>, sure: bool, format: Format, bytes: u64, budget: u64) -> u64 {
+    let need = known.unwrap_or_else(|| estimate(format, bytes));
+    if sure { need } else { need.min(budget.max(bytes)) }
 }
 
 /// Memory of a process that is its own: what it wrote, and sealed files that it maps. Not the program's text, which all workers
@@ -68,10 +69,13 @@ mod tests {
     #[test]
     fn an_estimate_never_refuses_what_might_fit() {
         let mib = 1 << 20;
-        assert_eq!(need(None, Format::Gguf, mib, 100 * mib), 18 * mib);
-        assert_eq!(need(None, Format::Gguf, 60 * mib, 100 * mib), 100 * mib);
-        assert_eq!(need(None, Format::Gguf, 101 * mib, 100 * mib), 101 * mib, "its files alone do not fit");
-        assert_eq!(need(Some(7), Format::Gguf, 60 * mib, 100 * mib), 7);
+        assert_eq!(need(None, false, Format::Gguf, mib, 100 * mib), 18 * mib);
+        assert_eq!(need(None, false, Format::Gguf, 60 * mib, 100 * mib), 100 * mib);
+        assert_eq!(need(None, false, Format::Gguf, 101 * mib, 100 * mib), 101 * mib, "its files alone do not fit");
+        assert_eq!(need(Some(7), false, Format::Gguf, 60 * mib, 100 * mib), 7);
+        // What it grew to once does not keep it out for ever; what loading it alone took does.
+        assert_eq!(need(Some(300 * mib), false, Format::Gguf, mib, 100 * mib), 100 * mib);
+        assert_eq!(need(Some(300 * mib), true, Format::Gguf, mib, 100 * mib), 300 * mib);
     }
 
     #[test]

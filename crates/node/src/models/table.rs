@@ -305,10 +305,15 @@ impl Table {
         self.lock().known.get(key).cloned()
     }
 
-    /// Bytes that a version took when it was loaded last.
+    /// Bytes that a version took last, at the end of its calls; or when it was loaded and turned out too large, if that was more.
     pub(crate) fn known_bytes(&self, key: &VersionKey) -> Option<u64> {
         let inner = self.lock();
-        inner.known.get(key).map(|k| k.bytes).or_else(|| inner.too_big.get(key).copied())
+        inner.known.get(key).map(|k| k.bytes).max(inner.too_big.get(key).copied())
+    }
+
+    /// True if a version turned out too large when it was loaded last: it is not loaded again to find out.
+    pub(crate) fn is_too_big(&self, key: &VersionKey) -> bool {
+        self.lock().too_big.contains_key(key)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Serving>> {

@@ -147,8 +147,11 @@ const LOOK: Duration = Duration::from_secs(60);
 /// to say so.
 async fn facts(core: &Core, call: &DescribeCall) -> Result<(ModelInfo, Option<Preparation>), RpcError> {
     let key = (call.name.clone(), call.version);
-    if core.models.get(&call.name, call.version).is_none()
-        && core.models.is_served(&key)
+    // Saying so is no call: it takes no place, and is no use that keeps a model in memory.
+    if let Some(serving) = core.models.get(&call.name, call.version) {
+        return Ok((serving.info.clone(), serving.preparation.clone()));
+    }
+    if core.models.is_served(&key)
         && let Some(known) = core.models.table.known(&key)
     {
         return Ok((known.info, known.preparation));

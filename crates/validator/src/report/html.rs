@@ -229,7 +229,10 @@ fn dataset(report: &Report) -> String {
     let (class, word) = match &report.gate {
         Gate::Sound => ("good", "All criteria hold.".to_owned()),
         Gate::Partial(open) => ("open", format!("None fails; not assessed: {open:?}.")),
-        Gate::Void(failed) => ("bad", format!("Fails: {failed:?}. An endorsement on this dataset is void.")),
+        Gate::Void(failed) => (
+            "bad",
+            format!("Fails: {failed:?}. Nothing follows from this dataset; the ledger itself does not look at it."),
+        ),
     };
     let verdict = format!("<p class=\"{class}\">{}</p>\n", escaped(&word));
     checks("The dataset", &report.dataset_checks).replacen("</h2>\n", &format!("</h2>\n{verdict}"), 1)

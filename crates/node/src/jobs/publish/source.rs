@@ -302,8 +302,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("model.safetensors"), safetensors(b"w")).unwrap();
         for name in ["pytorch_model.bin", "model.onnx", "notes.txt", "weights.gguf"] {
-            for bytes in [b"\x80\x02}q\x00.".as_slice(), b"cos\nsystem\n(S'id'\ntR.", b"PK\x03\x04\0\0archive/data.pkl"]
-            {
+            let archive = [b"PK\x03\x04".as_slice(), &[0; 22], &[16, 0, 0, 0], b"archive/data.pkl"].concat();
+            for bytes in [b"\x80\x02}q\x00.".as_slice(), b"cos\nsystem\n(S'id'\ntR.", &archive] {
                 fs::write(dir.path().join(name), bytes).unwrap();
                 refused(dir.path(), "pickle");
                 refused(&dir.path().join(name), "pickle");

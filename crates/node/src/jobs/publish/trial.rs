@@ -44,7 +44,7 @@ impl Core {
             let error = no_room("the model", why);
             RpcError::new(error.code, format!("{}. {STORE_ONLY}", error.message))
         };
-        let room = self.room_for(None, source.format, bytes, Evict::Idle).await.map_err(cannot)?;
+        let room = self.room_for(None, false, source.format, bytes, Evict::Idle).await.map_err(cannot)?;
         let (from, to) = (Arc::clone(source), progress.clone());
         let files = self
             .blocking(move || run.iter().map(|i| into_memory(&from, *i, &to)).collect::<Result<Vec<_>, _>>())

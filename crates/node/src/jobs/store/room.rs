@@ -110,8 +110,12 @@ impl Core {
     pub(crate) fn copies(&self) -> Vec<Held> {
         let mut held = self.models.held();
         held.retain(|h| !h.serve && !self.models.is_pinned(&h.name, h.version));
-        let of_others =
-            |h: &Held| self.chain.read(|l| l.version(&h.name, h.version)).is_some_and(|v| v.publisher != self.id);
+        let of_others = |h: &Held| {
+            self.chain.read(|l| {
+                let owned = l.model(&h.name).is_some_and(|m| m.owner == self.id);
+                !owned && l.version(&h.name, h.version).is_some_and(|v| v.publisher != self.id)
+            })
+        };
         held.retain(of_others);
         held
     }
