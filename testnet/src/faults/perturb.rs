@@ -59,7 +59,8 @@ impl Perturb {
         let wires = wires.then(|| Wires::new(4)).transpose()?;
         let network = wires.as_ref().map_or_else(|| Network::start(4), |wires| Network::start_on(wires, 4))?;
         let mut scenario = Self { network: sign_together(network)?, wires, published: 0, within };
-        scenario.publish(0)?;
+        // The first time each asks another publisher for the secret that chunks are sealed under, who must not be away then.
+        (0..4).try_for_each(|node| scenario.publish(node))?;
         Ok(scenario)
     }
 
