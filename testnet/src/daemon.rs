@@ -223,18 +223,7 @@ impl Daemon {
     /// It did not end in time.
     pub fn terminate(&mut self) -> Result<i32> {
         self.signal(Signal::TERM)?;
-        let mut child = self.child.take().context("not running")?;
-        let start = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status.code().unwrap_or(-1));
-            }
-            if start.elapsed() > READY {
-                let _ = child.kill();
-                bail!("the node did not stop: {}", self.log_end());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.ended(READY)
     }
 }
 

@@ -17,10 +17,25 @@ pub mod network;
 pub use daemon::{Daemon, Ran};
 pub use network::Network;
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// A file of `testnet/fixtures`.
 #[must_use]
 pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// Tries until `holds` does.
+///
+/// # Panics
+/// It does not within `patience`.
+pub fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

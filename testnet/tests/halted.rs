@@ -2,7 +2,7 @@
 //! nobody, and what was used meanwhile is anchored once the chain moves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zero2ai_client::Client;
 use zero2ai_proto::tensor::Tensor;
@@ -10,21 +10,13 @@ use zero2ai_testnet::{
     Daemon, Network,
     binary::zero2ai,
     faults::chain::{height, sign_together},
-    fixture,
+    fixture, until,
 };
 
 /// Predictions while the chain stands still.
 const PREDICTIONS: u64 = 1_000;
 /// How long anything here may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 fn halted(node: &Daemon) -> bool {
     node.json(&["status"]).unwrap()["halted"] == true
@@ -58,7 +50,7 @@ fn a_halted_chain_stops_nothing_but_grants() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    until("both notice", || halted(one) && halted(two));
+    until("both notice", PATIENCE, || halted(one) && halted(two));
     let before = stands(&network);
 
     let row = Tensor::f32("", &[1, 64], &[0.5; 64]);
@@ -88,13 +80,13 @@ fn a_halted_chain_stops_nothing_but_grants() {
         network.nodes[dead].start(&[]).unwrap();
     }
     let one = &network.nodes[0];
-    until("the chain goes on and has the anchors", || {
+    until("the chain goes on and has the anchors", PATIENCE, || {
         let status = one.json(&["status"]).unwrap();
         status["halted"] == false
             && status["receipts"].as_u64() == Some(PREDICTIONS)
             && status["anchored"] == PREDICTIONS
     });
-    until("keys are given again", || network.nodes[1].run(&["fetch", "lab/unknown"]).unwrap().code == 0);
+    until("keys are given again", PATIENCE, || network.nodes[1].run(&["fetch", "lab/unknown"]).unwrap().code == 0);
 }
 
 fn node_key(node: &Daemon) -> String {

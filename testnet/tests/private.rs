@@ -1,13 +1,9 @@
 //! A private model: who was granted it opens it, a seeder cannot, and what is sealed after a revocation stays shut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
-use zero2ai_testnet::{Daemon, Network, fixture};
+use zero2ai_testnet::{Daemon, Network, fixture, until};
 
 /// The code of "the ledger does not let you".
 const DENIED: i32 = 6;
@@ -17,14 +13,8 @@ fn predicts(from: &Daemon, rows: &Path, name: &str) -> bool {
     ran.code == 0
 }
 
-/// Tries until it holds: the keeper looks every two seconds, announcements run out within some more.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
+/// How long is tried until it holds: the keeper looks every two seconds, announcements run out within some more.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn serves(node: &Daemon, name: &str, version: u64) -> bool {
     let status = node.json(&["status"]).unwrap();
@@ -63,7 +53,7 @@ fn only_those_who_are_granted_a_private_model_can_open_it() {
 
     owner.json(&["grant", "acme/own", &id(granted)]).unwrap();
     // The granted node may be a block behind the one where the grant was made final.
-    until("the granted node serves", || granted.run(&["fetch", "acme/own", "--serve"]).unwrap().code == 0);
+    until("the granted node serves", PATIENCE, || granted.run(&["fetch", "acme/own", "--serve"]).unwrap().code == 0);
     assert!(predicts(seeder, &rows, "acme/own"), "users need no key");
     assert_eq!(seeder.run(&["fetch", "acme/own", "--serve"]).unwrap().code, DENIED);
     assert_eq!(clear(granted, "acme/own").code, 0);
@@ -75,14 +65,14 @@ fn only_those_who_are_granted_a_private_model_can_open_it() {
     assert_eq!(revoked["resealed"][0]["new"], 2, "{revoked}");
     let grants = owner.json(&["grants", "acme/own"]).unwrap();
     assert_eq!(grants["grants"][0]["granted"], false, "{grants}");
-    until("the revoked node stops serving", || !serves(granted, "acme/own", 1));
-    until("the owner serves what was sealed anew", || serves(owner, "acme/own", 2));
+    until("the revoked node stops serving", PATIENCE, || !serves(granted, "acme/own", 1));
+    until("the owner serves what was sealed anew", PATIENCE, || serves(owner, "acme/own", 2));
     let sealed = granted.json(&["fetch", "acme/own@2"]).unwrap();
     assert_eq!((&sealed["opened"], &sealed["reused"]), (&false.into(), &0.into()), "no chunk is shared: {sealed}");
     assert_eq!(granted.run(&["fetch", "acme/own@2", "--serve"]).unwrap().code, DENIED);
     fs::remove_dir_all(&out).unwrap();
     assert_eq!((clear(granted, "acme/own@2").code, out.exists()), (DENIED, false));
-    until("what was sealed anew answers", || predicts(granted, &rows, "acme/own"));
+    until("what was sealed anew answers", PATIENCE, || predicts(granted, &rows, "acme/own"));
 
     let help = owner.run(&["revoke", "--help"]).unwrap().stdout;
     assert!(help.contains("it keeps"), "the help says what a revoked member can still do: {help}");

@@ -5,7 +5,7 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use zero2ai_proto::{
@@ -14,7 +14,7 @@ use zero2ai_proto::{
     receipt::commit,
     tensor::Tensor,
 };
-use zero2ai_testnet::{Daemon, Network, fixture};
+use zero2ai_testnet::{Daemon, Network, fixture, until};
 
 /// "Run again here, the model gave another answer".
 const DIFFERS: i32 = 18;
@@ -27,14 +27,8 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Tries until it succeeds: a node may be a block behind the one where something became final.
-fn until(what: &str, tries: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !tries() {
-        assert!(start.elapsed() < Duration::from_secs(60), "not within 60 s: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
+/// How long is tried until it succeeds: a node may be a block behind the one where something became final.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn serves(node: &Daemon, name: &str) -> bool {
     let status = node.json(&["status"]).unwrap();
@@ -64,10 +58,10 @@ fn kept() -> Kept {
         let ran = caller.run(args).unwrap();
         ran.code == 0 && ran.json().unwrap()["runtime"].is_string()
     };
-    until("a prediction", || told(&predict));
+    until("a prediction", PATIENCE, || told(&predict));
     let run = ["run", "lab/tiny", "he said", "--raw", "--max-tokens", "60", "--temperature", "0.9", "--seed", "7"];
     let run = [&run[..], &["--save-call", text(&words), "--json"]].concat();
-    until("a text", || told(&run));
+    until("a text", PATIENCE, || told(&run));
     Kept { network, digits, words }
 }
 
@@ -77,7 +71,7 @@ fn a_kept_call_gives_the_same_bits_on_another_node_and_a_changed_or_invented_one
     let [provider, caller] = &network.nodes[..] else { panic!() };
 
     // Which runtime served is told with the answer.
-    until("the runtime told", || {
+    until("the runtime told", PATIENCE, || {
         let again = caller.json(&["run", "lab/tiny", "he said", "--raw", "--max-tokens", "3"]).unwrap();
         again["runtime"].as_str().is_some_and(|runtime| runtime.starts_with("kernels/"))
     });

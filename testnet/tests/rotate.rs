@@ -2,25 +2,16 @@
 //! itself, and the old key opens nothing, neither with the revoked identity nor with a fresh one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 use zero2ai_client::{Client, ClientConfig};
 use zero2ai_proto::{SecretKey, calls::Ping, pool::Invite};
-use zero2ai_testnet::{Daemon, Network, fixture};
+use zero2ai_testnet::{Daemon, Network, fixture, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "not within 60 s: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
+/// How long anything here may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn epoch(node: &Daemon) -> u64 {
     node.json(&["pool", "show"]).unwrap()["epoch"].as_u64().unwrap()
@@ -60,7 +51,7 @@ fn a_revoked_member_is_out_and_everyone_else_has_the_new_key() {
     let revoked = id(&network.nodes[1]);
     let said = network.nodes[0].json(&["pool", "revoke", &revoked, "--grace", "0s"]).unwrap();
     assert_eq!(said["epoch"], 1, "{said}");
-    until("the other member has the new key", || epoch(&network.nodes[2]) == 1);
+    until("the other member has the new key", PATIENCE, || epoch(&network.nodes[2]) == 1);
     let files = |node: &Daemon| node.home().join("pool.key");
     assert_eq!(fs::read(files(&network.nodes[0])).unwrap(), fs::read(files(&network.nodes[2])).unwrap());
     assert!(!network.nodes[0].home().join("pool.key.next").exists());
@@ -79,15 +70,15 @@ fn a_revoked_member_is_out_and_everyone_else_has_the_new_key() {
 
     // The one that was away learns of it by itself, and everything goes on.
     network.nodes[3].start(&[]).unwrap();
-    until("the one that was away has the new key", || epoch(&network.nodes[3]) == 1);
+    until("the one that was away has the new key", PATIENCE, || epoch(&network.nodes[3]) == 1);
     let rows = network.path().join("rows.csv");
     let text = fs::read_to_string(fixture("digits/predict.csv")).unwrap();
     fs::write(&rows, text.lines().take(3).collect::<Vec<_>>().join("\n")).unwrap();
-    until("it predicts", || predicts(&network.nodes[3], &rows));
+    until("it predicts", PATIENCE, || predicts(&network.nodes[3], &rows));
 
     let rotated = network.nodes[0].json(&["pool", "rotate", "--grace", "1h"]).unwrap();
     assert_eq!(rotated["epoch"], 2, "{rotated}");
-    until("again", || [0, 2, 3].iter().all(|n| epoch(&network.nodes[*n]) == 2));
+    until("again", PATIENCE, || [0, 2, 3].iter().all(|n| epoch(&network.nodes[*n]) == 2));
     assert!(predicts(&network.nodes[2], &rows));
     let refused = network.nodes[2].run(&["pool", "rotate"]).unwrap();
     assert!(refused.code != 0 && refused.stderr.contains("administrator"), "{}", refused.stderr);
