@@ -9,6 +9,7 @@ mod media;
 mod models;
 mod names;
 mod service;
+mod status;
 mod store;
 mod token;
 
@@ -22,6 +23,7 @@ pub(crate) use names::NamesCommand;
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
 pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
+pub(crate) use status::{StatusArgs, TopArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 pub(crate) use token::{Budget, TokenCommand};
 
@@ -151,8 +153,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ledger(LedgerCommand),
     /// What the node of --home is, holds and does
-    #[command(after_help = "Examples:\n  zero2ai status\n  zero2ai status --home ~/b --json")]
-    Status,
+    #[command(after_help = "Examples:\n  zero2ai status\n  zero2ai status --peers\n  zero2ai status --home ~/b --json")]
+    Status(StatusArgs),
+    /// Peers, transfers and calls of the node of --home as they change, until Ctrl-C
+    #[command(after_help = "Examples:\n  zero2ai top\n  zero2ai top --interval 5 --count 12 --json")]
+    Top(TopArgs),
     /// Why can't I reach this? Checks home, node, clock, peers, chain and rights, then a model or a node; a line each
     #[command(
         after_help = "Examples:\n  zero2ai doctor\n  zero2ai doctor lab/chat\n  zero2ai doctor NODE-KEY --json\n\n\

@@ -1,6 +1,7 @@
 //! Methods that a node answers to its own identity key alone: the command line's way in.
 
 mod accounts;
+mod activity;
 mod fetch;
 mod grants;
 mod models;
@@ -10,6 +11,7 @@ mod rerun;
 mod store;
 
 pub use accounts::*;
+pub use activity::*;
 pub use fetch::*;
 pub use grants::*;
 pub use models::*;
@@ -81,6 +83,8 @@ pub struct NodeStatusReply {
     pub head_age_ms: u64,
     /// True while transactions wait but no block comes.
     pub halted: bool,
+    /// What the node waits for, in words, if it does.
+    pub waiting: Option<String>,
     /// Transactions waiting.
     pub mempool: u32,
     /// Connected peers.

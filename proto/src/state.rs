@@ -390,6 +390,20 @@ pub enum EventKind {
     Transferred,
 }
 
+impl EventKind {
+    /// Its name in listings and audits.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Endorsed => "endorsed",
+            Self::Channel => "channel",
+            Self::Withdrawn => "withdrawn",
+            Self::Transferred => "transferred",
+        }
+    }
+}
+
 /// Names of state entries: the bytes under which values stand in the tree (hashed by the tree itself).
 pub mod key {
     use super::{ModelName, NodeId, Nonce};

@@ -7,7 +7,7 @@ use pyo3::{
 use zero2ai_client::{Audit, AuditReport};
 use zero2ai_proto::{
     PublicKey, encode,
-    state::{EventKind, Verdict},
+    state::Verdict,
 };
 
 use crate::{failure::Failure, shape::status};
@@ -75,15 +75,8 @@ fn endorsements<'py>(py: Python<'py>, report: &AuditReport) -> PyResult<Bound<'p
 fn events<'py>(py: Python<'py>, report: &AuditReport) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for event in &report.events {
-        let kind = match event.kind {
-            EventKind::Published => "published",
-            EventKind::Endorsed => "endorsed",
-            EventKind::Channel => "channel",
-            EventKind::Withdrawn => "withdrawn",
-            EventKind::Transferred => "transferred",
-        };
         let dict = PyDict::new(py);
-        dict.set_item("kind", kind)?;
+        dict.set_item("kind", event.kind.name())?;
         dict.set_item("version", event.version)?;
         dict.set_item("account", event.account.to_string())?;
         dict.set_item("tx", event.tx.to_string())?;

@@ -54,6 +54,14 @@ impl Directory {
         members.get(node).map(|s| s.at_ms).filter(|at| *at > 0)
     }
 
+    /// Members heard of lately and where they are, newest first, at most `most`.
+    pub(crate) fn heard_lately(&self, now_ms: u64, most: usize) -> Vec<Bootstrap> {
+        let mut list = self.present(now_ms);
+        list.truncate(most);
+        let place = |node: NodeId| Some(Bootstrap { node, addresses: self.addresses(&node)? });
+        list.into_iter().filter_map(place).collect()
+    }
+
     /// Every member whose address is known, heard of or not: for a node that just started and has heard of nobody yet.
     pub(crate) fn known(&self) -> Vec<NodeId> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()

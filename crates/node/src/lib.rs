@@ -13,7 +13,7 @@
 //! | [`jobs`] | publishing, fetching, validating, auditing, keeping |
 //! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
-//! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
+//! | [`models`], [`receipts`], [`directory`], `remembered`, [`account`] | what is served; the receipt log; where members are, and were before the start; the node's own transactions |
 //! | [`memory`] | which models go so that another fits |
 //! | [`content`] | the secrets that chunks are sealed under |
 
@@ -37,6 +37,7 @@ mod memory;
 mod models;
 mod newcomer;
 mod receipts;
+mod remembered;
 mod serve;
 mod status;
 

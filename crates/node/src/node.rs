@@ -36,6 +36,7 @@ use crate::{
         evidence::report,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
+        peers::keep_peers,
         pool_key::keep_pool_key,
         repair::keep_copies,
         store::{Upkeep, scrub::keep_scrubbed},
@@ -45,6 +46,7 @@ use crate::{
     models::Models,
     newcomer,
     receipts::Receipts,
+    remembered,
     serve::Service,
 };
 
@@ -167,11 +169,15 @@ impl Node {
             }
             None => None,
         };
-        let directory = Arc::new(Directory::new(&home.bootstrap));
+        let remembered = remembered::read(&path);
+        // What the invite says of a node goes before what was heard: it may be newer.
+        let mut known = remembered.clone();
+        known.retain(|old| home.bootstrap.iter().all(|b| b.node != old.node));
+        known.extend(home.bootstrap.iter().cloned());
+        let directory = Arc::new(Directory::new(&known));
         let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
         let trust = Arc::new(ChainTrust::new(handle.clone()));
-        let known = home.bootstrap.clone();
-        let bootstrap = known.iter().map(|b| b.node).collect();
+        let bootstrap = home.bootstrap.iter().map(|b| b.node).collect();
         let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust), bootstrap };
 
         // Stopped in this order: first no new requests and calls, then the keepers, receipts, the chain, and the swarm last.
@@ -256,6 +262,11 @@ impl Node {
         let (repairer, repair_stop, swarm_settings) = (Arc::clone(&core), stop_keepers.clone(), config.swarm);
         tasks.add("repair", stop_keepers.clone(), async move {
             keep_copies(repairer, swarm_settings, repair_stop).await;
+            Ok(())
+        });
+        let (toucher, touch_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("peers", stop_keepers.clone(), async move {
+            keep_peers(toucher, remembered, touch_stop).await;
             Ok(())
         });
         let (reporter, report_stop) = (Arc::clone(&core), stop_keepers.clone());

@@ -90,12 +90,12 @@ impl Peers {
         Some(peer)
     }
 
-    /// Identities with an open connection.
+    /// Every open connection, in no order. To look is no use of it: while a result lives, its connection stays open.
     #[must_use]
-    pub fn connected(&self) -> Vec<NodeId> {
+    pub fn connected(&self) -> Vec<Peer> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = |slot: &Slot| matches!(slot.dial.peek(), Some(Ok(peer)) if !peer.is_closed());
-        slots.by_node.iter().filter(|(_, slot)| open(slot)).map(|(node, _)| *node).collect()
+        let open = |slot: &Slot| slot.dial.peek()?.clone().ok().filter(|peer| !peer.is_closed());
+        slots.by_node.values().filter_map(open).collect()
     }
 
     /// Forgets `node`, so that the next use dials afresh.

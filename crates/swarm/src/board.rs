@@ -68,6 +68,12 @@ impl Board {
         Some(listener)
     }
 
+    /// Every open transfer: chunks that are here, and chunks that there are.
+    #[must_use]
+    pub fn open(&self) -> Vec<(ManifestId, u32, u32)> {
+        self.lock().iter().map(|(id, entry)| (*id, entry.held.count(), entry.held.chunks())).collect()
+    }
+
     /// What the transfer of `id` holds now; `None` if none is open.
     #[must_use]
     pub fn held(&self, id: &ManifestId) -> Option<ChunkSet> {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub struct Traffic(Arc<Shared>);
 struct Shared {
     slots: u32,
     taken: AtomicU32,
+    sent: AtomicU64,
+    received: AtomicU64,
     upload: Option<Mutex<TokenBucket>>,
     download: Option<Mutex<TokenBucket>>,
     start: Instant,
@@ -59,6 +61,8 @@ impl Traffic {
         Self(Arc::new(Shared {
             slots: if limits.upload_slots == 0 { u32::MAX } else { limits.upload_slots },
             taken: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             upload: bucket(limits.upload_mbit),
             download: bucket(limits.download_mbit),
             start: Instant::now(),
@@ -90,8 +94,15 @@ impl Traffic {
         Some(self.with(bucket, TokenBucket::spare))
     }
 
+    /// Bytes given to peers, and bytes asked of them, since the start.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        (self.0.sent.load(Ordering::Relaxed), self.0.received.load(Ordering::Relaxed))
+    }
+
     /// `bytes` are being asked of a peer.
     pub(crate) fn downloading(&self, bytes: u64) {
+        self.0.received.fetch_add(bytes, Ordering::Relaxed);
         if let Some(bucket) = &self.0.download {
             self.with(bucket, |b, now| b.take(now, bytes));
         }
@@ -106,6 +117,7 @@ pub struct UploadSlot {
 impl UploadSlot {
     /// Waits until `bytes` may flow.
     pub async fn pace(&self, bytes: u64) {
+        self.traffic.0.sent.fetch_add(bytes, Ordering::Relaxed);
         if let Some(bucket) = &self.traffic.0.upload {
             let wait_us = self.traffic.with(bucket, |b, now| b.take(now, bytes));
             sleep(Duration::from_micros(wait_us)).await;

@@ -15,7 +15,6 @@ use zero2ai_proto::{
     local::{Audit, AuditCall},
     pool::Genesis,
     receipt::{AuditExport, Status},
-    state::EventKind,
 };
 
 use super::{
@@ -115,16 +114,6 @@ fn status(status: Status) -> &'static str {
     }
 }
 
-fn event(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::Published => "published",
-        EventKind::Endorsed => "endorsed",
-        EventKind::Channel => "channel",
-        EventKind::Withdrawn => "withdrawn",
-        EventKind::Transferred => "transferred",
-    }
-}
-
 /// The report as JSON.
 pub(crate) fn report_json(r: &AuditReport) -> Value {
     let versions = r.versions.iter().map(|(number, v)| {
@@ -141,7 +130,7 @@ pub(crate) fn report_json(r: &AuditReport) -> Value {
         json
     });
     let events = r.events.iter().map(|e| {
-        json!({ "kind": event(e.kind), "version": e.version, "account": e.account.to_string(), "height": e.height, "time_ms": e.time_ms, "tx": e.tx.to_string() })
+        json!({ "kind": e.kind.name(), "version": e.version, "account": e.account.to_string(), "height": e.height, "time_ms": e.time_ms, "tx": e.tx.to_string() })
     });
     let receipts = r.receipts.iter().map(|row| {
         json!({

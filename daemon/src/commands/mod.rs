@@ -23,6 +23,7 @@ pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod validate;
 
@@ -59,7 +60,9 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Models(command) => models::models(&home()?, command, out).await,
         Command::Store(command) => store::store(&home()?, command, out).await,
         Command::Ledger(command) => ledger::ledger(&home()?, command, out).await,
-        Command::Status => status::status(&Session::open(&home()?).await?, out).await,
+        Command::Status(args) if args.peers => top::peers(&Session::open(&home()?).await?, out).await,
+        Command::Status(_) => status::status(&Session::open(&home()?).await?, out).await,
+        Command::Top(args) => top::top(&Session::open(&home()?).await?, &args, out).await,
         Command::Doctor(args) => doctor::doctor(&home()?, args.patient, out).await,
         Command::Audit(args) => match (args.command, args.name) {
             (Some(AuditCommand::Verify { file, genesis, shown }), _) => {

@@ -53,7 +53,7 @@ async fn pin(session: &Session, VersionName { name, version }: VersionName, pinn
 }
 
 /// The word for where a model is.
-const fn word(state: ModelState) -> &'static str {
+pub(crate) const fn state_word(state: ModelState) -> &'static str {
     match state {
         ModelState::Resident => "resident",
         ModelState::Evicted => "evicted",
@@ -67,7 +67,7 @@ const fn word(state: ModelState) -> &'static str {
 fn reply_json(reply: &ModelsReply) -> Value {
     let one = |m: &ResidentModel| {
         json!({
-            "name": m.name.to_string(), "version": m.version, "state": word(m.state), "why": m.why, "bytes": m.bytes,
+            "name": m.name.to_string(), "version": m.version, "state": state_word(m.state), "why": m.why, "bytes": m.bytes,
             "last_bytes": m.last_bytes, "last_use_ms": m.last_use_ms, "pinned": m.pinned, "calls": m.calls,
             "in_hand": m.in_hand,
         })
@@ -99,7 +99,7 @@ fn reply_text(reply: &ModelsReply) -> String {
         let ago = |ms: u64| output::age(now_ms().saturating_sub(ms)) + " ago";
         table.row([
             format!("{}@{}", m.name, m.version),
-            word(m.state).into(),
+            state_word(m.state).into(),
             memory,
             if m.pinned { "yes" } else { "no" }.into(),
             m.calls.to_string(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use zero2ai_proto::{
     ModelName, NodeId,
     local::{HistoryCall, NameHistory, NamedModel, NamesCall, NamesList},
-    state::{Event, EventKind},
+    state::Event,
     tx::{Accept, Offer, TxBody},
 };
 
@@ -93,7 +93,7 @@ async fn history(session: &Session, name: ModelName, out: Output) -> Outcome {
     }
     let json = |e: &Event| {
         json!({
-            "what": word(e.kind), "version": e.version, "account": e.account.to_string(), "tx": e.tx.to_string(),
+            "what": e.kind.name(), "version": e.version, "account": e.account.to_string(), "tx": e.tx.to_string(),
             "height": e.height, "time_ms": e.time_ms,
         })
     };
@@ -103,7 +103,7 @@ async fn history(session: &Session, name: ModelName, out: Output) -> Outcome {
             table.row([
                 output::utc(e.time_ms),
                 e.height.to_string(),
-                word(e.kind).to_owned(),
+                e.kind.name().to_owned(),
                 e.version.to_string(),
                 e.account.short(),
                 e.tx.to_string(),
@@ -112,14 +112,4 @@ async fn history(session: &Session, name: ModelName, out: Output) -> Outcome {
         table.render(0)
     });
     Ok(())
-}
-
-fn word(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::Published => "published",
-        EventKind::Endorsed => "endorsed",
-        EventKind::Channel => "channel",
-        EventKind::Withdrawn => "withdrawn",
-        EventKind::Transferred => "transferred",
-    }
 }

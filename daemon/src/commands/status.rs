@@ -28,7 +28,7 @@ fn status_json(s: &NodeStatusReply) -> Value {
     json!({
         "node": s.node.to_string(), "pool": s.pool.to_string(), "version": s.version, "rights": s.rights.names(),
         "addresses": s.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "height": s.height, "head_age_ms": s.head_age_ms, "halted": s.halted, "mempool": s.mempool,
+        "height": s.height, "head_age_ms": s.head_age_ms, "halted": s.halted, "waiting": s.waiting, "mempool": s.mempool,
         "peers": s.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), "models": models,
         "chunks": s.chunks, "store_bytes": s.store_bytes, "receipts": s.receipts, "anchored": s.anchored,
         "contradicted": contradicted.collect::<Vec<_>>(),
@@ -50,6 +50,9 @@ fn status_text(s: &NodeStatusReply) -> String {
         ("store", format!("{} chunks, {} sealed", s.chunks, output::bytes(s.store_bytes))),
         ("receipts", format!("{}, {} of them anchored", s.receipts, s.anchored)),
     ]);
+    if let Some(what) = &s.waiting {
+        text += &facts(&[("waiting for", what.clone())]);
+    }
     if !s.models.is_empty() {
         let mut table = Table::new(&["model", ">version", "serving", ">calls"]);
         for m in &s.models {

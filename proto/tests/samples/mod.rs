@@ -97,6 +97,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::ModelsShow,
         l::ModelPin,
         l::ModelUnload,
+        l::ActivityShow,
     ]
 }
 

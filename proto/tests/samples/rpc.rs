@@ -1,7 +1,7 @@
 //! Samples of peer RPC: the handshake, frames, and the bodies of every method.
 
 use zero2ai_proto::{
-    ByteBuf, Cid, Digest, ModelRef, TxId, calls as c, encode,
+    ByteBuf, Cid, Digest, ManifestId, ModelRef, TxId, calls as c, encode,
     kept::{CallInput, CallOutput},
     local as l,
     manifest::{Domain, Subject},
@@ -115,6 +115,7 @@ fn add_local(v: &mut Vectors) {
         height: 7,
         head_age_ms: 900,
         halted: false,
+        waiting: None,
         mempool: 0,
         peers: vec![key(2).public()],
         models: vec![l::HeldModel { name: name(), version: 1, serving: true, calls: 3 }],
@@ -241,6 +242,7 @@ fn add_local_residents(v: &mut Vectors) {
         ..resident.clone()
     };
     let models = vec![resident, failed];
+    add_activity(v, &models);
     v.add(
         "local/models",
         &l::ModelsReply { budget: 1 << 30, taken: 9_437_184, loads: 1, failures: 1, evictions: 0, models },
@@ -301,4 +303,30 @@ fn add_local_store(v: &mut Vectors) {
     v.add("local/gc_done", &l::GcItem::Done(swept));
     v.add("local/pin", &l::PinCall { name: name(), version: 1, pinned: true });
     v.add("local/drop", &l::DropCall { name: name(), version: 1, stop_serving: false });
+}
+
+fn add_activity(v: &mut Vectors, models: &[l::ResidentModel]) {
+    let near = l::PeerActivity {
+        node: key(2).public(),
+        rights: Rights::MEMBER,
+        swarm: true,
+        rtt_us: Some(1_500),
+        address: Some(Address::Rpc("127.0.0.1:4242".into())),
+        heard_ms_ago: Some(1_200),
+    };
+    let lost = l::PeerActivity { swarm: false, rtt_us: None, address: None, heard_ms_ago: None, ..near.clone() };
+    let manifest = ManifestId([0xcd; 32]);
+    let transfer = l::TransferActivity { manifest, model: Some((name(), 1)), held: 3, chunks: 7 };
+    let activity = l::ActivityReply {
+        at_ms: 1_700_000_000_000,
+        height: 7,
+        head_age_ms: 900,
+        waiting: Some("a peer".into()),
+        peers: vec![near, lost],
+        transfers: vec![transfer],
+        models: models.to_vec(),
+        sent: 4_096,
+        received: 20_496,
+    };
+    v.add("local/activity", &activity);
 }

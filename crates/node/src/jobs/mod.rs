@@ -21,6 +21,7 @@
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
 //! | [`evidence`] | puts proofs against signers on the ledger |
+//! | [`peers`] | dials the members of earlier, writes down those of today, says what is waited for |
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
 
 pub(crate) mod audit;
@@ -34,6 +35,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod open;
 pub(crate) mod picture;
+pub(crate) mod peers;
 pub(crate) mod pool_key;
 pub(crate) mod publish;
 pub(crate) mod repair;

@@ -7,7 +7,7 @@ use zero2ai_proto::{
     encode,
     limits::{CHUNK_BYTES, SIGNERS},
     local::{
-        AccountsUse, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
+        AccountsUse, ActivityShow, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive, FetchPicture,
         GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, ModelPin, ModelUnload,
         ModelsShow, NameHistory, NamedModel, NamesCall, NamesList, NodeStatus, OpenFiles, PeerCall, PeerKnown,
         PeerReply, PoolReply, PoolShow, Progress, PublishItem, PublishPath, PublishReport, Rerun, RerunItem,
@@ -44,6 +44,7 @@ const PICTURES: usize = 4;
 pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySink) -> Result<(), RpcError> {
     match call.method {
         NodeStatus::ID => reply.item::<NodeStatus>(&status::status(core)).await,
+        ActivityShow::ID => reply.item::<ActivityShow>(&status::activity(core)).await,
         PoolShow::ID => reply.item::<PoolShow>(&pool(core)?).await,
         MakeInvite::ID => reply.item::<MakeInvite>(&invite(core, call.request::<MakeInvite>()?)?).await,
         ChangeSigners::ID => reply.item::<ChangeSigners>(&signers(core, call.request::<ChangeSigners>()?).await?).await,

@@ -3,7 +3,7 @@
 use zero2ai_ledger::{AuditReport, audit::ReceiptRow};
 use zero2ai_proto::state::{Event, EventKind};
 
-use super::{event, status, verdict};
+use super::{status, verdict};
 use crate::{cli::Shown, output::utc};
 
 /// The head of the values: empty where a line has nothing to say.
@@ -40,7 +40,7 @@ fn event_line(report: &AuditReport, e: &Event) -> String {
             format!("{},{}", figures.join(","), verdict(e.verdict))
         },
     );
-    let (what, when) = (event(e.kind), utc(e.time_ms));
+    let (what, when) = (e.kind.name(), utc(e.time_ms));
     format!("{what},{},{when},{},{},,{},{},,,{figures},,", e.time_ms, e.version, e.account, e.height, e.tx)
 }
 

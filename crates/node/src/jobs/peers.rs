@@ -1,0 +1,89 @@
+//! Keeps in touch: dials the members of earlier at the start, writes down whom the node hears, and says once when it begins or
+//! ceases to wait for something.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use zero2ai_proto::{pool::Bootstrap, record::Address};
+
+use crate::{
+    clock::now_ms,
+    core::Core,
+    remembered::{self, REMEMBERED},
+    status,
+};
+
+/// How often it is looked what the node waits for.
+const LOOK: Duration = Duration::from_secs(2);
+/// Looks between two writings (half a minute).
+const LOOKS_PER_WRITING: u32 = 15;
+/// Dials under way at once at the start.
+const DIALS: usize = 8;
+
+/// Runs until `stop`.
+pub(crate) async fn keep_peers(core: Arc<Core>, known: Vec<Bootstrap>, stop: CancellationToken) {
+    let dialling = dial(&core, &known);
+    let looking = look(&core, known.clone());
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ((), ()) = async { tokio::join!(dialling, looking) } => {}
+    }
+}
+
+/// One dial of each: the swarm then goes on by itself, for as long as it remembers them.
+async fn dial(core: &Core, known: &[Bootstrap]) {
+    let swarm = known.iter().flat_map(|member| {
+        let places = member.addresses.iter().filter(|a| matches!(a, Address::Swarm(_)));
+        places.map(|place| (member.node, place.to_string()))
+    });
+    let dials = swarm.filter(|(node, _)| *node != core.id).map(|(node, place)| async move {
+        if let Err(error) = core.net.dial(node, &place).await {
+            tracing::debug!(node = %node.short(), %error, "a peer of earlier is not where it was");
+        }
+    });
+    futures::stream::iter(dials).for_each_concurrent(DIALS, |dial| dial).await;
+}
+
+/// Never ends by itself.
+async fn look(core: &Core, known: Vec<Bootstrap>) {
+    let (mut written, mut said, mut looks) = (known, None, 0_u32);
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        looks = looks.wrapping_add(1);
+        let waiting = status::waiting(core);
+        if waiting != said {
+            match &waiting {
+                Some(what) => tracing::info!("waiting for {what}"),
+                None => tracing::info!("nothing is waited for any more"),
+            }
+            said = waiting;
+        }
+        if looks.is_multiple_of(LOOKS_PER_WRITING) {
+            write_down(core, &mut written);
+        }
+    }
+}
+
+/// Writes if it is news. Members that were not heard of since the start stay behind those that were.
+fn write_down(core: &Core, written: &mut Vec<Bootstrap>) {
+    let mut members = core.directory.heard_lately(now_ms(), REMEMBERED);
+    members.retain(|m| m.node != core.id);
+    for old in written.iter() {
+        if members.len() < REMEMBERED && members.iter().all(|m| m.node != old.node) {
+            members.push(old.clone());
+        }
+    }
+    let mut sorted = (members.clone(), written.clone());
+    sorted.0.sort_by_key(|m| m.node);
+    sorted.1.sort_by_key(|m| m.node);
+    if sorted.0 == sorted.1 {
+        return;
+    }
+    match remembered::write(&core.home, &members) {
+        Ok(()) => *written = members,
+        Err(error) => tracing::warn!(%error, "the peers are not written down"),
+    }
+}
