@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use zero2ai_testnet::{Daemon, Network, fixture};
+use zero2ai_testnet::{Daemon, Network, fixture, until};
 
 /// Exit codes as `zero2ai --help` lists them.
 const CONFIG: i32 = 3;
@@ -124,4 +124,31 @@ fn a_peer_that_is_gone_a_stranger_and_a_stopped_node() {
     assert_eq!((code, &found["first_failure"]), (CONFIG, &"home".into()), "{found}");
     assert!(found["checks"][0]["says"].as_str().unwrap().contains("chmod 600"), "{found}");
     assert_eq!((result(&found, "config"), result(&found, "node")), ("failed", "failed"));
+}
+
+#[test]
+fn a_pool_finds_itself_again_without_the_node_that_everyone_joined_by() {
+    let mut network = Network::start(3).unwrap();
+    let keys: Vec<String> = network.nodes.iter().map(key).collect();
+    let others = |node: &Daemon| node.json(&["status", "--peers"]).unwrap()["peers"].as_array().unwrap().clone();
+    let connected = |node: &Daemon, to: &str| others(node).iter().any(|p| p["node"] == to && p["swarm"] == true);
+    let patience = Duration::from_secs(60);
+    until("the last two know each other", patience, || {
+        others(&network.nodes[1]).iter().any(|p| p["node"] == keys[2] && !p["heard_ms_ago"].is_null())
+            && others(&network.nodes[2]).iter().any(|p| p["node"] == keys[1] && !p["heard_ms_ago"].is_null())
+    });
+    for node in &mut network.nodes {
+        node.terminate().unwrap();
+    }
+    network.nodes[1].start(&[]).unwrap();
+    let status = network.nodes[1].json(&["status"]).unwrap();
+    assert!(status["waiting"].as_str().unwrap().starts_with("a peer"), "{status}");
+    network.nodes[2].start(&[]).unwrap();
+    until("they are connected", patience, || {
+        connected(&network.nodes[1], &keys[2]) && connected(&network.nodes[2], &keys[1])
+    });
+    let status = network.nodes[1].json(&["status"]).unwrap();
+    assert!(!status["waiting"].as_str().unwrap_or("").starts_with("a peer"), "{status}");
+    let top = network.nodes[1].run(&["top", "--count", "2", "--interval", "0.1"]).unwrap();
+    assert!(top.code == 0 && top.stdout.contains("known member"), "{top:?}");
 }

@@ -16,19 +16,21 @@ use crate::{
 
 /// How often it is looked what the node waits for.
 const LOOK: Duration = Duration::from_secs(2);
-/// Looks between two writings (half a minute).
-const LOOKS_PER_WRITING: u32 = 15;
+/// Looks between two writings (ten seconds); a node that stops in order writes once more.
+const LOOKS_PER_WRITING: u32 = 5;
 /// Dials under way at once at the start.
 const DIALS: usize = 8;
 
 /// Runs until `stop`.
 pub(crate) async fn keep_peers(core: Arc<Core>, known: Vec<Bootstrap>, stop: CancellationToken) {
+    let mut written = known.clone();
     let dialling = dial(&core, &known);
-    let looking = look(&core, known.clone());
+    let looking = look(&core, &mut written);
     tokio::select! {
         () = stop.cancelled() => {}
         ((), ()) = async { tokio::join!(dialling, looking) } => {}
     }
+    write_down(&core, &mut written);
 }
 
 /// One dial of each: the swarm then goes on by itself, for as long as it remembers them.
@@ -46,8 +48,8 @@ async fn dial(core: &Core, known: &[Bootstrap]) {
 }
 
 /// Never ends by itself.
-async fn look(core: &Core, known: Vec<Bootstrap>) {
-    let (mut written, mut said, mut looks) = (known, None, 0_u32);
+async fn look(core: &Core, written: &mut Vec<Bootstrap>) {
+    let (mut said, mut looks) = (None, 0_u32);
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -62,7 +64,7 @@ async fn look(core: &Core, known: Vec<Bootstrap>) {
             said = waiting;
         }
         if looks.is_multiple_of(LOOKS_PER_WRITING) {
-            write_down(core, &mut written);
+            write_down(core, written);
         }
     }
 }
