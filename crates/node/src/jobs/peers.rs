@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use zero2ai_proto::{pool::Bootstrap, record::Address};
+use zero2ai_proto::{NodeId, pool::Bootstrap, record::Address};
 
 use crate::{
     clock::now_ms,
@@ -35,11 +35,12 @@ pub(crate) async fn keep_peers(core: Arc<Core>, known: Vec<Bootstrap>, stop: Can
 
 /// One dial of each: the swarm then goes on by itself, for as long as it remembers them.
 async fn dial(core: &Core, known: &[Bootstrap]) {
-    let swarm = known.iter().flat_map(|member| {
-        let places = member.addresses.iter().filter(|a| matches!(a, Address::Swarm(_)));
-        places.map(|place| (member.node, place.to_string()))
-    });
-    let dials = swarm.filter(|(node, _)| *node != core.id).map(|(node, place)| async move {
+    let mut places: Vec<(NodeId, String)> = Vec::new();
+    for member in known.iter().filter(|member| member.node != core.id) {
+        let swarm = member.addresses.iter().filter(|a| matches!(a, Address::Swarm(_)));
+        places.extend(swarm.map(|place| (member.node, place.to_string())));
+    }
+    let dials = places.into_iter().map(|(node, place)| async move {
         if let Err(error) = core.net.dial(node, &place).await {
             tracing::debug!(node = %node.short(), %error, "a peer of earlier is not where it was");
         }
