@@ -25,18 +25,19 @@ pub const OUTPUT_BYTES: usize = 64;
 #[must_use]
 pub fn prove(key: &SecretKey, input: &[u8]) -> Option<[u8; PROOF_BYTES]> {
     let secret = EdVrfEdwards25519TaiSecretKey::from_slice(key.to_bytes().as_slice()).ok()?;
-    secret.prove(input).ok()?.encode_to_pi().as_slice().try_into().ok()
+    secret.prove(input).ok()?.encode_to_pi().try_into().ok()
 }
 
-/// The output of `key` over `input`, if `proof` proves it. A key of small order proves nothing.
+/// The output of `key` over `input`, if `proof` proves it. A key of small order proves nothing, and a proof has one spelling: the RFC
+/// refuses a scalar that is not reduced (section 5.4.4), which the library would reduce.
 #[must_use]
 pub fn verify(key: &PublicKey, input: &[u8], proof: &[u8]) -> Option<[u8; OUTPUT_BYTES]> {
-    if proof.len() != PROOF_BYTES {
+    let public = EdVrfEdwards25519TaiPublicKey::from_slice(&key.0).ok()?;
+    let decoded = EdVrfProof::decode_pi(proof).ok()?;
+    if decoded.encode_to_pi() != proof {
         return None;
     }
-    let public = EdVrfEdwards25519TaiPublicKey::from_slice(&key.0).ok()?;
-    let proof = EdVrfProof::decode_pi(proof).ok()?;
-    public.verify(input, proof).ok()?.as_slice().try_into().ok()
+    public.verify(input, decoded).ok()?.as_slice().try_into().ok()
 }
 
 #[cfg(test)]
@@ -77,6 +78,30 @@ mod tests {
             assert_eq!(prove(&key, input).unwrap(), proof);
             assert_eq!(verify(&key.public(), input, &proof).unwrap(), bytes(output));
         }
+    }
+
+    #[test]
+    fn what_any_key_proves_holds() {
+        for n in 0..=255 {
+            let key = SecretKey::from_bytes(&[n; 32]);
+            assert!(verify(&key.public(), &[n, 1], &prove(&key, &[n, 1]).unwrap()).is_some(), "key {n}");
+        }
+    }
+
+    /// The scalar at the end, plus the order of the group: the same number, another spelling.
+    #[test]
+    fn a_proof_has_one_spelling() {
+        let order = bytes::<32>("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+        let key = SecretKey::from_bytes(&[1; 32]);
+        let mut proof = prove(&key, b"input").unwrap();
+        let mut carry = 0u16;
+        for (byte, add) in proof[PROOF_BYTES - 32..].iter_mut().zip(order) {
+            carry += u16::from(*byte) + u16::from(add);
+            *byte = u8::try_from(carry & 0xff).unwrap();
+            carry >>= 8;
+        }
+        assert_eq!(carry, 0);
+        assert_eq!(verify(&key.public(), b"input", &proof), None);
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn close(
         draft.write(key::finding(name, number, who), &FindingState { weighted, samples, epoch })?;
     }
     let before: Option<Score> = draft.read(&key::score(name, number))?;
-    if before.is_some() || !entries.is_empty() {
+    if before.is_some() || entries.iter().any(|(_, entry)| entry.found.is_some()) {
         draft.write(key::score(name, number), &score_after(before, &told))?;
     }
     round.outcome = Some(told);
