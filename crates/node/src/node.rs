@@ -34,6 +34,7 @@ use crate::{
     jobs::{
         demand::{Wishes, keep_demanded},
         evidence::report,
+        rounds::keep_rounds,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
         pool_key::keep_pool_key,
@@ -261,6 +262,11 @@ impl Node {
         let (reporter, report_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("evidence", stop_keepers.clone(), async move {
             report(reporter, evidence, report_stop).await;
+            Ok(())
+        });
+        let (grader, grader_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("rounds", stop_keepers.clone(), async move {
+            keep_rounds(grader, grader_stop).await;
             Ok(())
         });
         let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());

@@ -121,5 +121,8 @@ fn word(kind: EventKind) -> &'static str {
         EventKind::Channel => "channel",
         EventKind::Withdrawn => "withdrawn",
         EventKind::Transferred => "transferred",
+        EventKind::Opened => "round opened",
+        EventKind::Revealed => "revealed",
+        EventKind::Contradicted => "contradicted",
     }
 }

@@ -1,0 +1,18 @@
+//! `validator ...`: what this node stakes, and what became of others' stakes.
+
+pub(crate) mod stake;
+
+use std::path::Path;
+
+use crate::{cli::ValidatorCommand, exit::Outcome, output::Output};
+
+/// The command.
+pub(crate) async fn validator(home: &Path, command: ValidatorCommand, out: Output) -> Outcome {
+    match command {
+        ValidatorCommand::Stake { amount } => stake::stake(home, amount, out).await,
+        ValidatorCommand::Unstake { amount } => stake::unstake(home, amount, out).await,
+        ValidatorCommand::Slashes => stake::slashes(home, out).await,
+        ValidatorCommand::Rounds { name } => stake::rounds(home, name, out).await,
+        ValidatorCommand::Open { name } => stake::open(home, name, out).await,
+    }
+}
