@@ -25,7 +25,7 @@ pub(crate) use endorse::{check as check_counts, figures, score};
 pub use opening::asked;
 pub(crate) use opening::judge;
 pub use round::{round_commitment, round_job};
-pub(crate) use settling::{conduct, outcome, score_after};
+pub(crate) use settling::{outcome, score_after};
 
 use zero2ai_proto::{
     AccountId, ModelName, NodeId, PoolId, Signed, TxId, VerifyError,

@@ -51,7 +51,7 @@ fn parse(rest: &[u8], key: &[u8]) -> Result<(ModelName, u32, u64), TxError> {
 }
 
 /// How a validator stands when its round is settled at `height`.
-pub(crate) fn conduct(round: &RoundState, job: &[u8], who: &NodeId, entry: &EntryState, height: u64) -> Conduct {
+fn conduct(round: &RoundState, job: &[u8], who: &NodeId, entry: &EntryState, height: u64) -> Conduct {
     let Some(found) = &entry.found else { return Conduct::Silent };
     let unopened = entry.opened.is_none() && opening::asked(round, job, who, found.counts.samples).is_some();
     if unopened || entry.contradicted.is_some_and(|at| at <= height) {
