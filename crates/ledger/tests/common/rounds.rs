@@ -31,7 +31,7 @@ pub fn quick() -> Grading {
 }
 
 /// What a validator ran: its leaves, and the counts that it tells of them.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Run {
     pub counts: Endorse,
     pub log: ReceiptLog,

@@ -2,9 +2,10 @@
 //! that is on disk before the commitment leaves, so that no restart costs it a bond.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ const FOLDER: &str = "rounds";
 const FILE_BYTES: usize = 16 * 1024 * 1024;
 /// How often the ledger is looked at: a small part of any window, since blocks come a second apart at most.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a round is left alone after a step that was refused.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What a validator keeps of a round until it is settled.
 #[derive(Serialize, Deserialize)]
@@ -141,6 +144,7 @@ fn keep(path: &Path, kept: &Kept) -> Result<(), RpcError> {
 
 /// Shows and opens what this node committed to, until `stop`.
 pub(crate) async fn keep_rounds(core: Arc<Core>, stop: CancellationToken) {
+    let mut refused: HashMap<PathBuf, Instant> = HashMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -148,13 +152,15 @@ pub(crate) async fn keep_rounds(core: Arc<Core>, stop: CancellationToken) {
         }
         let folder = core.home.join(FOLDER);
         let files = core.blocking(move || Ok(list(&folder))).await.unwrap_or_default();
-        for path in files {
+        refused.retain(|_, at| at.elapsed() < PAUSE);
+        for path in files.into_iter().filter(|path| !refused.contains_key(path)).collect::<Vec<_>>() {
             let done = tokio::select! {
                 () = stop.cancelled() => return,
                 done = step(&core, path.clone()) => done,
             };
             if let Err(error) = done {
                 tracing::info!(file = %path.display(), %error, "a round waits");
+                refused.insert(path, Instant::now());
             }
         }
     }
