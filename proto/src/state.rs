@@ -18,8 +18,8 @@ use crate::{
 mod grading;
 
 pub use grading::{
-    ContradictionState, Conviction, Due, EntryState, FindingState, Halt, Offence, Outcome, RoundCount, RoundState,
-    SeedState, Selection, StakeState, StakeTotal, Standing,
+    ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome, RoundCount,
+    RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState,
 };
 
 /// What an identity may do: a set of bits.
@@ -503,6 +503,16 @@ pub mod key {
     #[must_use]
     pub fn stake(member: &NodeId) -> Vec<u8> {
         format!("stake/{member}").into_bytes()
+    }
+    /// Behind whom a member put its stake.
+    #[must_use]
+    pub fn vote(member: &NodeId) -> Vec<u8> {
+        format!("vote/{member}").into_bytes()
+    }
+    /// Who may grade a model.
+    #[must_use]
+    pub fn graders(name: &ModelName) -> Vec<u8> {
+        format!("graders/{name}").into_bytes()
     }
     /// How many rounds a version has.
     #[must_use]

@@ -86,6 +86,37 @@ pub enum TxBody {
     OpenLeaves(OpenLeaves),
     /// Proves by opened leaves that the counts a validator revealed are not those of its predictions; any member may submit it.
     Contradict(Contradict),
+    /// A member puts its stake behind a validator, instead of another before.
+    Elect(Elect),
+    /// A model's owner says who may grade it.
+    Authorise(Authorise),
+}
+
+/// See [`TxBody::Elect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elect {
+    /// A member with the right `validator`; none takes a vote back.
+    pub candidate: Option<NodeId>,
+}
+
+/// See [`TxBody::Authorise`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorise {
+    /// A model that the signer owns.
+    pub name: ModelName,
+    /// Who may grade it in rounds whose committee is drawn from here on.
+    pub graders: Graders,
+}
+
+/// Who may grade a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Graders {
+    /// Every validator that may open it; a committee is drawn where there are more than seats.
+    Everyone,
+    /// Those with the most stake behind them when the committee is due.
+    Elected,
+    /// These, 1 to [`SEATS`](crate::limits::SEATS), ascending. The rounds say so.
+    Named(Vec<NodeId>),
 }
 
 /// See [`TxBody::Allot`].

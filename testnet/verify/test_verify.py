@@ -111,7 +111,7 @@ class TheWire(unittest.TestCase):
         expected["grading_keys"] = "\n".join([
             "stakes", "seed", "halt", "grading", f"stake/{node}", f"rounds/{model}", f"round/{model}/1",
             f"entry/{model}/1/{node}", f"finding/{model}/{node}", f"contradiction/{model}/1/{node}",
-            f"convicted/10000/{node}", f"due/308/{model}/1",
+            f"convicted/10000/{node}", f"due/308/{model}/1", f"vote/{node}", "graders/acme/digits",
         ]).encode()
         for name, value in expected.items():
             self.assertEqual(v[f"derived/{name}"], value, name)
@@ -276,8 +276,10 @@ class Rounds(unittest.TestCase):
         right = [leaf for leaf in proof.leaves if leaf.label == leaf.answer]
         with self.assertRaisesRegex(Bad, "agree with the counts"):
             check_contradiction(wire.Record(proof, leaves=right), entry, key)
-        for change in ({"answer": 0}, {"label": 0}, {"index": 99}, {"sample": bytes(32)}, {"siblings": []}):
-            made_up = [wire.Record(leaf, **change) for leaf in proof.leaves if leaf.label == 1][:1]
+        leaf = proof.leaves[0]
+        other = {"answer": 1 - leaf.answer, "label": 1 - leaf.label, "index": 99 - leaf.index, "sample": bytes(32)}
+        for change in ({field: value} for field, value in (other | {"siblings": []}).items()):
+            made_up = [wire.Record(leaf, **change)]
             with self.assertRaisesRegex(Bad, "not under the root"):
                 check_contradiction(wire.Record(proof, leaves=made_up), entry, key)
         with self.assertRaisesRegex(Bad, "has no leaves"):

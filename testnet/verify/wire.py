@@ -158,7 +158,9 @@ LEAF = record(index=U32, label=U16, answer=U16, sample=H32, siblings=many(H32, 2
 OUTCOME = record(
     score_ppm=maybe(U32), datasets=U32, samples=U64, confidence_ppm=U32, verdicts=many(U32, 3), height=U64
 )
-SELECTION = choice(("everyone", None), ("random", None), ("appointed", None))
+SELECTION = choice(
+    ("everyone", None), ("random", None), ("appointed", None), ("elected", None), ("named", None)
+)  # fmt: skip
 ROUND = record(
     opened=U64, draws=U64, commit=U64, reveal=U64, dispute=U64, seats=U16, bond_ppm=U32, open_ppm=U32, leaves=U16,
     staked=BOOL, selection=maybe(SELECTION), committee=many(KEY, 64), open_seed=maybe(H32), outcome=maybe(OUTCOME),

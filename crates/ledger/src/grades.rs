@@ -3,10 +3,10 @@
 use zero2ai_proto::{
     Digest, ModelName, NodeId, decode,
     state::{
-        ContradictionState, Conviction, EntryState, Endorsement, FindingState, RoundCount, RoundState, SeedState,
-        StakeState, StakeTotal, key,
+        ContradictionState, Conviction, Endorsement, EntryState, FindingState, GradersState, RoundCount, RoundState,
+        SeedState, StakeState, StakeTotal, VoteState, key,
     },
-    tx::Grading,
+    tx::{Graders, Grading},
 };
 
 use crate::{Ledger, draft::VALUE_BYTES, ledger::last_part, rules::stake};
@@ -91,6 +91,23 @@ impl Ledger {
         validator: &NodeId,
     ) -> Option<ContradictionState> {
         self.read(&key::contradiction(name, version, round, validator))
+    }
+
+    /// Behind whom each member put its stake, and that stake as of the next block; in order of the members' keys.
+    #[must_use]
+    pub fn votes(&self) -> Vec<(NodeId, NodeId, u64)> {
+        let staked = self.stake_total().is_some();
+        let read = |(key, value): (&[u8], &[u8])| {
+            let (voter, vote) = (last_part(key)?, decode::<VoteState>(value, VALUE_BYTES).ok()?);
+            Some((voter, vote.candidate?, if staked { self.stake(&voter).staked } else { 1 }))
+        };
+        self.scan(b"vote/").filter_map(read).collect()
+    }
+
+    /// Who may grade a model, as its owner said.
+    #[must_use]
+    pub fn graders(&self, name: &ModelName) -> Graders {
+        self.read::<GradersState>(&key::graders(name)).map_or(Graders::Everyone, |state| state.graders)
     }
 
     /// Every conviction with the height at which it is charged, by that height and then by key.

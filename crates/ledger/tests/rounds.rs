@@ -14,7 +14,7 @@ use zero2ai_proto::{
     ByteBuf, Digest, decode, encode,
     receipt::AuditExport,
     state::{EventKind, Offence, Outcome, Selection},
-    tx::{Grading, OpenRound, TxBody},
+    tx::{Authorise, Elect, Graders, Grading, OpenRound, TxBody},
 };
 use zero2ai_trust::Reputation;
 
@@ -226,6 +226,39 @@ fn a_committee_is_drawn_where_there_are_more_validators_than_seats_and_named_by_
         let (sits, stands): (Vec<u8>, Vec<u8>) = (2..=6).partition(|who| state.seats(&id(*who)));
         pool.do_all([(sits[0], commit(&pool, sits[0], 1, &Run::honest(2, 2)))]);
         refused(pool.refusal(stands[0], commit(&pool, stands[0], 1, &Run::honest(2, 2))), "has no seat");
+    }
+}
+
+/// Who names the graders of his model gets rounds that say so; who asks for elected ones gets those with the most stake behind them.
+#[test]
+fn an_owner_names_graders_or_takes_those_that_are_elected() {
+    let graders = |graders| TxBody::Authorise(Authorise { name: name(MODEL), graders });
+    let vote = |who: u8| TxBody::Elect(Elect { candidate: Some(id(who)) });
+    let mut named = vec![id(2), id(4), id(1)];
+    named.sort();
+    let (mut elected, mut two) = (vec![id(5), id(3)], vec![id(2), id(4)]);
+    elected.sort();
+    two.sort();
+    // 1 owns the model, and cannot name itself; 6 has less behind it than 3 and 5, and 2's vote is for the owner.
+    for (wish, selection, committee) in [
+        (Graders::Named(named.clone()), Selection::Named, two),
+        (Graders::Elected, Selection::Elected, elected),
+    ] {
+        let mut pool = Pool::staked(7, Grading { seats: 3, ..quick() }, &[(2, 1_000), (3, 900), (4, 800), (5, 100), (6, 50)]);
+        let bodies = [(2, vote(1)), (3, vote(5)), (4, vote(3)), (5, vote(6)), (6, vote(6))];
+        pool.do_all(bodies);
+        pool.do_all([(5, TxBody::Elect(Elect { candidate: None })), (6, TxBody::Elect(Elect { candidate: None }))]);
+        refused(pool.refusal(2, vote(9)), "is not a member");
+        let txs = [pool.tx(1, common::claim("lab")), pool.tx(1, common::publish(MODEL, 1)), pool.tx(1, graders(wish))];
+        pool.commit(&txs);
+        refused(pool.refusal(2, graders(Graders::Elected)), "belongs to");
+        refused(pool.refusal(1, graders(Graders::Named(vec![id(2), id(2)]))), "2 are named");
+        refused(pool.refusal(1, graders(Graders::Named(Vec::new()))), "0 are named");
+        let draws = pool.ledger.round(&name(MODEL), 1, 1).unwrap().draws;
+        pool.until(draws);
+        let state = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
+        assert_eq!((state.selection, state.committee), (Some(selection), committee));
+        refused(pool.refusal(6, commit(&pool, 6, 1, &Run::honest(2, 2))), "has no seat");
     }
 }
 

@@ -169,6 +169,8 @@ fn kind(body: &TxBody) -> &'static str {
         TxBody::RevealRound(_) => "reveal in a round",
         TxBody::OpenLeaves(_) => "open leaves",
         TxBody::Contradict(_) => "contradict",
+        TxBody::Elect(_) => "elect",
+        TxBody::Authorise(_) => "authorise",
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Committed, Endorsement};
 use crate::{
     ids::{Digest, TxId},
     keys::{AccountId, NodeId},
-    tx::OpenedLeaf,
+    tx::{Graders, OpenedLeaf},
 };
 
 /// `stake/KEY`: what a member has, and its record as a validator. Its parts are all that there is of it: nothing is made or lost
@@ -72,6 +72,10 @@ pub enum Selection {
     Random,
     /// Drawn by a seed of fewer signers: not to be called random.
     Appointed,
+    /// Those with the most stake behind them, as the model's owner asked.
+    Elected,
+    /// Those whom the model's owner named.
+    Named,
 }
 
 /// `round/NAME@V/R`: one round of a version. Its heights follow from `draws` and the windows: commitments are taken for `commit`
@@ -230,6 +234,24 @@ pub struct Conviction {
     pub tx: TxId,
     /// What was taken at the end of the window; none before.
     pub charged: Option<u64>,
+}
+
+/// `vote/KEY`: behind whom a member put its stake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteState {
+    /// The validator; none once the vote was taken back.
+    pub candidate: Option<NodeId>,
+    /// Height of the last change.
+    pub height: u64,
+}
+
+/// `graders/NAME`: who may grade a model, as its owner said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GradersState {
+    /// Who.
+    pub graders: Graders,
+    /// Height of the last change.
+    pub height: u64,
 }
 
 /// What is to be done at the end of a block.

@@ -147,7 +147,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 28] {
+fn bodies() -> [(&'static str, TxBody); 30] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -203,6 +203,11 @@ fn bodies() -> [(&'static str, TxBody); 28] {
         ("contradict", {
             let (validator, leaves) = (key(3).public(), vec![leaf()]);
             TxBody::Contradict(tx::Contradict { name: name(), version: 1, round: 2, validator, leaves })
+        }),
+        ("elect", TxBody::Elect(tx::Elect { candidate: Some(key(3).public()) })),
+        ("authorise", {
+            let graders = tx::Graders::Named(vec![key(2).public()]);
+            TxBody::Authorise(tx::Authorise { name: name(), graders })
         }),
     ]
 }

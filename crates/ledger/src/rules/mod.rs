@@ -7,6 +7,7 @@
 
 mod anchor;
 pub(crate) mod beacon;
+mod election;
 mod endorse;
 mod evidence;
 mod grading;
@@ -189,6 +190,8 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool
         TxBody::RevealRound(body) => round::reveal(draft, &call, body)?,
         TxBody::OpenLeaves(body) => opening::open(draft, &call, body)?,
         TxBody::Contradict(body) => opening::contradict(draft, &call, body)?,
+        TxBody::Elect(body) => election::elect(draft, &call, body)?,
+        TxBody::Authorise(body) => election::authorise(draft, &call, body)?,
     }
     Ok(id)
 }
@@ -209,6 +212,8 @@ fn check_rules(body: &TxBody, rules: u16) -> Result<(), TxError> {
         | TxBody::RevealRound(_)
         | TxBody::OpenLeaves(_)
         | TxBody::Contradict(_)
+        | TxBody::Elect(_)
+        | TxBody::Authorise(_)
             if rules < STAKED_RULES =>
         {
             format!("rules {rules} know no stake and no rounds; an administrator names rules {STAKED_RULES} for the pool")

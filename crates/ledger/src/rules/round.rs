@@ -7,10 +7,10 @@ use zero2ai_proto::{
     ids::tagged_hash,
     manifest::Domain,
     state::{
-        Committed, Due, Endorsement, EntryState, EventKind, GrantState, Member, Model, Rights, RoundCount, RoundState,
+        Committed, Due, Endorsement, EntryState, EventKind, GradersState, GrantState, Member, Model, Rights, RoundCount, RoundState,
         Selection, Version, key,
     },
-    tx::{CommitRound, Endorse, OpenRound, RevealRound},
+    tx::{CommitRound, Endorse, Graders, OpenRound, RevealRound},
 };
 use zero2ai_trust::{
     Aging, Cumulative, PPM,
@@ -18,7 +18,7 @@ use zero2ai_trust::{
     committee, slash,
 };
 
-use super::{Call, Context, beacon, endorse, grading::grading, model, record, stake};
+use super::{Call, Context, beacon, election, endorse, grading::grading, model, record, stake};
 use crate::{
     draft::{Draft, VALUE_BYTES, broken},
     error::TxError,
@@ -169,17 +169,24 @@ pub(super) fn draw(
             candidates.push((who, weight));
         }
     }
-    if candidates.len() <= usize::from(state.seats) {
-        state.selection = Some(Selection::Everyone);
-    } else {
-        let job = round_job(name, number, round);
-        state.committee = committee::draw(&beacon::seed(draft, at.pool)?, &job, &candidates, usize::from(state.seats));
-        state.committee.sort();
-        state.selection = Some(match committee::selection(at.signers.as_slice().len()) {
-            committee::Selection::Random => Selection::Random,
-            committee::Selection::Appointed => Selection::Appointed,
-        });
-    }
+    let graders = draft.read::<GradersState>(&key::graders(name))?.map_or(Graders::Everyone, |state| state.graders);
+    (state.selection, state.committee) = match graders {
+        Graders::Named(named) => {
+            let sits = |who: &NodeId| candidates.iter().any(|(candidate, _)| candidate == who);
+            (Some(Selection::Named), named.into_iter().filter(sits).collect())
+        }
+        Graders::Elected => (Some(Selection::Elected), election::elected(draft, at, &candidates, state.seats)?),
+        Graders::Everyone if candidates.len() <= usize::from(state.seats) => (Some(Selection::Everyone), Vec::new()),
+        Graders::Everyone => {
+            let (seed, job) = (beacon::seed(draft, at.pool)?, round_job(name, number, round));
+            let how = match committee::selection(at.signers.as_slice().len()) {
+                committee::Selection::Random => Selection::Random,
+                committee::Selection::Appointed => Selection::Appointed,
+            };
+            (Some(how), committee::draw(&seed, &job, &candidates, usize::from(state.seats)))
+        }
+    };
+    state.committee.sort();
     draft.write(key::due(state.reveal_end().saturating_add(1), name, number, round), &Due::Open)?;
     draft.write(key::round(name, number, round), &state)
 }

@@ -11,7 +11,7 @@ use zero2ai_proto::{
     pool::{Nonce, Ticket},
     state::Rights,
     tx::{
-        Accept, Commit, CommitRound, Endorse, Grading, Grant, Offer, OpenLeaves, OpenRound, Publish, Redeem, Reveal,
+        Accept, Authorise, Commit, CommitRound, Elect, Endorse, Graders, Grading, Grant, Offer, OpenLeaves, OpenRound, Publish, Redeem, Reveal,
         Revoke, SetChannel, SetRights, SetRules, SetSigners, Stake, TxBody, Unstake, Withdraw,
     },
 };
@@ -101,6 +101,11 @@ pub fn any_step() -> impl Strategy<Value = TxBody> {
         }),
         (any_run(), 0u8..6, 1u64..4, 0usize..40)
             .prop_map(|(run, who, round, nth)| contradict(who, round, vec![run.leaf(run.wrong()[nth])])),
+        (0u8..7).prop_map(|who| TxBody::Elect(Elect { candidate: Some(who).filter(|who| *who < 6).map(id) })),
+        (0u8..3, 0u8..6).prop_map(|(how, who)| {
+            let graders = [Graders::Everyone, Graders::Elected, Graders::Named(vec![id(who)])][usize::from(how)].clone();
+            TxBody::Authorise(Authorise { name: name(MODEL), graders })
+        }),
         any_evidence(),
     ]
 }

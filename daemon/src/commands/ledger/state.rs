@@ -9,8 +9,8 @@ use zero2ai_proto::{
     limits::SIGNED_BYTES,
     state::{
         AnchorState, CommitState, ContradictionState, Conviction, Due, Endorsement, EntryState, Equivocation, Event,
-        FindingState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount, RoundState, Rules,
-        Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version,
+        FindingState, GradersState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount, RoundState, Rules,
+        Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
     tx::Grading,
 };
@@ -84,6 +84,8 @@ fn told(key: &str, value: &[u8]) -> Value {
         "contradiction" => read::<ContradictionState>(value),
         "convicted" => read::<Conviction>(value),
         "due" => read::<Due>(value),
+        "vote" => read::<VoteState>(value),
+        "graders" => read::<GradersState>(value),
         _ => None,
     }
     .unwrap_or_else(|| hex::encode(value).into())

@@ -200,6 +200,8 @@ pub(crate) const fn selection(how: Option<Selection>) -> &'static str {
         Some(Selection::Everyone) => "everyone",
         Some(Selection::Random) => "random",
         Some(Selection::Appointed) => "appointed",
+        Some(Selection::Elected) => "elected",
+        Some(Selection::Named) => "named by the owner",
     }
 }
 

@@ -3,9 +3,10 @@
 use zero2ai_proto::{
     TxId,
     state::{
-        Committed, ContradictionState, Conviction, Due, EntryState, FindingState, Halt, Offence, Outcome, RoundCount,
-        RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, key as state_key,
+        Committed, ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome, RoundCount,
+        RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState, key as state_key,
     },
+    tx::Graders,
 };
 
 use super::{super::Vectors, digest, endorsement, key, leaf, name};
@@ -77,6 +78,8 @@ pub(super) fn add(v: &mut Vectors) {
     };
     v.add("state/conviction", &conviction);
     v.add("state/due", &Due::Settle);
+    v.add("state/vote", &VoteState { candidate: Some(key(3).public()), height: 9 });
+    v.add("state/graders", &GradersState { graders: Graders::Elected, height: 9 });
     let (name, node) = (name(), key(2).public());
     let keys = [
         state_key::STAKES.to_vec(),
@@ -91,6 +94,8 @@ pub(super) fn add(v: &mut Vectors) {
         state_key::contradiction(&name, 2, 1, &node),
         state_key::convicted(10_000, &node),
         state_key::due(308, &name, 2, 1),
+        state_key::vote(&node),
+        state_key::graders(&name),
     ];
     v.raw("derived/grading_keys", keys.join(&b'\n'));
 }

@@ -6,7 +6,7 @@ use zero2ai_proto::{
     Digest, ModelName,
     manifest::Domain,
     tx::{
-        Allot, ClassCounts, CommitRound, Contradict, Endorse, Grading, OpenLeaves, OpenRound, OpenedLeaf, Publish,
+        Allot, Authorise, ClassCounts, CommitRound, Contradict, Elect, Endorse, Graders, Grading, OpenLeaves, OpenRound, OpenedLeaf, Publish,
         RevealRound, SetRules, Stake, TxBody, Unstake,
     },
 };
@@ -133,5 +133,7 @@ pub(super) fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
         (2, reveal("kept/b", 2)),
         (2, TxBody::OpenLeaves(OpenLeaves { name: model, version: 1, round: 1, leaves: opened })),
         (1, TxBody::Contradict(wrong)),
+        (1, TxBody::Elect(Elect { candidate: Some(id(2)) })),
+        (4, TxBody::Authorise(Authorise { name: name("kept/c"), graders: Graders::Named(vec![id(2)]) })),
     ]
 }
