@@ -126,6 +126,9 @@ pub(crate) enum Command {
     /// What a validator's record makes of its findings, and what it has at stake
     #[command(after_help = "Examples:\n  zero2ai reputation\n  zero2ai reputation NODE-KEY --json")]
     Reputation(ReputationArgs),
+    /// Which validators have how much stake behind them. Reads this home's own files
+    #[command(after_help = "Example:\n  zero2ai elections --json")]
+    Elections,
     /// Look a name up: its version, and who serves it how far away
     #[command(
         after_help = "Examples:\n  zero2ai resolve lab/digits\n  zero2ai resolve lab/digits:stable --fresh --json"

@@ -29,6 +29,23 @@ pub(crate) enum ValidatorCommand {
         /// publisher/model
         name: ModelName,
     },
+    /// Put this node's stake behind a validator, instead of one before; without one take that back
+    #[command(after_help = "Examples:\n  zero2ai validator vote NODE-KEY\n  zero2ai validator vote   # takes it back\n\n\
+        Votes count for models whose owner asks for elected graders: see 'zero2ai elections' and 'zero2ai validator graders'.")]
+    Vote {
+        /// The validator's node key
+        node: Option<NodeId>,
+    },
+    /// Say who may grade a model of yours: everyone, elected, or the keys of those you name. Its rounds tell which
+    #[command(after_help = "Examples:\n  zero2ai validator graders lab/digits elected\n  \
+        zero2ai validator graders lab/digits NODE-KEY1 NODE-KEY2\n  zero2ai validator graders lab/digits everyone")]
+    Graders {
+        /// publisher/model
+        name: ModelName,
+        /// 'everyone', 'elected', or node keys
+        #[arg(required = true)]
+        graders: Vec<String>,
+    },
     /// Have a model's newest version graded again: its owner at any time, a validator once the score has faded
     #[command(after_help = "Example:\n  zero2ai validator open lab/digits")]
     Open {

@@ -54,6 +54,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
         Command::Validator(command) => validator::validator(&home()?, command, out).await,
         Command::Reputation(args) => validator::stake::reputation(&home()?, args.node, out).await,
+        Command::Elections => validator::stake::elections(&home()?, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
         Command::Names(command) => names::names(&Session::open(&home()?).await?, command, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,

@@ -13,6 +13,8 @@ pub(crate) async fn validator(home: &Path, command: ValidatorCommand, out: Outpu
         ValidatorCommand::Unstake { amount } => stake::unstake(home, amount, out).await,
         ValidatorCommand::Slashes => stake::slashes(home, out).await,
         ValidatorCommand::Rounds { name } => stake::rounds(home, name, out).await,
+        ValidatorCommand::Vote { node } => stake::vote(home, node, out).await,
+        ValidatorCommand::Graders { name, graders } => stake::graders(home, name, &graders, out).await,
         ValidatorCommand::Open { name } => stake::open(home, name, out).await,
     }
 }

@@ -7,9 +7,9 @@ use zero2ai_ledger::Ledger;
 use zero2ai_proto::{
     ModelName, NodeId,
     state::{Offence, Selection, StakeState},
-    tx::{Allot, Grading, OpenRound, Stake, TxBody, Unstake},
+    tx::{Allot, Authorise, Elect, Graders, Grading, OpenRound, Stake, TxBody, Unstake},
 };
-use zero2ai_trust::Reputation;
+use zero2ai_trust::{Reputation, election};
 
 use crate::{
     cli::GradingArgs,
@@ -187,6 +187,63 @@ pub(crate) async fn slashes(home: &Path, out: Output) -> Outcome {
             let charged = c.charged.map_or_else(|| format!("at block {end}"), |charged| charged.to_string());
             let (of, liable) = (offence(c.offence).to_owned(), c.liable.to_string());
             table.row([who.short(), of, c.height.to_string(), liable, charged, c.tx.to_string()]);
+        }
+        table.render(0)
+    });
+    Ok(())
+}
+
+/// `validator vote`.
+pub(crate) async fn vote(home: &Path, candidate: Option<NodeId>, out: Output) -> Outcome {
+    let (_, height) = submit(home, TxBody::Elect(Elect { candidate })).await?;
+    out.result(&json!({ "candidate": candidate.map(|c| c.to_string()), "height": height }), || match candidate {
+        Some(candidate) => format!("This node's stake is behind {}, final in block {height}.", candidate.short()),
+        None => format!("This node's stake is behind nobody, final in block {height}."),
+    });
+    Ok(())
+}
+
+/// `validator graders`.
+pub(crate) async fn graders(home: &Path, name: ModelName, words: &[String], out: Output) -> Outcome {
+    let graders = match words {
+        [word] if word == "everyone" => Graders::Everyone,
+        [word] if word == "elected" => Graders::Elected,
+        keys => {
+            let read: Result<Vec<NodeId>, _> = keys.iter().map(|key| key.parse()).collect();
+            let why = "Say 'everyone', 'elected', or the node keys (64 hexadecimal digits each) of those who may grade it.";
+            let mut named = read.map_err(|_| Failure::new(Exit::Usage, why))?;
+            named.sort();
+            Graders::Named(named)
+        }
+    };
+    let (_, height) = submit(home, TxBody::Authorise(Authorise { name: name.clone(), graders })).await?;
+    out.result(&json!({ "name": name.to_string(), "graders": words, "height": height }), || {
+        format!("Rounds of {name} whose committee comes after block {height} are for: {}.", words.join(", "))
+    });
+    Ok(())
+}
+
+/// `elections`.
+pub(crate) async fn elections(home: &Path, out: Output) -> Outcome {
+    let ledger = replayed(home).await?;
+    let votes: Vec<(NodeId, u64)> = ledger.votes().into_iter().map(|(_, candidate, stake)| (candidate, stake)).collect();
+    let standing = election::elect(&votes, votes.len());
+    let seats = usize::from(ledger.grading().seats);
+    let json: Vec<_> = standing
+        .iter()
+        .enumerate()
+        .map(|(place, (who, stake))| {
+            json!({ "node": who.to_string(), "stake": stake.to_string(), "elected": place < seats })
+        })
+        .collect();
+    out.result(&json!({ "height": ledger.height(), "seats": seats, "standing": json }), || {
+        if standing.is_empty() {
+            return "No stake stands behind anybody: 'zero2ai validator vote NODE-KEY'.".to_owned();
+        }
+        let mut table = Table::new(&["node", ">stake behind it", "elected"]);
+        for (place, (who, stake)) in standing.iter().enumerate() {
+            let word = if place < seats { "yes" } else { "no" };
+            table.row([who.to_string(), stake.to_string(), word.to_owned()]);
         }
         table.render(0)
     });
