@@ -40,7 +40,8 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     let first = (height(&nodes[0]) + 5).to_string();
     nodes[0].json(&["pool", "upgrade", "2", "--height", &first]).unwrap();
     until("rules 2 are in force", PATIENCE, || height(&nodes[0]) > first.parse::<u64>().unwrap());
-    let short = ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "8", "--open-ppm", "1000000", "--leaves", "4"];
+    let short =
+        ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "8", "--open-ppm", "1000000", "--leaves", "4"];
     nodes[0].json(&[&["pool", "grading"][..], &short].concat()).unwrap();
     for node in &nodes[1..] {
         nodes[0].json(&["pool", "allot", &key(node), "1000"]).unwrap();

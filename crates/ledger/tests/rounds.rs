@@ -240,11 +240,11 @@ fn an_owner_names_graders_or_takes_those_that_are_elected() {
     elected.sort();
     two.sort();
     // 1 owns the model, and cannot name itself; 6 has less behind it than 3 and 5, and 2's vote is for the owner.
-    for (wish, selection, committee) in [
-        (Graders::Named(named.clone()), Selection::Named, two),
-        (Graders::Elected, Selection::Elected, elected),
-    ] {
-        let mut pool = Pool::staked(7, Grading { seats: 3, ..quick() }, &[(2, 1_000), (3, 900), (4, 800), (5, 100), (6, 50)]);
+    for (wish, selection, committee) in
+        [(Graders::Named(named.clone()), Selection::Named, two), (Graders::Elected, Selection::Elected, elected)]
+    {
+        let mut pool =
+            Pool::staked(7, Grading { seats: 3, ..quick() }, &[(2, 1_000), (3, 900), (4, 800), (5, 100), (6, 50)]);
         let bodies = [(2, vote(1)), (3, vote(5)), (4, vote(3)), (5, vote(6)), (6, vote(6))];
         pool.do_all(bodies);
         pool.do_all([(5, TxBody::Elect(Elect { candidate: None })), (6, TxBody::Elect(Elect { candidate: None }))]);

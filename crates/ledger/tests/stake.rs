@@ -65,7 +65,10 @@ fn equivocation_costs_stake() {
     let evidence = |pool: &Pool, who: u8| {
         let say = |block| {
             let statement = Statement::Vote(Vote { height, round: 0, kind: VoteKind::Prevote, block });
-            SignedStatement { statement, signature: secret(who).sign(&statement.sign_bytes(&pool.ledger.pool()).unwrap()) }
+            SignedStatement {
+                statement,
+                signature: secret(who).sign(&statement.sign_bytes(&pool.ledger.pool()).unwrap()),
+            }
         };
         TxBody::Evidence(Evidence::new(id(who), say(None), say(Some(BlockId([7; 32])))))
     };
@@ -88,7 +91,8 @@ fn a_block_begins_with_its_proposers_part_of_the_seed_and_with_nobody_elses() {
     let (time, proposer) = (pool.ledger.head_time_ms() + 2_000, pool.proposer());
     let build = |txs: &[Signed<Tx>]| pool.ledger.build_block(proposer, time, txs);
     let beacon = pool.beacon().unwrap();
-    let with = |who: u8, nonce: u64, proof: Vec<u8>| pool.tx_at(who, nonce, TxBody::Beacon(Beacon { proof: proof.into() }));
+    let with =
+        |who: u8, nonce: u64, proof: Vec<u8>| pool.tx_at(who, nonce, TxBody::Beacon(Beacon { proof: proof.into() }));
     let TxBody::Beacon(Beacon { proof }) = beacon.read_unverified().unwrap().body else { panic!() };
     let other = pool.ledger.beacon(&secret(1)).unwrap().unwrap();
     let mut flipped = proof.to_vec();

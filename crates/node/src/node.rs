@@ -34,11 +34,11 @@ use crate::{
     jobs::{
         demand::{Wishes, keep_demanded},
         evidence::report,
-        rounds::keep_rounds,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
         pool_key::keep_pool_key,
         repair::keep_copies,
+        rounds::keep_rounds,
         store::{Upkeep, scrub::keep_scrubbed},
     },
     join::join,

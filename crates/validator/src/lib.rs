@@ -15,6 +15,6 @@ pub mod leaves;
 pub mod report;
 pub mod samples;
 
-pub use leaves::{Leaves, Row};
 pub use job::{Findings, JobError, Predictor, predicted_scores, run};
+pub use leaves::{Leaves, Row};
 pub use samples::{Dataset, SamplesError};

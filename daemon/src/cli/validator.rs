@@ -30,8 +30,10 @@ pub(crate) enum ValidatorCommand {
         name: ModelName,
     },
     /// Put this node's stake behind a validator, instead of one before; without one take that back
-    #[command(after_help = "Examples:\n  zero2ai validator vote NODE-KEY\n  zero2ai validator vote   # takes it back\n\n\
-        Votes count for models whose owner asks for elected graders: see 'zero2ai elections' and 'zero2ai validator graders'.")]
+    #[command(
+        after_help = "Examples:\n  zero2ai validator vote NODE-KEY\n  zero2ai validator vote   # takes it back\n\n\
+        Votes count for models whose owner asks for elected graders: see 'zero2ai elections' and 'zero2ai validator graders'."
+    )]
     Vote {
         /// The validator's node key
         node: Option<NodeId>,

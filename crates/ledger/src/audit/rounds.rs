@@ -4,8 +4,7 @@
 //! What stake and record a validator had before a settlement, and what it had found in earlier rounds, is the ledger's word.
 
 use zero2ai_proto::{
-    ModelName, NodeId,
-    decode,
+    ModelName, NodeId, decode,
     state::{ContradictionState, EntryState, Event, EventKind, RoundState, Score, Version, key},
 };
 

@@ -216,7 +216,9 @@ fn check_rules(body: &TxBody, rules: u16) -> Result<(), TxError> {
         | TxBody::Authorise(_)
             if rules < STAKED_RULES =>
         {
-            format!("rules {rules} know no stake and no rounds; an administrator names rules {STAKED_RULES} for the pool")
+            format!(
+                "rules {rules} know no stake and no rounds; an administrator names rules {STAKED_RULES} for the pool"
+            )
         }
         _ => return Ok(()),
     };

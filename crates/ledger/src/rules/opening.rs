@@ -58,8 +58,7 @@ pub(crate) fn judge(found: &Endorsement, opened: &[OpenedLeaf]) -> Result<Option
         verify_inclusion(&counts.predictions_root, &LogProof { index, size, siblings }, &bytes)
             .map_err(|e| e.to_string())?;
     }
-    let told: Vec<Leaf> =
-        opened.iter().map(|l| Leaf { index: l.index, label: l.label, answer: l.answer }).collect();
+    let told: Vec<Leaf> = opened.iter().map(|l| Leaf { index: l.index, label: l.label, answer: l.answer }).collect();
     Ok(contradiction(&counts.classes, counts.samples, &told))
 }
 

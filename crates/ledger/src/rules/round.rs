@@ -7,8 +7,8 @@ use zero2ai_proto::{
     ids::tagged_hash,
     manifest::Domain,
     state::{
-        Committed, Due, Endorsement, EntryState, EventKind, GradersState, GrantState, Member, Model, Rights, RoundCount, RoundState,
-        Selection, Version, key,
+        Committed, Due, Endorsement, EntryState, EventKind, GradersState, GrantState, Member, Model, Rights,
+        RoundCount, RoundState, Selection, Version, key,
     },
     tx::{CommitRound, Endorse, Graders, OpenRound, RevealRound},
 };
@@ -272,14 +272,20 @@ pub(super) fn reveal(draft: &mut Draft<'_>, call: &Call<'_>, body: &RevealRound)
         .try_into()
         .map_err(|_| TxError::Invalid { what: "salt", why: format!("{} bytes instead of 32", salt.len()) })?;
     let body = Digest(tagged_hash("zero2ai endorsement body v1", &encode(counts).map_err(|e| invalid(e.to_string()))?));
-    let shown =
-        Commitment { pool: call.at.pool, name, version: number, round: *round, validator: &call.who, body: &body, salt };
+    let shown = Commitment {
+        pool: call.at.pool,
+        name,
+        version: number,
+        round: *round,
+        validator: &call.who,
+        body: &body,
+        salt,
+    };
     commit::reveal(&schedule(&state), Some(&committed(&entry)), &shown, call.at.height).map_err(step)?;
     endorse::check(counts, &version)?;
     let figures = endorse::figures(counts, &version)
         .ok_or_else(|| TxError::Invalid { what: "counts", why: "they give no figures".into() })?;
-    entry.found =
-        Some(Endorsement { height: call.at.height, tx: call.id, committed: Some(entry.place), ..figures });
+    entry.found = Some(Endorsement { height: call.at.height, tx: call.id, committed: Some(entry.place), ..figures });
     draft.write(key::entry(name, number, *round, &call.who), &entry)?;
     record(draft, call, name, model, EventKind::Revealed, number)
 }

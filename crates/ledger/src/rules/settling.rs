@@ -3,9 +3,7 @@
 
 use zero2ai_proto::{
     ModelName, NodeId,
-    state::{
-        Due, EntryState, FindingState, Halt, Outcome, RoundState, Score, Standing as Stood, Verdict, key,
-    },
+    state::{Due, EntryState, FindingState, Halt, Outcome, RoundState, Score, Standing as Stood, Verdict, key},
 };
 use zero2ai_trust::{
     Aging, Cumulative, PPM, Reach, Reputation,
@@ -25,7 +23,8 @@ pub(super) fn end(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError
     let prefix = key::dues(at.height);
     let mut due = Vec::new();
     for (key, value) in draft.scan(&prefix) {
-        let what: Due = zero2ai_proto::decode(value, crate::draft::VALUE_BYTES).map_err(|e| crate::draft::broken(key, &e))?;
+        let what: Due =
+            zero2ai_proto::decode(value, crate::draft::VALUE_BYTES).map_err(|e| crate::draft::broken(key, &e))?;
         due.push((parse(key.strip_prefix(prefix.as_slice()).unwrap_or_default(), key)?, what));
     }
     for ((name, number, round), what) in &due {
@@ -107,9 +106,13 @@ pub(crate) fn outcome(
 /// The score of a version after a round: a round that came to none does not take an earlier one away.
 pub(crate) fn score_after(before: Option<Score>, outcome: &Outcome) -> Score {
     let Outcome { score_ppm, verdicts, datasets, samples, height, .. } = *outcome;
-    before
-        .filter(|score| score_ppm.is_none() && score.score_ppm.is_some())
-        .unwrap_or(Score { score_ppm, verdicts, datasets, samples, height })
+    before.filter(|score| score_ppm.is_none() && score.score_ppm.is_some()).unwrap_or(Score {
+        score_ppm,
+        verdicts,
+        datasets,
+        samples,
+        height,
+    })
 }
 
 fn close(

@@ -103,12 +103,7 @@ pub(super) fn unstake(draft: &mut Draft<'_>, call: &Call<'_>, body: &Unstake) ->
 }
 
 /// Takes `amount` of a stake for good: of what is staked first, then of what is leaving; never more than there is.
-pub(super) fn burn(
-    draft: &mut Draft<'_>,
-    who: &NodeId,
-    stake: &mut StakeState,
-    amount: u64,
-) -> Result<u64, TxError> {
+pub(super) fn burn(draft: &mut Draft<'_>, who: &NodeId, stake: &mut StakeState, amount: u64) -> Result<u64, TxError> {
     let mut left = amount;
     let mut take = |part: &mut u64| {
         let taken = left.min(*part);
@@ -131,12 +126,7 @@ pub(super) fn burn(
 }
 
 /// Convicts `who` of an offence that `call` proves: once a window, and only who has something at stake.
-pub(super) fn convict(
-    draft: &mut Draft<'_>,
-    call: &Call<'_>,
-    who: &NodeId,
-    offence: Offence,
-) -> Result<(), TxError> {
+pub(super) fn convict(draft: &mut Draft<'_>, call: &Call<'_>, who: &NodeId, offence: Offence) -> Result<(), TxError> {
     let height = call.at.height;
     let liable = liable(&held(draft, call.at, who)?);
     let window = grading(draft)?.window.max(1);

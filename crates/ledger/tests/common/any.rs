@@ -11,8 +11,8 @@ use zero2ai_proto::{
     pool::{Nonce, Ticket},
     state::Rights,
     tx::{
-        Accept, Authorise, Commit, CommitRound, Elect, Endorse, Graders, Grading, Grant, Offer, OpenLeaves, OpenRound, Publish, Redeem, Reveal,
-        Revoke, SetChannel, SetRights, SetRules, SetSigners, Stake, TxBody, Unstake, Withdraw,
+        Accept, Authorise, Commit, CommitRound, Elect, Endorse, Graders, Grading, Grant, Offer, OpenLeaves, OpenRound,
+        Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules, SetSigners, Stake, TxBody, Unstake, Withdraw,
     },
 };
 
@@ -99,11 +99,15 @@ pub fn any_step() -> impl Strategy<Value = TxBody> {
             let leaves = places.into_iter().map(|place| run.leaf(place)).collect();
             TxBody::OpenLeaves(OpenLeaves { name: name(MODEL), version: 1, round, leaves })
         }),
-        (any_run(), 0u8..6, 1u64..4, 0usize..40)
-            .prop_map(|(run, who, round, nth)| contradict(who, round, vec![run.leaf(run.wrong()[nth])])),
+        (any_run(), 0u8..6, 1u64..4, 0usize..40).prop_map(|(run, who, round, nth)| contradict(
+            who,
+            round,
+            vec![run.leaf(run.wrong()[nth])]
+        )),
         (0u8..7).prop_map(|who| TxBody::Elect(Elect { candidate: Some(who).filter(|who| *who < 6).map(id) })),
         (0u8..3, 0u8..6).prop_map(|(how, who)| {
-            let graders = [Graders::Everyone, Graders::Elected, Graders::Named(vec![id(who)])][usize::from(how)].clone();
+            let graders =
+                [Graders::Everyone, Graders::Elected, Graders::Named(vec![id(who)])][usize::from(how)].clone();
             TxBody::Authorise(Authorise { name: name(MODEL), graders })
         }),
         any_evidence(),

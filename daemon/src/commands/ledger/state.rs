@@ -9,8 +9,8 @@ use zero2ai_proto::{
     limits::SIGNED_BYTES,
     state::{
         AnchorState, CommitState, ContradictionState, Conviction, Due, Endorsement, EntryState, Equivocation, Event,
-        FindingState, GradersState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount, RoundState, Rules,
-        Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version, VoteState,
+        FindingState, GradersState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount,
+        RoundState, Rules, Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
     tx::Grading,
 };

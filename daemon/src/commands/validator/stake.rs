@@ -118,7 +118,8 @@ fn weight(stake: &StakeState) -> u32 {
 }
 
 fn stake_json(who: &NodeId, stake: &StakeState) -> Value {
-    let leaving: Vec<_> = stake.leaving.iter().map(|(n, until)| json!({ "amount": n, "liable_until": until })).collect();
+    let leaving: Vec<_> =
+        stake.leaving.iter().map(|(n, until)| json!({ "amount": n, "liable_until": until })).collect();
     json!({
         "node": who.to_string(), "reputation": f64::from(weight(stake)) / 1e6, "staked": stake.staked,
         "bonds": stake.bonds, "free": stake.free, "leaving": leaving,
@@ -153,7 +154,8 @@ pub(crate) async fn reputation(home: &Path, node: Option<NodeId>, out: Output) -
                 leaving.join(", "),
             ]);
         }
-        let note = if staked { "" } else { "Nothing was ever allotted here: every validator weighs its reputation alone.\n" };
+        let note =
+            if staked { "" } else { "Nothing was ever allotted here: every validator weighs its reputation alone.\n" };
         format!("{}{note}", table.render(0))
     });
     Ok(())
@@ -210,7 +212,8 @@ pub(crate) async fn graders(home: &Path, name: ModelName, words: &[String], out:
         [word] if word == "elected" => Graders::Elected,
         keys => {
             let read: Result<Vec<NodeId>, _> = keys.iter().map(|key| key.parse()).collect();
-            let why = "Say 'everyone', 'elected', or the node keys (64 hexadecimal digits each) of those who may grade it.";
+            let why =
+                "Say 'everyone', 'elected', or the node keys (64 hexadecimal digits each) of those who may grade it.";
             let mut named = read.map_err(|_| Failure::new(Exit::Usage, why))?;
             named.sort();
             Graders::Named(named)
@@ -226,7 +229,8 @@ pub(crate) async fn graders(home: &Path, name: ModelName, words: &[String], out:
 /// `elections`.
 pub(crate) async fn elections(home: &Path, out: Output) -> Outcome {
     let ledger = replayed(home).await?;
-    let votes: Vec<(NodeId, u64)> = ledger.votes().into_iter().map(|(_, candidate, stake)| (candidate, stake)).collect();
+    let votes: Vec<(NodeId, u64)> =
+        ledger.votes().into_iter().map(|(_, candidate, stake)| (candidate, stake)).collect();
     let standing = election::elect(&votes, votes.len());
     let seats = usize::from(ledger.grading().seats);
     let json: Vec<_> = standing

@@ -3,8 +3,8 @@
 use zero2ai_proto::{
     TxId,
     state::{
-        Committed, ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome, RoundCount,
-        RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState, key as state_key,
+        Committed, ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome,
+        RoundCount, RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState, key as state_key,
     },
     tx::Graders,
 };

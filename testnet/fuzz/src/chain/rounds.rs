@@ -6,8 +6,8 @@ use zero2ai_proto::{
     Digest, ModelName,
     manifest::Domain,
     tx::{
-        Allot, Authorise, ClassCounts, CommitRound, Contradict, Elect, Endorse, Graders, Grading, OpenLeaves, OpenRound, OpenedLeaf, Publish,
-        RevealRound, SetRules, Stake, TxBody, Unstake,
+        Allot, Authorise, ClassCounts, CommitRound, Contradict, Elect, Endorse, Graders, Grading, OpenLeaves,
+        OpenRound, OpenedLeaf, Publish, RevealRound, SetRules, Stake, TxBody, Unstake,
     },
 };
 
