@@ -12,6 +12,7 @@ mod service;
 mod status;
 mod store;
 mod token;
+mod validator;
 
 pub(crate) use account::AccountCommand;
 pub(crate) use audit::{AuditArgs, AuditCommand, Shown};
@@ -26,6 +27,7 @@ pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
 pub(crate) use status::{StatusArgs, TopArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 pub(crate) use token::{Budget, TokenCommand};
+pub(crate) use validator::{GradingArgs, ReputationArgs, ValidatorCommand};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -120,6 +122,15 @@ pub(crate) enum Command {
         zero2ai validate lab/digits --data heldout.csv --report report.html --report report.json\n\n\
         The file has one sample a row: the features, then the class as a whole number; a header line is skipped.")]
     Validate(ValidateArgs),
+    /// What this node stakes on its findings, rounds of grading, and who was convicted of what
+    #[command(subcommand)]
+    Validator(ValidatorCommand),
+    /// What a validator's record makes of its findings, and what it has at stake
+    #[command(after_help = "Examples:\n  zero2ai reputation\n  zero2ai reputation NODE-KEY --json")]
+    Reputation(ReputationArgs),
+    /// Which validators have how much stake behind them. Reads this home's own files
+    #[command(after_help = "Example:\n  zero2ai elections --json")]
+    Elections,
     /// Look a name up: its version, and who serves it how far away
     #[command(
         after_help = "Examples:\n  zero2ai resolve lab/digits\n  zero2ai resolve lab/digits:stable --fresh --json"
@@ -336,6 +347,19 @@ pub(crate) enum PoolCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Set what a member has to stake, as rights are set: units that mean nothing outside of the pool. Needs rules 2
+    #[command(after_help = "Example:\n  zero2ai pool allot NODE-KEY 1000\n\n\
+        A pool in which nothing was ever allotted grades by reputation alone: every validator weighs one.")]
+    Allot {
+        /// The member's node key
+        node: NodeId,
+        /// What it has besides its stake from now on
+        amount: u64,
+    },
+    /// How models are graded in rounds: shows it, or sets what is given. Needs rules 2
+    #[command(after_help = "Examples:\n  zero2ai pool grading\n  zero2ai pool grading --commit 400 --seats 11\n\n\
+        Rounds that are open already go on as they were opened.")]
+    Grading(GradingArgs),
     /// Write the pool's genesis to a file: all that an offline verifier needs to hold
     #[command(after_help = "Example:\n  zero2ai pool genesis --out genesis.cbor")]
     Genesis {

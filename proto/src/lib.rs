@@ -16,6 +16,7 @@
 //! | [`prepare`] | how a picture or a sound becomes tensors |
 //! | [`tx`], [`block`], [`state`], [`proof`] | the ledger: transactions, headers, certificates, state entries, proofs |
 //! | [`evidence`] | two statements of one signer that contradict each other |
+//! | [`vrf`] | outputs of a key that nobody can choose, and their proofs |
 //! | [`consensus`] | what signers gossip: votes, proposals, round certificates, heads |
 //! | [`record`] | what the DHT carries: name records and endpoint records |
 //! | [`receipt`] | signed requests, signed responses, receipts, audit exports |
@@ -46,6 +47,7 @@ pub mod state;
 pub mod tensor;
 pub mod texts;
 pub mod tx;
+pub mod vrf;
 pub mod worker;
 
 pub use codec::{CodecError, decode, encode, encode_onto};

@@ -97,3 +97,15 @@ pub const BROKEN_VERSIONS: usize = 64;
 /// Copies of a version that its publisher may ask the pool to hold, its own included: more would cost every provider more than
 /// the next failure can.
 pub const COPIES: u32 = 64;
+/// All that members have to stake together is at most this, so that weights (stake times millionths) fit 64 bits.
+pub const STAKE_TOTAL: u64 = (1 << 44) - 1;
+/// Parts of one stake that may be leaving at a time.
+pub const LEAVING: usize = 8;
+/// Heights for which what leaves a stake stays liable, beyond the window of convictions it leaves in: evidence is taken so long.
+pub const LIABLE_HEIGHTS: u64 = EVIDENCE_HEIGHTS;
+/// Seats of a committee at most.
+pub const SEATS: u16 = 64;
+/// Leaves in one opening or contradiction at most: with their proofs they fit [`SIGNED_BYTES`].
+pub const OPENED_LEAVES: u16 = 24;
+/// The longest of a round's windows, and of a window of convictions, in heights.
+pub const WINDOW_HEIGHTS: u64 = 100_000;

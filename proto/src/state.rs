@@ -15,6 +15,13 @@ use crate::{
     tx::{Endorse, Thresholds},
 };
 
+mod grading;
+
+pub use grading::{
+    ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome, RoundCount,
+    RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState,
+};
+
 /// What an identity may do: a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -388,6 +395,12 @@ pub enum EventKind {
     Withdrawn,
     /// It has another owner, the account of this entry.
     Transferred,
+    /// A round was opened for a version: its first, or the one after the last.
+    Opened,
+    /// A validator revealed its figures in a version's newest round.
+    Revealed,
+    /// The counts of a validator, the account of this entry, were proved wrong.
+    Contradicted,
 }
 
 impl EventKind {
@@ -400,6 +413,9 @@ impl EventKind {
             Self::Channel => "channel",
             Self::Withdrawn => "withdrawn",
             Self::Transferred => "transferred",
+            Self::Opened => "round opened",
+            Self::Revealed => "revealed",
+            Self::Contradicted => "contradicted",
         }
     }
 }
@@ -490,6 +506,80 @@ pub mod key {
     #[must_use]
     pub fn evidence(signer: &NodeId, height: u64) -> Vec<u8> {
         format!("evidence/{signer}/{height}").into_bytes()
+    }
+    /// The sums of all stakes.
+    pub const STAKES: &[u8] = b"stakes";
+    /// The newest seed.
+    pub const SEED: &[u8] = b"seed";
+    /// The last pause of the chain.
+    pub const HALT: &[u8] = b"halt";
+    /// How models are graded, once that was set.
+    pub const GRADING: &[u8] = b"grading";
+
+    /// What a member has, and its record.
+    #[must_use]
+    pub fn stake(member: &NodeId) -> Vec<u8> {
+        format!("stake/{member}").into_bytes()
+    }
+    /// Behind whom a member put its stake.
+    #[must_use]
+    pub fn vote(member: &NodeId) -> Vec<u8> {
+        format!("vote/{member}").into_bytes()
+    }
+    /// Who may grade a model.
+    #[must_use]
+    pub fn graders(name: &ModelName) -> Vec<u8> {
+        format!("graders/{name}").into_bytes()
+    }
+    /// How many rounds a version has.
+    #[must_use]
+    pub fn rounds(name: &ModelName, version: u32) -> Vec<u8> {
+        format!("rounds/{name}@{version}").into_bytes()
+    }
+    /// One round.
+    #[must_use]
+    pub fn round(name: &ModelName, version: u32, round: u64) -> Vec<u8> {
+        format!("round/{name}@{version}/{round}").into_bytes()
+    }
+    /// What one validator did in a round.
+    #[must_use]
+    pub fn entry(name: &ModelName, version: u32, round: u64, validator: &NodeId) -> Vec<u8> {
+        format!("entry/{name}@{version}/{round}/{validator}").into_bytes()
+    }
+    /// Every entry of a round starts so.
+    #[must_use]
+    pub fn entries(name: &ModelName, version: u32, round: u64) -> Vec<u8> {
+        format!("entry/{name}@{version}/{round}/").into_bytes()
+    }
+    /// What one validator found of a version over all rounds.
+    #[must_use]
+    pub fn finding(name: &ModelName, version: u32, validator: &NodeId) -> Vec<u8> {
+        format!("finding/{name}@{version}/{validator}").into_bytes()
+    }
+    /// The proof that a validator's counts of a round are wrong.
+    #[must_use]
+    pub fn contradiction(name: &ModelName, version: u32, round: u64, validator: &NodeId) -> Vec<u8> {
+        format!("contradiction/{name}@{version}/{round}/{validator}").into_bytes()
+    }
+    /// A conviction of the window that ends at `end`.
+    #[must_use]
+    pub fn convicted(end: u64, member: &NodeId) -> Vec<u8> {
+        format!("convicted/{end}/{member}").into_bytes()
+    }
+    /// Every conviction of that window starts so.
+    #[must_use]
+    pub fn convictions(end: u64) -> Vec<u8> {
+        format!("convicted/{end}/").into_bytes()
+    }
+    /// What is due for a round at the end of a height: the rest of the key is NAME@V/R.
+    #[must_use]
+    pub fn due(height: u64, name: &ModelName, version: u32, round: u64) -> Vec<u8> {
+        format!("due/{height}/{name}@{version}/{round}").into_bytes()
+    }
+    /// Everything that is due at a height starts so.
+    #[must_use]
+    pub fn dues(height: u64) -> Vec<u8> {
+        format!("due/{height}/").into_bytes()
     }
     /// One entry of a model's history.
     #[must_use]

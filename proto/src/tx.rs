@@ -66,6 +66,211 @@ pub enum TxBody {
     Commit(Commit),
     /// A validator shows the figures that it committed to.
     Reveal(Reveal),
+    /// An administrator sets what a member has to stake.
+    Allot(Allot),
+    /// A member stakes some of what it has.
+    Stake(Stake),
+    /// A member takes some of its stake back: it weighs nothing from then on, and stays liable for a while.
+    Unstake(Unstake),
+    /// A proposer adds its VRF output to the chain of seeds: the first transaction of its own block, and of no other place.
+    Beacon(Beacon),
+    /// An administrator sets how models are graded.
+    SetGrading(Grading),
+    /// Opens the next round of a version; a publication opens the first.
+    OpenRound(OpenRound),
+    /// A validator fixes its figures for a round before anybody can see them.
+    CommitRound(CommitRound),
+    /// A validator shows the figures that it committed to in a round.
+    RevealRound(RevealRound),
+    /// A validator opens the leaves of its predictions that a seed drew.
+    OpenLeaves(OpenLeaves),
+    /// Proves by opened leaves that the counts a validator revealed are not those of its predictions; any member may submit it.
+    Contradict(Contradict),
+    /// A member puts its stake behind a validator, instead of another before.
+    Elect(Elect),
+    /// A model's owner says who may grade it.
+    Authorise(Authorise),
+}
+
+/// See [`TxBody::Elect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elect {
+    /// A member with the right `validator`; none takes a vote back.
+    pub candidate: Option<NodeId>,
+}
+
+/// See [`TxBody::Authorise`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorise {
+    /// A model that the signer owns.
+    pub name: ModelName,
+    /// Who may grade it in rounds whose committee is drawn from here on.
+    pub graders: Graders,
+}
+
+/// Who may grade a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Graders {
+    /// Every validator that may open it; a committee is drawn where there are more than seats.
+    Everyone,
+    /// Those with the most stake behind them when the committee is due.
+    Elected,
+    /// These, 1 to [`SEATS`](crate::limits::SEATS), ascending. The rounds say so.
+    Named(Vec<NodeId>),
+}
+
+/// See [`TxBody::Allot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allot {
+    /// An admitted identity.
+    pub member: NodeId,
+    /// What it has besides its stake from now on, in units that mean nothing outside of the pool.
+    pub amount: u64,
+}
+
+/// See [`TxBody::Stake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stake {
+    /// How much, 1 or more.
+    pub amount: u64,
+}
+
+/// See [`TxBody::Unstake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unstake {
+    /// How much, 1 or more.
+    pub amount: u64,
+}
+
+/// See [`TxBody::Beacon`]. Its transaction carries the nonce 0 and uses none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beacon {
+    /// Proof of the proposer's VRF output over the seed before and this height: 80 bytes, see [`crate::vrf`]. The output follows from it.
+    pub proof: ByteBuf,
+}
+
+/// See [`TxBody::SetGrading`]. Also `grading` in the state; a round keeps what was in force when it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grading {
+    /// Heights from the opening of a round to the draw of its committee.
+    pub delay: u64,
+    /// Heights in which commitments are taken.
+    pub commit: u64,
+    /// Heights in which they are revealed.
+    pub reveal: u64,
+    /// Heights in which leaves are drawn and opened.
+    pub dispute: u64,
+    /// Seats of a committee; everyone sits if there are no more validators than that.
+    pub seats: u16,
+    /// What a commitment binds of its validator's stake, millionths, rounded up.
+    pub bond_ppm: u32,
+    /// How likely a validator is to be asked to open leaves, millionths.
+    pub open_ppm: u32,
+    /// Leaves that it is asked for, or all if there are no more.
+    pub leaves: u16,
+    /// Heights of a window of convictions: who is convicted within one pays at its end, by how many were.
+    pub window: u64,
+}
+
+impl Default for Grading {
+    /// Windows that are fair for as many signers as a pool may have.
+    fn default() -> Self {
+        Self {
+            delay: 4,
+            commit: 200,
+            reveal: 40,
+            dispute: 60,
+            seats: 21,
+            bond_ppm: 10_000,
+            open_ppm: 300_000,
+            leaves: 24,
+            window: 10_000,
+        }
+    }
+}
+
+/// See [`TxBody::OpenRound`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRound {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+}
+
+/// See [`TxBody::CommitRound`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitRound {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+    /// The round, from 1.
+    pub round: u64,
+    /// As of [`Commit`], with this round.
+    pub commitment: Digest,
+}
+
+/// See [`TxBody::RevealRound`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevealRound {
+    /// The figures; `predictions_root` is over the leaves that [`OpenedLeaf::bytes`] tells.
+    pub endorse: Endorse,
+    /// The round.
+    pub round: u64,
+    /// The commitment's salt: 32 random bytes.
+    pub salt: ByteBuf,
+}
+
+/// One leaf of a validator's predictions, with its proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedLeaf {
+    /// Its place, from 0.
+    pub index: u32,
+    /// The class that the sample has.
+    pub label: u16,
+    /// The class that the model said.
+    pub answer: u16,
+    /// Salted digest of the sample: see README.md.
+    pub sample: Digest,
+    /// RFC 6962 inclusion proof under `predictions_root` (SHA-256), from the leaf up.
+    pub siblings: Vec<Digest>,
+}
+
+impl OpenedLeaf {
+    /// The leaf as it stands in the tree: answer and label (two bytes each, the low one first), digest.
+    #[must_use]
+    pub fn bytes(label: u16, answer: u16, sample: &Digest) -> Vec<u8> {
+        [&answer.to_le_bytes()[..], &label.to_le_bytes(), sample.as_bytes()].concat()
+    }
+}
+
+/// See [`TxBody::OpenLeaves`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenLeaves {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+    /// The round.
+    pub round: u64,
+    /// The leaves that were drawn, ascending.
+    pub leaves: Vec<OpenedLeaf>,
+}
+
+/// See [`TxBody::Contradict`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contradict {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: u32,
+    /// The round.
+    pub round: u64,
+    /// Whose counts are contradicted.
+    pub validator: NodeId,
+    /// Leaves under its root that cannot be squared with its counts.
+    pub leaves: Vec<OpenedLeaf>,
 }
 
 /// See [`TxBody::Offer`].

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zero2ai_testnet::{Daemon, Network, fixture};
+use zero2ai_testnet::{Daemon, Network, fixture, until};
 
 #[test]
 fn the_ledger_is_shown_checked_and_exported_with_and_without_a_node() {
@@ -106,24 +106,34 @@ fn a_node_that_comes_late_begins_with_a_snapshot_unless_it_wants_all() {
 fn a_node_that_lacks_the_pools_next_rules_stops_before_them_and_says_so() {
     let mut network = Network::start(1).unwrap();
     let node = &network.nodes[0];
-    let status = node.json(&["status"]).unwrap();
-    let first = status["height"].as_u64().unwrap() + 4;
-    let named = ["pool", "upgrade", "2", "--height", &first.to_string()];
+    let height = || node.json(&["status"]).unwrap()["height"].as_u64().unwrap();
+    // The rules that this program knows, in force as soon as they can be: every transaction makes a block or two.
+    let rights = "admin,signer,validator,publisher,provider,auditor,user";
+    let own = node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned();
+    let known = height() + 4;
+    node.json(&["pool", "upgrade", "2", "--height", &known.to_string()]).unwrap();
+    until("rules 2", Duration::from_secs(60), || {
+        let _ = node.run(&["pool", "rights", &own, rights]).unwrap();
+        height() >= known
+    });
+    let first = height() + 6;
+    let named = ["pool", "upgrade", "3", "--height", &first.to_string()];
     let ran = node.run(&named).unwrap();
     assert!(ran.code == 7 && ran.stderr.contains("--force"), "{}", ran.stderr);
-    let ran = node.run(&["pool", "upgrade", "3", "--height", "100000", "--force"]).unwrap();
+    let ran = node.run(&["pool", "upgrade", "4", "--height", "100000", "--force"]).unwrap();
     assert!(ran.code != 0 && ran.stderr.contains("one version after the other"), "{}", ran.stderr);
     let done = node.json(&[named.as_slice(), &["--force"]].concat()).unwrap();
     assert!(done["height"].as_u64().unwrap() + 2 <= first && done["from"] == first, "{done}");
-    // One more block of the old rules, unless there were enough meanwhile.
-    let rights = "admin,signer,validator,publisher,provider,auditor,user";
-    let _ = node.run(&["pool", "rights", status["node"].as_str().unwrap(), rights]).unwrap();
+    // More blocks of the old rules, until there is none behind them.
+    for _ in 0..4 {
+        let _ = node.run(&["pool", "rights", &own, rights]).unwrap();
+    }
 
     let code = network.nodes[0].ended(Duration::from_secs(120)).unwrap();
     let log = network.nodes[0].log_end();
-    assert!(code == 19 && log.contains("rules 2"), "exit code {code}: {log}");
+    assert!(code == 19 && log.contains("rules 3"), "exit code {code}: {log}");
     let again = network.nodes[0].start(&[]).unwrap_err().to_string();
-    assert!(again.contains("rules 2"), "{again}");
+    assert!(again.contains("rules 3"), "{again}");
     let whole = network.nodes[0].json(&["ledger", "verify"]).unwrap();
     assert_eq!((&whole["height"], &whole["faults"]), (&(first - 1).into(), &serde_json::json!([])), "{whole}");
 }

@@ -37,6 +37,7 @@ const SIDEWAYS: &[(&str, &str)] = &[("ledger", "trust"), ("ledger", "policy")];
 /// are no part of the product: they measure some of these by themselves, beside it.
 const ONLY: &[(&str, &str)] = &[
     ("serde_cbor", "proto"),
+    ("vrf-", "proto"),
     ("libp2p", "crates/net"),
     ("quinn", "crates/rpc"),
     ("rustls", "crates/rpc"),

@@ -22,7 +22,8 @@ from blake3 import blake3
 
 import wire
 from sample import NAME, Key, Sample, Tree
-from verify import check_certificate, check_state, set_hash, signed_by, tagged_hash, verify
+from rounds import check_contradiction, check_outcome
+from verify import check_certificate, check_state, set_hash, signed_by, summary, tagged_hash, verify
 from wire import Bad, decode, encode, plain
 
 VECTORS = {
@@ -45,6 +46,9 @@ class TheWire(unittest.TestCase):
             "proof/state": wire.STATE_PROOF, "proof/state_absent": wire.STATE_PROOF, "proof/log": wire.LOG_PROOF,
             "proof/trust_step": wire.TRUST_STEP, "state/model": wire.MODEL, "state/version": wire.VERSION,
             "state/endorsement": wire.ENDORSEMENT, "state/score": wire.SCORE, "state/score_none": wire.SCORE,
+            "state/round": wire.ROUND, "state/round_open": wire.ROUND, "state/entry": wire.ENTRY,
+            "state/entry_committed": wire.ENTRY, "state/finding": wire.FINDING,
+            "state/contradiction": wire.CONTRADICTION,
             "state/event": wire.EVENT, "state/anchor": wire.ANCHOR, "receipt/request": wire.REQUEST,
             "receipt/response": wire.RESPONSE, "receipt/receipt": wire.RECEIPT, "receipt/audit": wire.AUDIT,
         }
@@ -102,6 +106,12 @@ class TheWire(unittest.TestCase):
             "signers", f"member/{node}", f"ticket/{'a2' * 16}", "handle/acme", "model/acme/digits",
             "version/acme/digits@2", f"endorsement/acme/digits@2/{node}", "score/acme/digits@2", f"anchor/{node}",
             "event/acme/digits/12",
+        ]).encode()
+        model = "acme/digits@2"
+        expected["grading_keys"] = "\n".join([
+            "stakes", "seed", "halt", "grading", f"stake/{node}", f"rounds/{model}", f"round/{model}/1",
+            f"entry/{model}/1/{node}", f"finding/{model}/{node}", f"contradiction/{model}/1/{node}",
+            f"convicted/10000/{node}", f"due/308/{model}/1", f"vote/{node}", "graders/acme/digits",
         ]).encode()
         for name, value in expected.items():
             self.assertEqual(v[f"derived/{name}"], value, name)
@@ -233,6 +243,69 @@ class TheAudit(unittest.TestCase):
         self.sample.receipts[2] = other.receipt(2)
         self.sample.state = self.sample.entries()
         self.refused("was made to another provider")
+
+
+class Rounds(unittest.TestCase):
+    """An audit that the Rust ledger made (crates/ledger/tests/rounds.rs): five validators, of whom one lied."""
+
+    def setUp(self):
+        self.genesis, self.audit = ((HERE / "rounds" / f"{name}.cbor").read_bytes() for name in ("genesis", "audit"))
+        proofs = decode(wire.AUDIT, self.audit, "audit").entries
+        self.values = {proof.key.decode(): proof.value for proof in proofs}
+
+    def one(self, start: str, shape):
+        key = next(key for key in self.values if key.startswith(start))
+        return key, decode(shape, self.values[key], key)
+
+    def entries(self):
+        keys = [key for key in self.values if key.startswith("entry/")]
+        return {bytes.fromhex(key.rsplit("/", 1)[1]): decode(wire.ENTRY, self.values[key], key) for key in keys}
+
+    def test_the_lie_is_proved_and_the_outcome_is_computed_alike(self):
+        result = verify(self.genesis, self.audit)
+        (found,) = result["rounds"]
+        wrong = [v for v in found["revealed"] if v["contradicted_by"]]
+        self.assertEqual((len(found["revealed"]), len(wrong), found["selection"]), (5, 1, "everyone"))
+        self.assertEqual(found["score_ppm"], result["versions"][0]["score_ppm"])
+        self.assertIn("the counts of", summary(result))
+
+    def test_a_contradiction_that_is_none(self):
+        key, proof = self.one("contradiction/", wire.CONTRADICTION)
+        entry = self.entries()[bytes.fromhex(key.rsplit("/", 1)[1])]
+        check_contradiction(proof, entry, key)
+        right = [leaf for leaf in proof.leaves if leaf.label == leaf.answer]
+        with self.assertRaisesRegex(Bad, "agree with the counts"):
+            check_contradiction(wire.Record(proof, leaves=right), entry, key)
+        leaf = proof.leaves[0]
+        other = {"answer": 1 - leaf.answer, "label": 1 - leaf.label, "index": 99 - leaf.index, "sample": bytes(32)}
+        for change in ({field: value} for field, value in (other | {"siblings": []}).items()):
+            made_up = [wire.Record(leaf, **change)]
+            with self.assertRaisesRegex(Bad, "not under the root"):
+                check_contradiction(wire.Record(proof, leaves=made_up), entry, key)
+        with self.assertRaisesRegex(Bad, "has no leaves"):
+            check_contradiction(wire.Record(proof, leaves=[]), entry, key)
+
+    def test_an_outcome_that_entries_do_not_give(self):
+        key, state = self.one("round/", wire.ROUND)
+        entries = self.entries()
+        check_outcome("lab/digits", 1, 1, state, entries, key)
+        for change in ({"score_ppm": None}, {"datasets": 5}, {"confidence_ppm": 1}, {"verdicts": [4, 0, 0]}):
+            forged = wire.Record(state, outcome=wire.Record(state.outcome, **change))
+            with self.assertRaises(Bad):
+                check_outcome("lab/digits", 1, 1, forged, entries, key)
+        # Another seed asks others, and all who were asked have opened.
+        for who, entry in entries.items():
+            silent = entries | {who: wire.Record(entry, opened=None, contradicted=None)}
+            if entry.contradicted is None:
+                with self.assertRaises(Bad):
+                    check_outcome("lab/digits", 1, 1, state, silent, key)
+
+    def test_what_is_left_out_is_missed(self):
+        audit = plain(self.audit, "audit")
+        for i, proof in enumerate(audit[5]):
+            if proof[0].split(b"/")[0] in (b"round", b"entry", b"contradiction"):
+                with self.assertRaises(Bad):
+                    verify(self.genesis, encode(audit | {5: audit[5][:i] + audit[5][i + 1 :]}))
 
 
 class TheCommand(unittest.TestCase):

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import wire
+from rounds import check_rounds, score_of
 from wire import Bad, decode, encode
 
 PLACEHOLDER = b"SPARSE_MERKLE_PLACEHOLDER_HASH__"
@@ -73,7 +74,8 @@ def check_certificate(pool: bytes, certificate, signers, part: str) -> None:
 def check_header(pool: bytes, signed, sets, part: str):
     """A header that is final by the set known for its height: `sets` holds (from which height, set), ascending."""
     header = decode(wire.HEADER, signed.header, f"{part} header")
-    need((header.version, header.rules_version) == (1, 1), f"{part} header", "has a version or rules that are not known")
+    known = header.version == 1 and header.rules_version in (1, 2)
+    need(known, f"{part} header", "has a version or rules that are not known")
     need(header.pool == pool, f"{part} header", "belongs to another pool")
     block = tagged_hash("zero2ai block header v1", signed.header)
     need(signed.certificate.block == block, f"{part} certificate", "is for another block")
@@ -179,22 +181,31 @@ def check_endorsement(name: str, number: int, version, endorsement, event, part:
     need(endorsement.verdict[0] == verdict, part, f"says {endorsement.verdict[0]}; its quality means {verdict}")
 
 
-def check_score(score, endorsements, part: str) -> None:
-    """Recomputed from the endorsements: each has weight 1, the one committed to first on a dataset stands for it."""
+def score_of_endorsements(endorsements) -> dict:
+    """Each has weight 1; the one committed to first on a dataset stands for it."""
     per_root = {}
     for e in endorsements:
         place = (e.committed.height, e.committed.index) if e.committed else (e.height, 2**32 - 1)
         root, vote = e.counts.dataset_root, (*place, e.quality_ppm, e.counts.samples)
         per_root[root] = min(per_root.get(root, vote), vote)
     qualities = sorted((quality for *_, quality, _ in per_root.values()), reverse=True)
-    # The largest quality that at least half of them reach: with n of them, the ceil(n / 2)-th from above.
-    expected = qualities[(len(qualities) + 1) // 2 - 1] if len(qualities) >= 3 else None
-    need(score.score_ppm == expected, part, f"says {score.score_ppm}; the endorsements give {expected}")
-    verdicts = [sum(e.verdict[0] == word for e in endorsements) for word in ("positive", "negative", "abstain")]
-    need(score.verdicts == verdicts, part, f"says verdicts {score.verdicts}; the endorsements give {verdicts}")
-    need(score.datasets == len(per_root), part, "its number of datasets is not that of the endorsements")
-    need(score.samples == sum(n for *_, n in per_root.values()), part, "its samples are not those of the endorsements")
-    need(score.height == max(e.height for e in endorsements), part, "its height is not that of the last endorsement")
+    return {
+        # The largest quality that at least half of them reach: with n of them, the ceil(n / 2)-th from above.
+        "score_ppm": qualities[(len(qualities) + 1) // 2 - 1] if len(qualities) >= 3 else None,
+        "verdicts": [sum(e.verdict[0] == word for e in endorsements) for word in ("positive", "negative", "abstain")],
+        "datasets": len(per_root), "samples": sum(n for *_, n in per_root.values()),
+        "height": max(e.height for e in endorsements),
+    }
+
+
+def check_score(score, endorsements, rounds, part: str) -> None:
+    """Of the endorsements without a round, unless a round came to another."""
+    expected = score_of(rounds, score_of_endorsements(endorsements) if endorsements else None)
+    if expected is None:
+        return need(score is None, part, "is there without anything that gives one")
+    need(score is not None, part, "is proved absent, and there is what gives one")
+    for field, value in expected.items():
+        need(score[field] == value, part, f"says {field} {score[field]}; what was found gives {value}")
 
 
 class Entries:
@@ -229,14 +240,14 @@ def check_history(name: str, entries: Entries):
     need(not owners or owners[-1].account == model.owner, f"model/{name}", "has another owner than its history tells")
     versions = {}
     for number in range(1, model.latest + 1):
-        versions[number] = check_version(name, number, by_kind, entries)
+        versions[number] = check_version(name, number, by_kind, events, entries)
     for channel, number in model.channels:
         need(("channel", number) in by_kind, f"channel {channel}", "points to a version that no event ever set")
     need(not entries.left, f"entry {entries.next_key()}", "is more than the history has")
     return model, versions
 
 
-def check_version(name: str, number: int, by_kind, entries: Entries):
+def check_version(name: str, number: int, by_kind, events, entries: Entries):
     part = f"version {name}@{number}"
     version = entries.take(f"version/{name}@{number}", wire.VERSION)
     published = by_kind[("published", number)][0]
@@ -256,9 +267,9 @@ def check_version(name: str, number: int, by_kind, entries: Entries):
         need(validator not in found, f"entry {key}", "stands there twice")
         found[validator] = entries.take(key, wire.ENDORSEMENT)
         check_endorsement(name, number, version, found[validator], expected[validator], f"endorsement {key}")
-    if expected:
-        check_score(score, list(found.values()), f"score of {name}@{number}")
-    return version, score, found
+    rounds = check_rounds(name, number, version, events, entries, check_endorsement)
+    check_score(score, list(found.values()), rounds, f"score of {name}@{number}")
+    return version, score, found, rounds
 
 
 # --- receipts --------------------------------------------------------------------------------------------------------
@@ -327,7 +338,8 @@ def verify(genesis_bytes: bytes, audit_bytes: bytes) -> dict:
     """Checks everything. Returns what was proved; raises Bad with the first part that fails."""
     pool = tagged_hash("zero2ai genesis v1", genesis_bytes)
     genesis = decode(wire.GENESIS, genesis_bytes, "genesis")
-    need((genesis.version, genesis.rules_version) == (1, 1), "genesis", "has a version or rules that are not known")
+    known = genesis.version == 1 and genesis.rules_version in (1, 2)
+    need(known, "genesis", "has a version or rules that are not known")
     audit = decode(wire.AUDIT, audit_bytes, "audit")
     need(audit.version == 1, "audit", f"version {audit.version} is not known")
     need(audit.genesis == genesis_bytes, "genesis", "the audit is of another pool")
@@ -339,18 +351,27 @@ def verify(genesis_bytes: bytes, audit_bytes: bytes) -> dict:
             "version": number, "validator": validator.hex(), "samples": e.counts.samples, "correct": e.counts.correct,
             "precision_ppm": e.precision_ppm, "recall_ppm": e.recall_ppm, "f1_ppm": e.f1_ppm, "verdict": e.verdict[0],
         }
-        for number, (_, _, found) in versions.items() for validator, e in sorted(found.items())
+        for number, (_, _, found, _) in versions.items() for validator, e in sorted(found.items())
+    ]
+    rounds = [
+        {"version": number, "round": turn, "selection": state.selection[0] if state.selection else None,
+         "score_ppm": state.outcome.score_ppm if state.outcome else None,
+         "confidence_ppm": state.outcome.confidence_ppm if state.outcome else None,
+         "revealed": [{"validator": v.hex(), "quality_ppm": e.found.quality_ppm, "verdict": e.found.verdict[0],
+                       "contradicted_by": wrong[v].reporter.hex() if v in wrong else None}
+                      for v, e in sorted(revealed.items())]}
+        for number, (*_, found) in versions.items() for turn, state, revealed, wrong in found
     ]
     published = [
         {"version": n, "publisher": v.publisher.hex(), "manifest": v.manifest.hex(), "height": v.height,
          "time_ms": v.time_ms, "withdrawn": v.withdrawn, "score_ppm": score.score_ppm if score else None}
-        for n, (v, score, _) in versions.items()
+        for n, (v, score, *_) in versions.items()
     ]
     return {
         "verified": True, "pool": pool.hex(), "name": audit.name, "owner": model.owner.hex(), "height": header.height,
         "time_ms": header.time_ms, "signatures": len(audit.header.certificate.signatures), "signers": len(signers),
         "trust_steps": len(audit.steps), "events": model.events, "versions": published, "endorsements": grades,
-        "receipts": uses,
+        "rounds": rounds, "receipts": uses,
     }
 
 
@@ -367,6 +388,11 @@ def summary(result: dict) -> str:
             f"  graded by {g['validator'][:16]}…: {g['correct']}/{g['samples']} right, precision {g['precision_ppm'] / 1e6:.6f}, "
             f"recall {g['recall_ppm'] / 1e6:.6f}, F1 {g['f1_ppm'] / 1e6:.6f}, {g['verdict']}"
         )
+    for r in result["rounds"]:
+        score = "no score" if r["score_ppm"] is None else f"score {r['score_ppm'] / 1e6:.6f}"
+        lines.append(f"  round {r['round']} of version {r['version']}: {len(r['revealed'])} revealed, {score}")
+        for v in (v for v in r["revealed"] if v["contradicted_by"]):
+            lines.append(f"    the counts of {v['validator'][:16]}… contradict leaves under its own root")
     by = {}
     for r in result["receipts"]:
         by.setdefault((r["account"], r["provider"]), []).append(r["units"])

@@ -7,9 +7,11 @@
 //! could help another block to become final: so nothing is signed at that height any more, until others have decided it.
 
 use serde::{Deserialize, Serialize};
+use zero2ai_ledger::{Ledger, LedgerError};
 use zero2ai_proto::{
     CodecError, PoolId, SecretKey, Signature,
     block::{Proposal, Vote, VoteKind},
+    tx::Tx,
 };
 
 /// What was signed last.
@@ -83,6 +85,11 @@ impl Signer {
         self.fresh |= self.mark != Some(what);
         self.mark = Some(what);
         Ok(Some(signature))
+    }
+
+    /// What a block that this node proposes now begins with, if anything. It needs no mark: there is one for each seed and height.
+    pub(crate) fn beacon(&self, ledger: &Ledger) -> Result<Option<zero2ai_proto::Signed<Tx>>, LedgerError> {
+        ledger.beacon(&self.key)
     }
 
     /// The mark, if it moved since it was last taken: it must be on disk before the signature leaves.

@@ -26,6 +26,10 @@ use crate::{
     rules::{check_counts, figures, score},
 };
 
+mod rounds;
+
+pub use rounds::{EntryRow, RoundRow};
+
 /// What an audit proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditReport {
@@ -41,8 +45,10 @@ pub struct AuditReport {
     pub model: Model,
     /// All versions with their numbers, oldest first: who published what, when.
     pub versions: Vec<(u32, Version)>,
-    /// All endorsements: who graded which version, with which figures.
+    /// All endorsements without a round: who graded which version, with which figures.
     pub endorsements: Vec<EndorsementRow>,
+    /// All rounds, with what was revealed in each and what was proved wrong.
+    pub rounds: Vec<RoundRow>,
     /// The scores of those versions that have any.
     pub scores: Vec<(u32, Score)>,
     /// The whole history, oldest first.
@@ -168,8 +174,8 @@ pub enum AuditError {
 
 impl Ledger {
     /// The proofs of all entries of a model under the state after `height`, in the order of [`AuditExport::entries`]:
-    /// model, events, then each version with its score (an absence before its first endorsement) and its endorsements in
-    /// the order of their events. `height` is one below that of the header they will be shown with.
+    /// model, events, then each version with its score (an absence before its first endorsement), its endorsements in the order of
+    /// their events, and its rounds, each with its reveals in that order and what contradicts them. `height` is one below that of the header they will be shown with.
     ///
     /// # Errors
     /// [`LedgerError::Missing`] if the model did not exist at that height; others as [`Ledger::prove`].
@@ -195,6 +201,7 @@ impl Ledger {
             for event in endorsed(&events, version) {
                 show(key::endorsement(name, version, &event.account))?;
             }
+            rounds::show_all((name, version), &events, &mut show)?;
         }
         Ok(proofs)
     }
@@ -271,6 +278,7 @@ fn read_entries(
         return Err(AuditError::Contradiction { key: crate::light::show(&key::model(name)), why });
     }
     let (mut versions, mut endorsements, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all_rounds = Vec::new();
     for number in 1..=model.latest {
         let version_key = key::version(name, number);
         let version: Version = walk.must(&version_key)?;
@@ -286,6 +294,8 @@ fn read_entries(
         }
         let graded = &endorsements[first..];
         let computed = (!graded.is_empty()).then(|| score(graded.iter().map(|row| &row.endorsement)));
+        let (found, computed) = rounds::read(&mut walk, name, (number, &version), &events, computed)?;
+        all_rounds.extend(found);
         if told != computed {
             let why = "the score is not what the endorsements come to";
             return Err(AuditError::Contradiction { key: crate::light::show(&score_key), why });
@@ -296,8 +306,19 @@ fn read_entries(
     if let Some(proof) = walk.proofs.next() {
         return Err(AuditError::Extra(show_buf(&proof.key)));
     }
-    let (name, receipts) = (name.clone(), Vec::new());
-    Ok(AuditReport { pool, name, header, signatures: (0, 0), model, versions, endorsements, scores, events, receipts })
+    Ok(AuditReport {
+        pool,
+        name: name.clone(),
+        header,
+        signatures: (0, 0),
+        model,
+        versions,
+        endorsements,
+        rounds: all_rounds,
+        scores,
+        events,
+        receipts: Vec::new(),
+    })
 }
 
 fn check_publication(key: &[u8], number: u32, version: &Version, events: &[Event]) -> Result<(), AuditError> {

@@ -6,6 +6,8 @@
 //!   block h signs from h + 2, so header h + 1 carries it as next;
 //! - `rules_version` is the one in force at that height: the genesis', until a `SetRules` names another;
 //! - `txs_root` is the RFC 6962 root (SHA-256) over the encoded signed transactions;
+//! - from rules 2 on, the first transaction is the proposer's `Beacon`; what is said of blocks without transactions below is then said
+//!   of blocks without others;
 //! - a block without transactions whose parent had none either is at least [`EMPTY_PAUSE_MS`] younger than that: else one
 //!   signer could make everyone's disk fill with empty blocks. The empty block that proves a state root may come at once;
 //! - the proposer is one of the signers. Whose turn it is the voters judge, and that the time is not too far *ahead* of
@@ -24,7 +26,7 @@ use crate::{
     draft::{Draft, Entries},
     error::{BlockError, LedgerError, TxError},
     receipt_log::root_of,
-    rules::{self, Admission, Context},
+    rules::{self, Admission, Context, STAKED_RULES},
     signatures,
 };
 
@@ -66,13 +68,15 @@ impl Ledger {
         rules::admit(&mut draft, &at, tx)
     }
 
-    /// Builds the next block of those candidates that apply, in their order, as many as fit. Also returns those that are
+    /// Builds the next block of those candidates that apply, in their order, as many as fit. The first of them is
+    /// [`Ledger::beacon`]'s, where there is one. Also returns those that are
     /// refused behind the ones before them, which is final only once this block is; what is merely too early (a nonce
     /// ahead) or too much for one block is left out silently. Where none is left and the parent is empty too, the block's
     /// time is moved up to the earliest that the rules allow.
     ///
     /// # Errors
-    /// `time_ms` not after the newest block's, a proposer that is no signer, or this ledger's own failure.
+    /// `time_ms` not after the newest block's, a proposer that is no signer, no beacon where there must be one, or this ledger's
+    /// own failure.
     pub fn build_block(
         &self,
         proposer: NodeId,
@@ -86,8 +90,16 @@ impl Ledger {
         let mut draft = self.draft();
         rules::begin_block(&mut draft, &at).map_err(own)?;
         let (mut txs, mut leaves, mut tx_ids, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut bytes = 0usize;
-        for (tx, valid) in candidates.iter().zip(signatures::valid(&self.pool, candidates)) {
+        let (mut bytes, valid) = (0usize, signatures::valid(&self.pool, candidates));
+        if let Some(id) = self.begin(&mut draft, &at, &proposer, candidates, &valid)? {
+            let leaf = encode(&candidates[0]).map_err(LedgerError::from)?;
+            bytes += leaf.len();
+            txs.push(candidates[0].clone());
+            leaves.push(leaf);
+            tx_ids.push(id);
+        }
+        let own_txs = txs.len();
+        for (tx, valid) in candidates.iter().zip(valid).skip(own_txs) {
             let leaf = encode(tx).map_err(LedgerError::from)?;
             if txs.len() == BLOCK_TXS || bytes.saturating_add(leaf.len()) > BLOCK_BYTES {
                 continue;
@@ -103,8 +115,10 @@ impl Ledger {
                 Err(why) => refused.push((TxId::of(&leaf), why)),
             }
         }
-        rules::end_block(&mut draft, &at).map_err(own)?;
-        let time_ms = if txs.is_empty() { time_ms.max(self.earliest_empty()) } else { time_ms };
+        let busy = txs.len() > own_txs;
+        let time_ms = if busy { time_ms } else { time_ms.max(self.earliest_empty()) };
+        let at = self.context(time_ms);
+        rules::end_block(&mut draft, &at, busy).map_err(own)?;
         let header = Header {
             version: HEADER_VERSION,
             rules_version,
@@ -153,7 +167,7 @@ impl Ledger {
         let Prepared { id, header, tx_ids, writes } = prepared;
         self.commit(writes)?;
         (self.height, self.time_ms, self.head) = (header.height, header.time_ms, id);
-        self.head_had_txs = !block.txs.is_empty();
+        self.head_had_txs = !is_idle(header.rules_version, block.txs.len());
         Ok(Applied { id, header, tx_ids })
     }
 
@@ -179,7 +193,7 @@ impl Ledger {
         check_txs(block, &header)?;
         // Only now is it sure that the transactions, or their absence, are the header's.
         let (got, earliest) = (header.time_ms, self.earliest_empty());
-        if block.txs.is_empty() && got < earliest {
+        if is_idle(header.rules_version, block.txs.len()) && got < earliest {
             return Err(BlockError::TooSoon { got, earliest });
         }
         Ok(header)
@@ -191,7 +205,8 @@ impl Ledger {
         rules::begin_block(&mut draft, &at).map_err(own)?;
         let mut tx_ids = Vec::with_capacity(block.txs.len());
         let valid = signatures::valid(&self.pool, &block.txs);
-        for (index, (tx, valid)) in block.txs.iter().zip(valid).enumerate() {
+        tx_ids.extend(self.begin(&mut draft, &at, &header.proposer, &block.txs, &valid)?);
+        for (index, (tx, valid)) in block.txs.iter().zip(valid).enumerate().skip(tx_ids.len()) {
             match rules::execute(&mut draft, &at, tx, valid) {
                 Ok(id) => tx_ids.push(id),
                 Err(source) => {
@@ -200,8 +215,33 @@ impl Ledger {
                 }
             }
         }
-        rules::end_block(&mut draft, &at).map_err(own)?;
+        rules::end_block(&mut draft, &at, !is_idle(at.rules, block.txs.len())).map_err(own)?;
         Ok(Prepared { id: block.id(), header, tx_ids, writes: draft.into_writes() })
+    }
+
+    /// Takes the beacon that `txs` begin with, where the rules ask for one, and gives its id.
+    fn begin(
+        &self,
+        draft: &mut Draft<'_>,
+        at: &Context<'_>,
+        proposer: &NodeId,
+        txs: &[Signed<Tx>],
+        valid: &[bool],
+    ) -> Result<Option<TxId>, BlockError> {
+        if at.rules < STAKED_RULES {
+            return Ok(None);
+        }
+        let (Some(first), Some(valid)) = (txs.first(), valid.first()) else {
+            return Err(BlockError::Beacon("it holds no transaction".into()));
+        };
+        let id = rules::beacon::take(draft, at, proposer, first, *valid);
+        id.map(Some).map_err(|why| BlockError::Beacon(why.to_string()))
+    }
+
+    /// True if `block`, the next one, holds nothing but what every block must.
+    #[must_use]
+    pub fn is_idle(&self, block: &Block) -> bool {
+        is_idle(self.rules().at(self.next_height()), block.txs.len())
     }
 
     fn draft(&self) -> Draft<'_> {
@@ -212,12 +252,14 @@ impl Ledger {
         self.height.saturating_add(1)
     }
 
-    const fn context(&self, time_ms: u64) -> Context<'_> {
+    fn context(&self, time_ms: u64) -> Context<'_> {
         Context {
             pool: &self.pool,
             height: self.next_height(),
             time_ms,
             genesis_rules: self.genesis.rules_version,
+            rules: self.rules().at(self.next_height()),
+            parent_ms: self.time_ms,
             signers: &self.sets.current,
             past: &self.past,
         }
@@ -249,6 +291,11 @@ impl Ledger {
             *held = Some(prepared);
         }
     }
+}
+
+/// Whether a block of so many transactions holds nothing but what these rules ask of every block.
+pub(crate) const fn is_idle(rules: u16, txs: usize) -> bool {
+    txs <= if rules >= STAKED_RULES { 1 } else { 0 }
 }
 
 /// The root first: transactions that are not the header's say nothing about the block, whatever their number. Whoever

@@ -173,6 +173,9 @@ pub enum BlockError {
         /// Their bytes.
         bytes: usize,
     },
+    /// It does not begin with its proposer's part of the chain of seeds.
+    #[error("the block does not begin with its proposer's beacon: {0}")]
+    Beacon(String),
     /// A transaction of it is refused.
     #[error("transaction {index} ({id}): {source}")]
     Tx {

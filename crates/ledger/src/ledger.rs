@@ -215,7 +215,7 @@ impl Ledger {
         with_prefix(&self.entries, prefix)
     }
 
-    fn read<T: Serialize + DeserializeOwned>(&self, key: &[u8]) -> Option<T> {
+    pub(crate) fn read<T: Serialize + DeserializeOwned>(&self, key: &[u8]) -> Option<T> {
         // Entries are written by the rules alone, in this very encoding: what is there can be read.
         decode(self.get(key)?, VALUE_BYTES).ok()
     }
@@ -301,9 +301,16 @@ impl Ledger {
             || (runs_models && !entry.withdrawn && (entry.domain != Domain::Private || granted()))
     }
 
-    /// The endorsements of a version, in order of the validators' keys.
+    /// The endorsements of a version, in order of the validators' keys: those of its newest round with any, if it has rounds.
     #[must_use]
     pub fn endorsements(&self, name: &ModelName, version: u32) -> Vec<(NodeId, Endorsement)> {
+        let rounds = (1..=self.rounds(name, version)).rev();
+        let revealed = rounds.map(|round| self.revealed(name, version, round)).find(|found| !found.is_empty());
+        revealed.unwrap_or_else(|| self.endorsed(name, version))
+    }
+
+    /// Those without a round.
+    fn endorsed(&self, name: &ModelName, version: u32) -> Vec<(NodeId, Endorsement)> {
         self.scan(&key::endorsements(name, version))
             .filter_map(|(key, value)| Some((last_part(key)?, decode(value, VALUE_BYTES).ok()?)))
             .collect()
@@ -381,7 +388,7 @@ impl Ledger {
 }
 
 /// The key at the end of `prefix/…/KEY`.
-fn last_part(key: &[u8]) -> Option<NodeId> {
+pub(crate) fn last_part(key: &[u8]) -> Option<NodeId> {
     let start = key.iter().rposition(|b| *b == b'/')?;
     std::str::from_utf8(&key[start + 1..]).ok()?.parse().ok()
 }

@@ -11,12 +11,14 @@
 //! | [`receipt_log`] | RFC 6962 logs of receipts: roots, inclusion and consistency proofs |
 //! | [`light`] | what a client checks that holds only the genesis: headers, state proofs, name records |
 //! | [`snapshot`] | the whole state at one height, proved by the headers there |
+//! | [`grades`] | typed reads of stakes, seeds, rounds and convictions |
 //! | [`audit`] | building an audit export, and checking one offline |
 //! | [`error`] | what is refused, and why |
 
 pub mod audit;
 pub mod block;
 pub mod error;
+pub mod grades;
 pub mod ledger;
 pub mod light;
 pub mod receipt_log;
@@ -34,7 +36,7 @@ pub use error::{BlockError, LedgerError, TicketError, TxError};
 pub use ledger::Ledger;
 pub use light::{LightError, TrustedChain, verify_name_record, verify_path, verify_state};
 pub use receipt_log::ReceiptLog;
-pub use rules::{Admission, commitment};
+pub use rules::{Admission, STAKED_RULES, asked, commitment, round_commitment, round_job};
 
 /// The newest rules that this program knows; a header that carries newer ones is refused with a clear word.
-pub const RULES_VERSION: u16 = 1;
+pub const RULES_VERSION: u16 = 2;

@@ -11,7 +11,7 @@ use zero2ai_proto::{
     BlockId, ByteBuf, Digest, decode,
     limits::{SIGNED_BYTES, SNAPSHOT_BYTES},
     proof::{SignedHeader, Snapshot, TrustStep},
-    state::{Handle, Signers, key},
+    state::{Handle, SeedState, Signers, key},
 };
 
 use crate::{
@@ -95,11 +95,14 @@ impl Ledger {
             let count = handles.entry(decode::<Handle>(value, VALUE_BYTES)?.owner).or_default();
             *count = count.saturating_add(1);
         }
+        // From rules 2 on every block has a transaction, and the state says whether it had others.
+        let seed: Option<SeedState> = entries.get(key::SEED).map(|seed| decode(seed, VALUE_BYTES)).transpose()?;
+        let had_txs = seed.filter(|seed| seed.height == proven.height).map_or(proven.had_txs, |seed| seed.busy);
         Ok(Self {
             height: proven.height,
             time_ms: proven.time_ms,
             head: proven.head,
-            head_had_txs: proven.had_txs,
+            head_had_txs: had_txs,
             sets,
             past: proven.past,
             entries,

@@ -168,10 +168,16 @@ fn new_rules_are_named_early_in_order_and_by_administrators() {
     let tx = pool.tx(0, rules(2, last + 1));
     pool.commit(&[tx]);
     pool.commit(&[]);
-    // This program lacks them: nothing comes behind the last block of the old ones, and the state up to there is proved.
-    assert_eq!((pool.ledger.height(), pool.ledger.missing_rules()), (last, Some(2)));
+    assert_eq!((pool.ledger.height(), pool.ledger.missing_rules()), (last, None));
+    assert_eq!(pool.commit(&[]).read_header().unwrap().rules_version, 2, "this program knows them");
+    let last = pool.ledger.height() + 2;
+    let tx = pool.tx(0, rules(3, last + 1));
+    pool.commit(&[tx]);
+    pool.commit(&[]);
+    // These it lacks: nothing comes behind the last block of the old ones, and the state up to there is proved.
+    assert_eq!((pool.ledger.height(), pool.ledger.missing_rules()), (last, Some(3)));
     let built = pool.ledger.build_block(pool.proposer(), pool.ledger.head_time_ms() + 5_000, &[]);
-    let unknown = BlockError::Unknown { what: "rules", got: 2, known: 1 };
+    let unknown = BlockError::Unknown { what: "rules", got: 3, known: 2 };
     assert_eq!(built.unwrap_err(), unknown);
     assert!(unknown.to_string().contains("update"));
 }

@@ -39,6 +39,7 @@ use crate::{
         peers::keep_peers,
         pool_key::keep_pool_key,
         repair::keep_copies,
+        rounds::keep_rounds,
         store::{Upkeep, scrub::keep_scrubbed},
     },
     join::join,
@@ -272,6 +273,11 @@ impl Node {
         let (reporter, report_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("evidence", stop_keepers.clone(), async move {
             report(reporter, evidence, report_stop).await;
+            Ok(())
+        });
+        let (grader, grader_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("rounds", stop_keepers.clone(), async move {
+            keep_rounds(grader, grader_stop).await;
             Ok(())
         });
         let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());

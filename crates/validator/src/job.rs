@@ -11,7 +11,7 @@ use zero2ai_proto::{
     tx::{ClassCounts, Endorse},
 };
 
-use crate::samples::Dataset;
+use crate::{leaves::Row, samples::Dataset};
 
 /// Whoever runs the model.
 pub trait Predictor: Sync {
@@ -69,6 +69,8 @@ pub struct Findings {
     pub predictions_root: Digest,
     /// The scores per class of each sample, as they came; empty unless they were to be kept.
     pub answers: Vec<Vec<f32>>,
+    /// Label, answer and sample hash of each, in sample order: what a round's leaves are made of.
+    pub rows: Vec<Row>,
     /// How long each prediction took, in sample order, microseconds.
     pub latencies_us: Vec<u32>,
 }
@@ -104,7 +106,7 @@ pub async fn run<P: Predictor>(
 ) -> Result<Findings, JobError> {
     let mut counts = vec![ClassCounts::default(); usize::from(classes)];
     let (mut correct, mut micros, mut said) = (0u32, Vec::with_capacity(data.rows.len()), Vec::new());
-    let mut answers = Vec::new();
+    let (mut answers, mut rows) = (Vec::new(), Vec::with_capacity(data.classes.len()));
     for (row, truth) in data.classes.iter().copied().enumerate() {
         if truth >= classes {
             return Err(JobError::Class { row, class: truth, last: classes.saturating_sub(1) });
@@ -124,6 +126,8 @@ pub async fn run<P: Predictor>(
             answers.push(scores);
         }
         said.push(class.to_le_bytes().to_vec());
+        let sample: Vec<u8> = data.rows[row].iter().flat_map(|value| value.to_le_bytes()).collect();
+        rows.push(Row { label: truth, answer: class, sample: Row::hash(&sample) });
         if class == truth {
             correct += 1;
             counts[usize::from(truth)].tp += 1;
@@ -142,6 +146,7 @@ pub async fn run<P: Predictor>(
         p50_us: sorted.get(sorted.len() / 2).copied().unwrap_or_default(),
         dataset_root: data.root(),
         predictions_root: root_of(said),
+        rows,
         answers,
         latencies_us: micros,
     })

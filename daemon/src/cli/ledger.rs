@@ -43,8 +43,8 @@ pub(crate) enum LedgerCommand {
     },
     /// Signers that are proved to have signed two different things at one step
     #[command(after_help = "Example:\n  zero2ai ledger evidence\n\n\
-        Recording is all the ledger does: there is no stake yet. An administrator takes such a signer out with \
-        'zero2ai pool signers'.")]
+        It takes no right and no power away: an administrator takes such a signer out with 'zero2ai pool signers'. Under rules 2 \
+        it pays with what it has at stake: see 'zero2ai validator slashes'.")]
     Evidence,
     /// Replay everything from the genesis: every certificate, header, transaction, state root and receipt; exit code 13 if
     /// something does not hold, with its place

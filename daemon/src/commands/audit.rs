@@ -3,6 +3,7 @@
 //! is shown in `shown`.
 
 pub(crate) mod rerun;
+mod rounds;
 mod shown;
 
 use std::{path::Path, time::Duration};
@@ -143,6 +144,7 @@ pub(crate) fn report_json(r: &AuditReport) -> Value {
         "verified": true, "pool": r.pool.to_string(), "name": r.name.to_string(), "height": r.header.height,
         "signatures": r.signatures.0, "signers": r.signatures.1, "owner": r.model.owner.to_string(),
         "versions": versions.collect::<Vec<_>>(), "endorsements": endorsements.collect::<Vec<_>>(),
+        "rounds": r.rounds.iter().map(rounds::json).collect::<Vec<_>>(),
         "events": events.collect::<Vec<_>>(), "receipts": receipts.collect::<Vec<_>>(),
     })
 }
@@ -191,7 +193,7 @@ pub(crate) fn report_text(r: &AuditReport, indent: usize) -> String {
         }
         text += &format!("\n{}", table.render(indent));
     }
-    text + &receipts_text(r, indent)
+    text + &rounds::text(r, indent) + &receipts_text(r, indent)
 }
 
 fn receipts_text(r: &AuditReport, indent: usize) -> String {

@@ -50,6 +50,11 @@ fn failed(error: &ChainError) -> Failure {
     Failure::new(exit, format!("The ledger cannot be read: {error}."))
 }
 
+/// The ledger after the newest block on this disk.
+pub(crate) fn newest(home: &Path) -> Outcome<Ledger> {
+    replay(home, &open(home)?)
+}
+
 fn open(home: &Path) -> Outcome<Archive> {
     // A home without a pool has no ledger, and should be told so.
     history::genesis(home).map_err(|e| Failure::new(Exit::Config, e.to_string()))?;
@@ -154,6 +159,18 @@ fn kind(body: &TxBody) -> &'static str {
         TxBody::Accept(_) => "accept",
         TxBody::Commit(_) => "commit",
         TxBody::Reveal(_) => "reveal",
+        TxBody::Allot(_) => "allot",
+        TxBody::Stake(_) => "stake",
+        TxBody::Unstake(_) => "unstake",
+        TxBody::Beacon(_) => "beacon",
+        TxBody::SetGrading(_) => "set grading",
+        TxBody::OpenRound(_) => "open round",
+        TxBody::CommitRound(_) => "commit in a round",
+        TxBody::RevealRound(_) => "reveal in a round",
+        TxBody::OpenLeaves(_) => "open leaves",
+        TxBody::Contradict(_) => "contradict",
+        TxBody::Elect(_) => "elect",
+        TxBody::Authorise(_) => "authorise",
     }
 }
 

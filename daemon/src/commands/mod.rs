@@ -26,6 +26,7 @@ pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod validate;
+pub(crate) mod validator;
 
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,9 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Grants(args) => grant::grants(&Session::open(&home()?).await?, args, out).await,
         Command::Fetch(args) => fetch::fetch(&Session::open(&home()?).await?, args, out).await,
         Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
+        Command::Validator(command) => validator::validator(&home()?, command, out).await,
+        Command::Reputation(args) => validator::stake::reputation(&home()?, args.node, out).await,
+        Command::Elections => validator::stake::elections(&home()?, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
         Command::Names(command) => names::names(&Session::open(&home()?).await?, command, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,

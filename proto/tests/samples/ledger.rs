@@ -1,5 +1,7 @@
 //! Samples of the ledger: pool, transactions, blocks, state, proofs, records.
 
+mod grading;
+
 use zero2ai_proto::{
     BlockId, ByteBuf, Signed, TxId,
     block::{Block, Certificate, Header, Proposal, Vote, VoteKind},
@@ -20,6 +22,7 @@ use zero2ai_proto::{
     },
     tx,
     tx::{ClassCounts, Thresholds, Tx, TxBody},
+    vrf,
 };
 
 use super::{Vectors, bytes, digest, key, manifest, name, nonce, pool, sealing, sign};
@@ -144,7 +147,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 18] {
+fn bodies() -> [(&'static str, TxBody); 30] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -179,7 +182,38 @@ fn bodies() -> [(&'static str, TxBody); 18] {
         ("accept", TxBody::Accept(tx::Accept { name: name() })),
         ("commit", TxBody::Commit(tx::Commit { name: name(), version: 1, commitment: digest(0xc1) })),
         ("reveal", TxBody::Reveal(tx::Reveal { endorse: endorse(), salt: bytes(0x5a, 32) })),
+        ("allot", TxBody::Allot(tx::Allot { member: key(2).public(), amount: 1_000 })),
+        ("stake", TxBody::Stake(tx::Stake { amount: 1_000 })),
+        ("unstake", TxBody::Unstake(tx::Unstake { amount: 1_000 })),
+        ("beacon", TxBody::Beacon(tx::Beacon { proof: vrf::prove(&key(1), b"input").unwrap().to_vec().into() })),
+        ("set_grading", TxBody::SetGrading(tx::Grading::default())),
+        ("open_round", TxBody::OpenRound(tx::OpenRound { name: name(), version: 1 })),
+        ("commit_round", {
+            let commitment = digest(0xc1);
+            TxBody::CommitRound(tx::CommitRound { name: name(), version: 1, round: 2, commitment })
+        }),
+        ("reveal_round", {
+            let (endorse, salt) = (endorse(), bytes(0x5a, 32));
+            TxBody::RevealRound(tx::RevealRound { endorse, round: 2, salt })
+        }),
+        ("open_leaves", {
+            let leaves = vec![leaf()];
+            TxBody::OpenLeaves(tx::OpenLeaves { name: name(), version: 1, round: 2, leaves })
+        }),
+        ("contradict", {
+            let (validator, leaves) = (key(3).public(), vec![leaf()]);
+            TxBody::Contradict(tx::Contradict { name: name(), version: 1, round: 2, validator, leaves })
+        }),
+        ("elect", TxBody::Elect(tx::Elect { candidate: Some(key(3).public()) })),
+        ("authorise", {
+            let graders = tx::Graders::Named(vec![key(2).public()]);
+            TxBody::Authorise(tx::Authorise { name: name(), graders })
+        }),
     ]
+}
+
+fn leaf() -> tx::OpenedLeaf {
+    tx::OpenedLeaf { index: 3, label: 0, answer: 1, sample: digest(0xe5), siblings: vec![digest(0xe6), digest(0xe7)] }
 }
 
 /// A signer that voted for a block and against every block in one round.
@@ -230,6 +264,7 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("block/evidence_proposals", &double_proposal());
     v.add("block/certificate", &certificate());
     add_state(v);
+    grading::add(v);
     add_gossip(v);
     v.add("proof/state", &state_proof());
     let absent = StateProof { value: None, leaf: None, ..state_proof() };

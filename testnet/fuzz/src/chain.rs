@@ -21,6 +21,8 @@ use zero2ai_proto::{
     },
 };
 
+mod rounds;
+
 /// When the pool was made, milliseconds since 1970 UTC.
 const MADE: u64 = 1_700_000_000_000;
 /// Members beside the administrator, who is number 0. Whoever has a higher number is a stranger.
@@ -63,10 +65,18 @@ fn sign(ledger: &Ledger, who: u8, nonce: u64, body: TxBody) -> Signed<Tx> {
     Signed::sign(&Tx { nonce, body }, &ledger.pool(), &secret(who)).expect("a transaction")
 }
 
+/// The proposer of the next block, and what its rules ask it to begin with before `txs`.
+fn begins(ledger: &Ledger, txs: &[Signed<Tx>]) -> (NodeId, Vec<Signed<Tx>>) {
+    let proposer = ledger.signers().as_slice()[0].key;
+    let key = (0..=MEMBERS).map(secret).find(|key| key.public() == proposer).expect("members sign");
+    let beacon = ledger.beacon(&key).expect("an output");
+    (proposer, beacon.into_iter().chain(txs.iter().cloned()).collect())
+}
+
 /// The next block of those of `txs` that apply.
 fn build(ledger: &Ledger, txs: &[Signed<Tx>]) -> Block {
-    let proposer = ledger.signers().as_slice()[0].key;
-    ledger.build_block(proposer, ledger.head_time_ms() + 1, txs).expect("a signer builds").0
+    let (proposer, txs) = begins(ledger, txs);
+    ledger.build_block(proposer, ledger.head_time_ms() + 1, &txs).expect("a signer builds").0
 }
 
 /// The pool that all targets begin with, and its blocks so far with the signers of each: four sign, and four are members.
@@ -98,7 +108,7 @@ impl Begun {
 
     fn commit(&mut self, txs: &[Signed<Tx>]) {
         let (block, sets) = (build(&self.ledger, txs), self.ledger.signers_state().clone());
-        assert_eq!(block.txs.len(), txs.len());
+        assert_eq!(block.txs.len(), begins(&self.ledger, txs).1.len());
         let applied = self.ledger.apply(&block).expect("what was built applies");
         let height = applied.header.height;
         let vote = Vote { height, round: 0, kind: VoteKind::Precommit, block: Some(applied.id) };
@@ -125,6 +135,12 @@ fn begun() -> &'static Begun {
     BEGUN.get_or_init(Begun::new)
 }
 
+/// The same pool under rules 2, in a block where every step of a round can be taken: of one model or another.
+fn staked() -> &'static Begun {
+    static STAKED: OnceLock<Begun> = OnceLock::new();
+    STAKED.get_or_init(rounds::begun)
+}
+
 /// What one input of [`ledger`] says: pieces of who signs (one byte, 128 more for the nonce as it stands), length (two bytes, the
 /// low one first), and the encoded transaction.
 fn pieces(mut bytes: &[u8]) -> Vec<(u8, Tx)> {
@@ -143,7 +159,12 @@ fn pieces(mut bytes: &[u8]) -> Vec<(u8, Tx)> {
 /// Transactions as members and strangers sign them. What a proposer makes of them every voter accepts, and nothing of what
 /// was refused is in it.
 pub fn ledger(bytes: &[u8]) {
-    let ledger = &begun().ledger;
+    for begun in [begun(), staked()] {
+        ledger_of(&begun.ledger, bytes);
+    }
+}
+
+fn ledger_of(ledger: &Ledger, bytes: &[u8]) {
     let mut next = [0; MEMBERS as usize + 2];
     let sign = |(who, tx): (u8, Tx)| {
         let place = usize::from(who & 0x7f) % next.len();
@@ -154,7 +175,7 @@ pub fn ledger(bytes: &[u8]) {
         sign(ledger, by, if who & 0x80 == 0 && !redeems { nonce } else { tx.nonce }, tx.body)
     };
     let txs: Vec<Signed<Tx>> = pieces(bytes).into_iter().map(sign).collect();
-    let proposer = ledger.signers().as_slice()[0].key;
+    let (proposer, txs) = begins(ledger, &txs);
     let (block, refused) =
         ledger.build_block(proposer, ledger.head_time_ms() + EMPTY_PAUSE_MS, &txs).expect("a signer builds");
     let ids: Vec<_> = block.txs.iter().map(|tx| tx.tx_id().expect("it was signed here")).collect();
@@ -166,8 +187,13 @@ pub fn ledger(bytes: &[u8]) {
 
 /// A block: as it stands, and its transactions under a header that fits.
 pub fn block(bytes: &[u8]) {
-    let ledger = &begun().ledger;
     let Some(block) = canonical::<Block>(bytes) else { return };
+    for begun in [begun(), staked()] {
+        block_of(&begun.ledger, block.clone());
+    }
+}
+
+fn block_of(ledger: &Ledger, block: Block) {
     let judge = |block: &Block| {
         let Ok(header) = ledger.check_block(block) else { return };
         assert_eq!((header.height, header.parent), (ledger.height() + 1, ledger.head_id()));
@@ -267,6 +293,21 @@ fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
     ]
 }
 
+/// The block of these deeds, all of which apply.
+fn full(ledger: &Ledger, deeds: Vec<(u8, TxBody)>) -> Block {
+    let mut next = [0; MEMBERS as usize + 2];
+    let signed = deeds.into_iter().map(|(who, body)| {
+        let (place, redeems) = (usize::from(who), matches!(body, TxBody::Redeem(_)));
+        let nonce = ledger.member(&id(who)).map_or(0, |m| m.nonce) + next[place];
+        next[place] += u64::from(!redeems);
+        sign(ledger, who, nonce, body)
+    });
+    let signed: Vec<_> = signed.collect();
+    let (block, wanted) = (build(ledger, &signed), begins(ledger, &signed).1.len());
+    assert_eq!(block.txs.len(), wanted, "a deed does not apply");
+    block
+}
+
 fn piece(who: u8, body: TxBody) -> Vec<u8> {
     let tx = encode(&Tx { nonce: 0, body }).expect("a transaction");
     [&[who][..], &(tx.len() as u16).to_le_bytes(), &tx].concat()
@@ -283,7 +324,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let claims = (0..MEMBERS + 2).map(|who| (who, TxBody::ClaimHandle(ClaimHandle { handle: format!("h{who}") })));
     let claims: Vec<u8> = claims.flat_map(|(who, body)| piece(who, body)).collect();
     // Older kinds have inputs of their own from before.
-    let alone: [(&str, Kind); 7] = [
+    let alone: [(&str, Kind); 19] = [
         ("evidence", |body| matches!(body, TxBody::Evidence(_))),
         ("rotate_key", |body| matches!(body, TxBody::RotateKey(_))),
         ("set_rules", |body| matches!(body, TxBody::SetRules(_))),
@@ -291,27 +332,36 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("commit", |body| matches!(body, TxBody::Commit(_))),
         ("reveal", |body| matches!(body, TxBody::Reveal(_))),
         ("accept", |body| matches!(body, TxBody::Accept(_))),
+        ("allot", |body| matches!(body, TxBody::Allot(_))),
+        ("stake", |body| matches!(body, TxBody::Stake(_))),
+        ("unstake", |body| matches!(body, TxBody::Unstake(_))),
+        ("beacon", |body| matches!(body, TxBody::Beacon(_))),
+        ("set_grading", |body| matches!(body, TxBody::SetGrading(_))),
+        ("open_round", |body| matches!(body, TxBody::OpenRound(_))),
+        ("commit_round", |body| matches!(body, TxBody::CommitRound(_))),
+        ("reveal_round", |body| matches!(body, TxBody::RevealRound(_))),
+        ("open_leaves", |body| matches!(body, TxBody::OpenLeaves(_))),
+        ("contradict", |body| matches!(body, TxBody::Contradict(_))),
+        ("elect", |body| matches!(body, TxBody::Elect(_))),
+        ("authorise", |body| matches!(body, TxBody::Authorise(_))),
     ];
+    let steps = rounds::deeds(&staked().ledger);
+    let beacon = build(&staked().ledger, &[]).txs[0].read_unverified().expect("it was signed here").body;
     let alone = alone.map(|(name, wanted)| {
-        let found = deeds.iter().find(|(_, body)| wanted(body)).expect("one of each kind");
-        (name, encode(&Tx { nonce: 1, body: found.1.clone() }))
+        let all = deeds.iter().chain(&steps).map(|(_, body)| body).chain([&beacon]);
+        let found = all.into_iter().find(|body| wanted(body)).expect("one of each kind");
+        (name, encode(&Tx { nonce: 1, body: found.clone() }))
     });
-    let mut next = [0; MEMBERS as usize + 2];
-    let signed = deeds.into_iter().map(|(who, body)| {
-        let (place, redeems) = (usize::from(who), matches!(body, TxBody::Redeem(_)));
-        let nonce = ledger.member(&id(who)).map_or(0, |m| m.nonce) + next[place];
-        next[place] += u64::from(!redeems);
-        sign(ledger, who, nonce, body)
-    });
-    let signed: Vec<_> = signed.collect();
-    let full = build(ledger, &signed);
-    assert_eq!(full.txs.len(), signed.len(), "a deed does not apply");
+    let in_rounds: Vec<u8> = steps.iter().flat_map(|(who, body)| piece(*who, body.clone())).collect();
+    let (full, full_of_rounds) = (full(ledger, deeds), full(&staked().ledger, steps));
     let (last, first) = (headers[headers.len() - 1].clone(), headers[0].clone());
     let none: Vec<TrustStep> = Vec::new();
     let encoded = |value: Result<Vec<u8>, CodecError>| value.expect("it encodes");
     let mut seeds = vec![
         ("ledger", "all", all),
         ("ledger", "claims", claims),
+        ("ledger", "rounds", in_rounds),
+        ("block", "rounds", encoded(encode(&full_of_rounds))),
         ("block", "all", encoded(encode(&full))),
         ("block", "empty", encoded(encode(&build(ledger, &[])))),
         ("snapshot", "whole", encoded(encode(&begun().snapshot()))),

@@ -221,16 +221,20 @@ impl Host {
                 self.world.wanted = None;
                 break;
             }
-            let (built, height, proof) = {
+            let (block, height, idle, proof) = {
                 let view = self.shared.read();
+                let height = view.ledger.height().saturating_add(1);
                 let time = view.ledger.head_time_ms().saturating_add(1).max(now.wall);
-                let candidates = self.mempool.candidates(&view.ledger);
-                let built = view.ledger.build_block(self.world.me, time, &candidates);
-                (built, view.ledger.height().saturating_add(1), view.ledger.head_had_txs())
+                let beacon = self.world.signer.beacon(&view.ledger);
+                let beacon = beacon.map_err(|e| ChainError::Build { height, source: e.into() })?;
+                let candidates: Vec<_> = beacon.into_iter().chain(self.mempool.candidates(&view.ledger)).collect();
+                // What was refused was so behind the block's other transactions. They are not final yet, nor is that.
+                let (block, _refused) = (view.ledger.build_block(self.world.me, time, &candidates))
+                    .map_err(|source| ChainError::Build { height, source })?;
+                let idle = view.ledger.is_idle(&block);
+                (block, height, idle, view.ledger.head_had_txs())
             };
-            // What was refused was so behind the block's other transactions. They are not final yet, nor is that.
-            let (block, _refused) = built.map_err(|source| ChainError::Build { height, source })?;
-            if block.txs.is_empty() && !proof && now.up < self.pacing.earliest_empty() {
+            if idle && !proof && now.up < self.pacing.earliest_empty() {
                 return Ok(());
             }
             self.world.wanted = None;

@@ -73,6 +73,20 @@ pub(super) fn endorse(draft: &mut Draft<'_>, call: &Call<'_>, body: &Endorse) ->
 
 /// The model and the version, if the signer may grade it: nobody endorses what he published himself, or owns, or a version twice.
 fn gradable(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32) -> Result<(Model, Version), TxError> {
+    let found = may_grade(draft, call, name, number)?;
+    if draft.get(&key::endorsement(name, number, &call.who)).is_some() {
+        return Err(TxError::Exists(format!("an endorsement of {name}@{number} by {}", call.who)));
+    }
+    Ok(found)
+}
+
+/// The same, but for having done so before.
+pub(super) fn may_grade(
+    draft: &Draft<'_>,
+    call: &Call<'_>,
+    name: &ModelName,
+    number: u32,
+) -> Result<(Model, Version), TxError> {
     call.need(Rights::VALIDATOR)?;
     let model = model::model(draft, name)?;
     let version = model::version(draft, name, number)?;
@@ -83,9 +97,6 @@ fn gradable(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32) -
         return Err(invalid("version", format!("{name}@{number} was withdrawn")));
     }
     graded_classes(version.task)?;
-    if draft.get(&key::endorsement(name, number, &call.who)).is_some() {
-        return Err(TxError::Exists(format!("an endorsement of {name}@{number} by {}", call.who)));
-    }
     Ok((model, version))
 }
 
@@ -112,7 +123,7 @@ pub(crate) fn check(counts: &Endorse, version: &Version) -> Result<(), TxError> 
     check_counts(&counts.classes, counts.samples, counts.correct).map_err(|e| invalid("counts", e.to_string()))
 }
 
-fn graded_classes(task: Task) -> Result<usize, TxError> {
+pub(super) fn graded_classes(task: Task) -> Result<usize, TxError> {
     match task {
         Task::Classify { classes } if usize::from(classes) <= CLASSES => Ok(usize::from(classes)),
         Task::Classify { classes } => Err(invalid("task", format!("{classes} classes; at most {CLASSES} are graded"))),

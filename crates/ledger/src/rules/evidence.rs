@@ -1,13 +1,13 @@
-//! Evidence: a signer that signed two different things at one step is recorded, for everyone to see. There is no stake yet,
-//! so recording is all: it takes no right and no power away. An administrator removes the signer with `SetSigners`.
+//! Evidence: a signer that signed two different things at one step is recorded, for everyone to see. It takes no right and no power
+//! away: an administrator removes the signer with `SetSigners`. Where the rules know stake, what the signer has at stake is convicted.
 
 use zero2ai_proto::{
     evidence::Evidence,
     limits::EVIDENCE_HEIGHTS,
-    state::{Equivocation, key},
+    state::{Equivocation, Offence, key},
 };
 
-use super::{Call, Context};
+use super::{Call, Context, STAKED_RULES, stake};
 use crate::{draft::Draft, error::TxError};
 
 /// Records a contradiction, once for each signer and height: however often it was repeated there, one proof says all, and
@@ -39,5 +39,9 @@ pub(super) fn record(draft: &mut Draft<'_>, call: &Call<'_>, body: &Evidence) ->
         recorded: now,
         time_ms,
     };
-    draft.write(key, &equivocation)
+    draft.write(key, &equivocation)?;
+    if call.at.rules >= STAKED_RULES {
+        stake::convict(draft, call, &body.signer, Offence::Equivocation)?;
+    }
+    Ok(())
 }

@@ -6,19 +6,30 @@
 //! one is invalid, so proposers leave it out.
 
 mod anchor;
+pub(crate) mod beacon;
+mod election;
 mod endorse;
 mod evidence;
+mod grading;
 mod grant;
 mod model;
+mod opening;
 mod pool;
+mod round;
+mod settling;
+pub(crate) mod stake;
 mod transfer;
 mod upgrade;
 
 pub use endorse::commitment;
 pub(crate) use endorse::{check as check_counts, figures, score};
+pub use opening::asked;
+pub(crate) use opening::judge;
+pub use round::{round_commitment, round_job};
+pub(crate) use settling::{outcome, score_after};
 
 use zero2ai_proto::{
-    AccountId, ModelName, PoolId, Signed, TxId, VerifyError,
+    AccountId, ModelName, NodeId, PoolId, Signed, TxId, VerifyError,
     state::{Event, EventKind, Member, Model, Rights, SignerSet, Signers, key},
     tx::{Tx, TxBody},
 };
@@ -39,6 +50,9 @@ pub const NONCE_WINDOW: u64 = 64;
 /// Rights that these rules know.
 const KNOWN_RIGHTS: u16 = (1 << Rights::NAMES.len()) - 1;
 
+/// The first rules with stake, seeds and rounds. Before them a version is endorsed once by whoever may, and everyone weighs 1.
+pub const STAKED_RULES: u16 = 2;
+
 /// What admission says of a transaction that is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -58,6 +72,10 @@ pub(crate) struct Context<'a> {
     pub(crate) time_ms: u64,
     /// Version of the rules that the pool began with.
     pub(crate) genesis_rules: u16,
+    /// Version of the rules that it follows.
+    pub(crate) rules: u16,
+    /// Time of its parent.
+    pub(crate) parent_ms: u64,
     /// Who signs it.
     pub(crate) signers: &'a SignerSet,
     /// Who signed those before.
@@ -90,9 +108,14 @@ pub(crate) fn begin_block(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(),
     Ok(())
 }
 
-/// Ends a block: the scores of all versions that were endorsed in it are computed once.
-pub(crate) fn end_block(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError> {
+/// Ends a block: the scores of all versions that were endorsed in it are computed once, and what is due at its height is done. `busy`
+/// if it held more than what every block must.
+pub(crate) fn end_block(draft: &mut Draft<'_>, at: &Context<'_>, busy: bool) -> Result<(), TxError> {
     endorse::update_scores(draft, at)?;
+    if at.rules >= STAKED_RULES {
+        beacon::end(draft, at, busy)?;
+        settling::end(draft, at)?;
+    }
     draft.keep();
     Ok(())
 }
@@ -133,6 +156,7 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool
         return Ok(id);
     }
     let rights = use_nonce(draft, who, tx.nonce)?;
+    check_rules(&tx.body, at.rules)?;
     let call = Call { at, who, rights, id };
     match &tx.body {
         TxBody::Redeem(_) => {}
@@ -153,8 +177,52 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool
         TxBody::Accept(body) => transfer::accept(draft, &call, body)?,
         TxBody::Commit(body) => endorse::commit(draft, &call, body)?,
         TxBody::Reveal(body) => endorse::reveal(draft, &call, body)?,
+        TxBody::Allot(body) => stake::allot(draft, &call, body)?,
+        TxBody::Stake(body) => stake::stake(draft, &call, body)?,
+        TxBody::Unstake(body) => stake::unstake(draft, &call, body)?,
+        TxBody::Beacon(_) => {
+            let why = "it is the first of its proposer's own block, and of no other place".to_owned();
+            return Err(TxError::Invalid { what: "beacon", why });
+        }
+        TxBody::SetGrading(body) => grading::set(draft, &call, body)?,
+        TxBody::OpenRound(body) => round::open_next(draft, &call, body)?,
+        TxBody::CommitRound(body) => round::commit(draft, &call, body)?,
+        TxBody::RevealRound(body) => round::reveal(draft, &call, body)?,
+        TxBody::OpenLeaves(body) => opening::open(draft, &call, body)?,
+        TxBody::Contradict(body) => opening::contradict(draft, &call, body)?,
+        TxBody::Elect(body) => election::elect(draft, &call, body)?,
+        TxBody::Authorise(body) => election::authorise(draft, &call, body)?,
     }
     Ok(id)
+}
+
+/// Whether the rules in force know what is asked: models are graded in rounds or without, never both ways in one pool.
+fn check_rules(body: &TxBody, rules: u16) -> Result<(), TxError> {
+    let why = match body {
+        TxBody::Endorse(_) | TxBody::Commit(_) | TxBody::Reveal(_) if rules >= STAKED_RULES => {
+            format!("rules {rules} grade models in rounds: commit to figures in a round of the version")
+        }
+        TxBody::Allot(_)
+        | TxBody::Stake(_)
+        | TxBody::Unstake(_)
+        | TxBody::Beacon(_)
+        | TxBody::SetGrading(_)
+        | TxBody::OpenRound(_)
+        | TxBody::CommitRound(_)
+        | TxBody::RevealRound(_)
+        | TxBody::OpenLeaves(_)
+        | TxBody::Contradict(_)
+        | TxBody::Elect(_)
+        | TxBody::Authorise(_)
+            if rules < STAKED_RULES =>
+        {
+            format!(
+                "rules {rules} know no stake and no rounds; an administrator names rules {STAKED_RULES} for the pool"
+            )
+        }
+        _ => return Ok(()),
+    };
+    Err(TxError::Invalid { what: "transaction", why })
 }
 
 /// Checks that `who` is a member whose next nonce this is, counts it up, and says what the member may do.
@@ -196,6 +264,13 @@ fn record(
     let key = key::model(name);
     model.events = count_up(model.events, &key)?;
     draft.write(key, &model)
+}
+
+/// The identity at the end of `…/KEY`.
+fn last_part(key: &[u8]) -> Result<NodeId, TxError> {
+    let start = key.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    let id = std::str::from_utf8(&key[start..]).ok().and_then(|text| text.parse().ok());
+    id.ok_or_else(|| broken(key, &"it ends in no identity"))
 }
 
 fn count_up(counter: u64, key: &[u8]) -> Result<u64, TxError> {

@@ -9,7 +9,7 @@ use zero2ai_proto::{
     tx::{ClaimHandle, Publish, SetChannel, Withdraw},
 };
 
-use super::{Call, HANDLES, record};
+use super::{Call, HANDLES, STAKED_RULES, record, round};
 use crate::{draft::Draft, error::TxError};
 
 fn invalid(what: &'static str, why: impl Into<String>) -> TxError {
@@ -66,7 +66,11 @@ pub(super) fn publish(draft: &mut Draft<'_>, call: &Call<'_>, body: &Publish) ->
     };
     draft.write(key::version(&body.name, body.version), &version)?;
     model.latest = body.version;
-    record(draft, call, &body.name, model, EventKind::Published, body.version)
+    record(draft, call, &body.name, model, EventKind::Published, body.version)?;
+    if call.at.rules >= STAKED_RULES {
+        round::open_first(draft, call, &body.name, body.version)?;
+    }
+    Ok(())
 }
 
 /// A model without versions, if the signer owns its publisher's handle.

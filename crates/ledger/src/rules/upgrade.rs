@@ -92,7 +92,9 @@ mod tests {
 
     fn build(ledger: &Ledger, txs: &[Signed<Tx>]) -> Block {
         let time = ledger.head_time_ms() + EMPTY_PAUSE_MS;
-        ledger.build_block(admin().public(), time, txs).unwrap().0
+        let beacon = ledger.beacon(&admin()).unwrap();
+        let txs: Vec<_> = beacon.into_iter().chain(txs.iter().cloned()).collect();
+        ledger.build_block(admin().public(), time, &txs).unwrap().0
     }
 
     fn set_rules(ledger: &Ledger, version: u16, height: u64) -> Signed<Tx> {

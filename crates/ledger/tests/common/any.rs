@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
 
 use proptest::prelude::*;
-use zero2ai_ledger::{ReceiptLog, commitment};
+use zero2ai_ledger::{ReceiptLog, commitment, round_commitment};
 use zero2ai_proto::{
     BlockId, ByteBuf, PoolId, SealingKey, Signed,
     block::{Vote, VoteKind},
@@ -11,12 +11,16 @@ use zero2ai_proto::{
     pool::{Nonce, Ticket},
     state::Rights,
     tx::{
-        Accept, Commit, Endorse, Grant, Offer, Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules,
-        SetSigners, TxBody, Withdraw,
+        Accept, Authorise, Commit, CommitRound, Elect, Endorse, Graders, Grading, Grant, Offer, OpenLeaves, OpenRound,
+        Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules, SetSigners, Stake, TxBody, Unstake, Withdraw,
     },
 };
 
-use super::{START_MS, anchor, claim, endorse, genesis_bytes, id, name, publish, secret, signers};
+use super::{
+    START_MS, anchor, claim, endorse, genesis_bytes, id, name, publish,
+    rounds::{MODEL, Run, allot, contradict, quick, reveal},
+    secret, signers,
+};
 
 fn model(m: u8) -> String {
     format!("lab{}/m", m % 2)
@@ -66,6 +70,48 @@ fn any_redemption() -> impl Strategy<Value = TxBody> {
 /// Figures that are committed to and revealed, and their salt.
 fn committed(m: u8, root: u8) -> (Endorse, [u8; 32]) {
     (endorse(&model(m), 1, root, 3), [root; 32])
+}
+
+/// Figures of a round, some of which their own leaves contradict.
+fn any_run() -> impl Strategy<Value = Run> {
+    (0u8..4, any::<bool>()).prop_map(|(root, lies)| if lies { Run::lying(root, 40) } else { Run::honest(root, 40) })
+}
+
+/// Any transaction of those that rules 2 add. The one model that is graded is `lab/digits`.
+pub fn any_step() -> impl Strategy<Value = TxBody> {
+    let pool = || PoolId::of(&genesis_bytes(1));
+    prop_oneof![
+        (0u8..6, 0u64..3_000).prop_map(|(who, amount)| allot(who, amount)),
+        (0u64..900).prop_map(|amount| TxBody::Stake(Stake { amount })),
+        (0u64..900).prop_map(|amount| TxBody::Unstake(Unstake { amount })),
+        (1u64..4, 2u64..5, 0u32..2).prop_map(|(delay, window, asked)| {
+            let (open_ppm, window) = (asked * 1_000_000, window * 10);
+            TxBody::SetGrading(Grading { delay, open_ppm, window, dispute: 3, ..quick() })
+        }),
+        (1u32..3).prop_map(|version| TxBody::OpenRound(OpenRound { name: name(MODEL), version })),
+        (any_run(), 0u8..6, 1u64..4).prop_map(move |(run, who, round)| {
+            let commitment = round_commitment(&pool(), &id(who), round, &run.counts, &[who; 32]).unwrap();
+            TxBody::CommitRound(CommitRound { name: name(MODEL), version: 1, round, commitment })
+        }),
+        (any_run(), 0u8..6, 1u64..4).prop_map(|(run, who, round)| reveal(who, round, &run)),
+        (any_run(), 1u64..4, proptest::collection::vec(0u32..100, 0..9)).prop_map(|(run, round, mut places)| {
+            places.sort_unstable();
+            let leaves = places.into_iter().map(|place| run.leaf(place)).collect();
+            TxBody::OpenLeaves(OpenLeaves { name: name(MODEL), version: 1, round, leaves })
+        }),
+        (any_run(), 0u8..6, 1u64..4, 0usize..40).prop_map(|(run, who, round, nth)| contradict(
+            who,
+            round,
+            vec![run.leaf(run.wrong()[nth])]
+        )),
+        (0u8..7).prop_map(|who| TxBody::Elect(Elect { candidate: Some(who).filter(|who| *who < 6).map(id) })),
+        (0u8..3, 0u8..6).prop_map(|(how, who)| {
+            let graders =
+                [Graders::Everyone, Graders::Elected, Graders::Named(vec![id(who)])][usize::from(how)].clone();
+            TxBody::Authorise(Authorise { name: name(MODEL), graders })
+        }),
+        any_evidence(),
+    ]
 }
 
 /// Any transaction, most of them refused at most states.

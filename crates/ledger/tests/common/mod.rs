@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 pub mod any;
+pub mod rounds;
 
 use zero2ai_ledger::{BlockError, Ledger, ReceiptLog, TxError};
 use zero2ai_proto::{
@@ -107,15 +108,26 @@ impl Pool {
     }
 
     pub fn build(&self, txs: &[Signed<Tx>]) -> (Block, Vec<TxError>) {
-        let (block, out) = self.ledger.build_block(self.proposer(), self.ledger.head_time_ms() + 100, txs).unwrap();
+        self.build_at(self.ledger.head_time_ms() + 100, txs)
+    }
+
+    pub fn build_at(&self, time_ms: u64, txs: &[Signed<Tx>]) -> (Block, Vec<TxError>) {
+        let all: Vec<_> = self.beacon().into_iter().chain(txs.iter().cloned()).collect();
+        let (block, out) = self.ledger.build_block(self.proposer(), time_ms, &all).unwrap();
         (block, out.into_iter().map(|(_, why)| why).collect())
+    }
+
+    /// What the next block begins with under its rules.
+    pub fn beacon(&self) -> Option<Signed<Tx>> {
+        let proposer = (0..=255).map(secret).find(|key| key.public() == self.proposer()).unwrap();
+        self.ledger.beacon(&proposer).unwrap()
     }
 
     /// Commits a block of all of `txs`, which must all apply.
     pub fn commit(&mut self, txs: &[Signed<Tx>]) -> Block {
         let (block, refused) = self.build(txs);
         assert_eq!(refused, Vec::new());
-        assert_eq!(block.txs.len(), txs.len(), "none was left out");
+        assert_eq!(block.txs.len(), txs.len() + usize::from(self.beacon().is_some()), "none was left out");
         self.apply(&block).unwrap();
         block
     }

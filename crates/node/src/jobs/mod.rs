@@ -16,6 +16,7 @@
 //! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → endorse |
+//! | [`rounds`] | commits in a round, and shows and opens it in time |
 //! | [`report`] | a validation's report: intervals, attacks, the grade |
 //! | [`rerun`] | fetch → run a kept call again, for this node's own user |
 //! | [`audit`] | ledger and providers → one verifiable export |
@@ -43,6 +44,7 @@ pub(crate) mod report;
 pub(crate) mod rerun;
 pub(crate) mod residents;
 pub(crate) mod room;
+pub(crate) mod rounds;
 pub(crate) mod store;
 pub(crate) mod validate;
 

@@ -11,7 +11,7 @@ use zero2ai_proto::{
     local::{ValidateCall, ValidateReport},
     manifest::Task,
     rpc::RpcError,
-    state::{Rights, Version},
+    state::{Rights, Score, Version},
     tensor::Tensor,
     tx::{Commit, Endorse, Reveal, TxBody},
 };
@@ -60,6 +60,7 @@ impl Core {
             return Err(denied("this node has no right to validate in the pool: ask an administrator for 'validator'"));
         }
         let endorsed = self.may_grade(&name, version, call.report.is_some())?;
+        let round = if endorsed { None } else { self.round_to_take(&name, version)? };
         let path = PathBuf::from(call.samples);
         let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
         let data = self.blocking(move || read_samples(&path)).await?;
@@ -82,8 +83,10 @@ impl Core {
             let loaded = self.load_for_once(&name, version, &entry, opened).await?;
             self.run_samples(&loaded.worker, data, wanted, progress).await?
         };
-        if !endorsed {
-            self.endorse(found.endorse(name.clone(), version), progress).await?;
+        match round {
+            Some(round) => self.grade_in_round(found, (&name, version, round), progress).await?,
+            None if !endorsed => self.endorse(found.endorse(name.clone(), version), progress).await?,
+            None => {}
         }
         let me = self.id;
         self.chain.read(|ledger| {
@@ -91,8 +94,10 @@ impl Core {
             let endorsement = all.into_iter().find(|(v, _)| *v == me).map(|(_, e)| e);
             let endorsement =
                 endorsement.ok_or_else(|| internal("the endorsement is final and yet not in the state"))?;
-            let score =
-                ledger.score(&name, version).ok_or_else(|| internal("there is no score after an endorsement"))?;
+            // A round's score comes when it is settled.
+            let none = Score { score_ppm: None, verdicts: [0; 3], datasets: 0, samples: 0, height: 0 };
+            let score = ledger.score(&name, version).or(round.map(|_| none));
+            let score = score.ok_or_else(|| internal("there is no score after an endorsement"))?;
             Ok((ValidateReport { validator: me, endorsement, score }, report))
         })
     }
@@ -106,7 +111,10 @@ impl Core {
             if published || ledger.model(name).is_some_and(|m| m.owner == me) {
                 return Err(invalid("neither the publisher of a version nor the model's owner can endorse it"));
             }
-            let endorsed = ledger.endorsements(name, version).iter().any(|(validator, _)| *validator == me);
+            let endorsed = match ledger.rounds(name, version) {
+                0 => ledger.endorsements(name, version).iter().any(|(validator, _)| *validator == me),
+                newest => ledger.entry(name, version, newest, &me).is_some(),
+            };
             if endorsed && !report {
                 return Err(invalid(format!(
                     "this node has endorsed {name}@{version} already, and does so once; '--report FILE' makes a report without"

@@ -131,6 +131,7 @@ mod tests {
             model: Model { owner: id(1), latest: 1, channels: vec![], events: 1 },
             versions: vec![(1, version)],
             endorsements: vec![],
+            rounds: vec![],
             scores: vec![],
             events: vec![published],
             receipts: vec![used(2, 2_000), used(4, 3_000)],

@@ -8,9 +8,11 @@ use zero2ai_proto::{
     decode,
     limits::SIGNED_BYTES,
     state::{
-        AnchorState, CommitState, Endorsement, Equivocation, Event, GrantState, Handle, Member, Model, OfferState,
-        PoolEpoch, Rules, Score, Signers, TicketUse, Version,
+        AnchorState, CommitState, ContradictionState, Conviction, Due, Endorsement, EntryState, Equivocation, Event,
+        FindingState, GradersState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount,
+        RoundState, Rules, Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
+    tx::Grading,
 };
 
 use super::{open, replay};
@@ -70,6 +72,20 @@ fn told(key: &str, value: &[u8]) -> Value {
         "anchor" => read::<AnchorState>(value),
         "evidence" => read::<Equivocation>(value),
         "event" => read::<Event>(value),
+        "stake" => read::<StakeState>(value),
+        "stakes" => read::<StakeTotal>(value),
+        "grading" => read::<Grading>(value),
+        "seed" => read::<SeedState>(value),
+        "halt" => read::<Halt>(value),
+        "rounds" => read::<RoundCount>(value),
+        "round" => read::<RoundState>(value),
+        "entry" => read::<EntryState>(value),
+        "finding" => read::<FindingState>(value),
+        "contradiction" => read::<ContradictionState>(value),
+        "convicted" => read::<Conviction>(value),
+        "due" => read::<Due>(value),
+        "vote" => read::<VoteState>(value),
+        "graders" => read::<GradersState>(value),
         _ => None,
     }
     .unwrap_or_else(|| hex::encode(value).into())

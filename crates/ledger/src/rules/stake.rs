@@ -1,0 +1,163 @@
+//! What members have at stake. There is no currency: an administrator sets what a member has, as he sets its rights, in units that
+//! mean nothing outside of the pool. A pool in which nothing was ever allotted goes by reputation alone: every validator weighs one.
+//!
+//! What is held together changes by an allotment, a burned bond or a conviction, and by nothing else. What leaves a stake weighs
+//! nothing from then on, and stays liable until no evidence of its time can be brought any more.
+
+use zero2ai_proto::{
+    NodeId, decode,
+    limits::{LEAVING, LIABLE_HEIGHTS, STAKE_TOTAL},
+    state::{Conviction, Member, Offence, Rights, StakeState, StakeTotal, key},
+    tx::{Allot, Stake, Unstake},
+};
+use zero2ai_trust::{Reputation, slash::charges};
+
+use super::{Call, Context, grading::grading};
+use crate::{
+    draft::{Draft, VALUE_BYTES, broken},
+    error::TxError,
+};
+
+const PREFIX: &[u8] = b"stake/";
+
+fn invalid(why: String) -> TxError {
+    TxError::Invalid { what: "stake", why }
+}
+
+/// What a member has that never had anything.
+pub(crate) fn none() -> StakeState {
+    let Reputation { good, bad } = Reputation::default();
+    StakeState { free: 0, staked: 0, bonds: 0, leaving: Vec::new(), good, bad }
+}
+
+/// As it is at `height`: what was liable until then is free.
+pub(crate) fn thawed(mut stake: StakeState, height: u64) -> StakeState {
+    let (free, leaving) = stake.leaving.into_iter().partition::<Vec<_>, _>(|(_, until)| *until <= height);
+    stake.leaving = leaving;
+    stake.free = free.iter().fold(stake.free, |sum, (amount, _)| sum.saturating_add(*amount));
+    stake
+}
+
+/// What a conviction can reach.
+pub(crate) fn liable(stake: &StakeState) -> u64 {
+    stake.leaving.iter().fold(stake.staked, |sum, (amount, _)| sum.saturating_add(*amount))
+}
+
+/// What `who` has, as of this block.
+pub(super) fn held(draft: &Draft<'_>, at: &Context<'_>, who: &NodeId) -> Result<StakeState, TxError> {
+    Ok(thawed(draft.read(&key::stake(who))?.unwrap_or_else(none), at.height))
+}
+
+pub(super) fn write(draft: &mut Draft<'_>, who: &NodeId, stake: &StakeState) -> Result<(), TxError> {
+    draft.write(key::stake(who), stake)
+}
+
+/// True once anything was allotted in this pool.
+pub(super) fn weighs(draft: &Draft<'_>) -> bool {
+    draft.get(key::STAKES).is_some()
+}
+
+/// Sets what a member has besides its stake.
+pub(super) fn allot(draft: &mut Draft<'_>, call: &Call<'_>, body: &Allot) -> Result<(), TxError> {
+    call.need(Rights::ADMIN)?;
+    if draft.read::<Member>(&key::member(&body.member))?.is_none() {
+        return Err(TxError::NotMember(body.member));
+    }
+    let mut stake = held(draft, call.at, &body.member)?;
+    let mut total: StakeTotal = draft.read(key::STAKES)?.unwrap_or_default();
+    let others = total.held.saturating_sub(stake.free);
+    total.held = others.checked_add(body.amount).filter(|held| *held <= STAKE_TOTAL).ok_or_else(|| {
+        invalid(format!("the others have {others}, and all together may have {STAKE_TOTAL}: allot smaller units"))
+    })?;
+    stake.free = body.amount;
+    draft.write(key::STAKES.to_vec(), &total)?;
+    write(draft, &body.member, &stake)
+}
+
+/// Stakes some of what the signer has.
+pub(super) fn stake(draft: &mut Draft<'_>, call: &Call<'_>, body: &Stake) -> Result<(), TxError> {
+    let mut stake = held(draft, call.at, &call.who)?;
+    let left = stake.free.checked_sub(body.amount).filter(|_| body.amount > 0);
+    stake.free = left.ok_or_else(|| {
+        invalid(format!("{} of {} that are free; an administrator sets what a member has", body.amount, stake.free))
+    })?;
+    stake.staked = stake.staked.saturating_add(body.amount);
+    write(draft, &call.who, &stake)
+}
+
+/// Takes some of the signer's stake back.
+pub(super) fn unstake(draft: &mut Draft<'_>, call: &Call<'_>, body: &Unstake) -> Result<(), TxError> {
+    let mut stake = held(draft, call.at, &call.who)?;
+    let unbound = stake.staked.saturating_sub(stake.bonds);
+    if body.amount == 0 || body.amount > unbound {
+        let bound = stake.bonds;
+        return Err(invalid(format!("{} of {unbound} that no commitment binds ({bound} are bound)", body.amount)));
+    }
+    if stake.leaving.len() >= LEAVING {
+        return Err(invalid(format!("{LEAVING} parts of it are leaving already: wait until one is free")));
+    }
+    stake.staked = stake.staked.saturating_sub(body.amount);
+    let liable = LIABLE_HEIGHTS.saturating_add(grading(draft)?.window);
+    stake.leaving.push((body.amount, call.at.height.saturating_add(liable)));
+    write(draft, &call.who, &stake)
+}
+
+/// Takes `amount` of a stake for good: of what is staked first, then of what is leaving; never more than there is.
+pub(super) fn burn(draft: &mut Draft<'_>, who: &NodeId, stake: &mut StakeState, amount: u64) -> Result<u64, TxError> {
+    let mut left = amount;
+    let mut take = |part: &mut u64| {
+        let taken = left.min(*part);
+        *part -= taken;
+        left -= taken;
+    };
+    take(&mut stake.staked);
+    stake.leaving.iter_mut().for_each(|(part, _)| take(part));
+    stake.leaving.retain(|(part, _)| *part > 0);
+    stake.bonds = stake.bonds.min(stake.staked);
+    let burned = amount - left;
+    let mut total: StakeTotal = draft.read(key::STAKES)?.unwrap_or_default();
+    total.held = total.held.saturating_sub(burned);
+    total.burned = total.burned.saturating_add(burned);
+    if burned > 0 {
+        draft.write(key::STAKES.to_vec(), &total)?;
+    }
+    write(draft, who, stake)?;
+    Ok(burned)
+}
+
+/// Convicts `who` of an offence that `call` proves: once a window, and only who has something at stake.
+pub(super) fn convict(draft: &mut Draft<'_>, call: &Call<'_>, who: &NodeId, offence: Offence) -> Result<(), TxError> {
+    let height = call.at.height;
+    let liable = liable(&held(draft, call.at, who)?);
+    let window = grading(draft)?.window.max(1);
+    let key = key::convicted((height / window).saturating_add(1).saturating_mul(window), who);
+    if liable == 0 || draft.get(&key).is_some() {
+        return Ok(());
+    }
+    draft.write(key, &Conviction { offence, liable, height, tx: call.id, charged: None })
+}
+
+/// Charges all who were convicted in the window that ends with this block, at one rate.
+pub(super) fn charge(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError> {
+    let prefix = key::convictions(at.height);
+    let mut convicted: Vec<(NodeId, Conviction)> = Vec::new();
+    for (key, value) in draft.scan(&prefix) {
+        let who = super::last_part(key)?;
+        convicted.push((who, decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?));
+    }
+    if convicted.is_empty() {
+        return Ok(());
+    }
+    let mut total = 0u64;
+    for (key, value) in draft.scan(PREFIX) {
+        let stake: StakeState = decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?;
+        total = total.saturating_add(liable(&thawed(stake, at.height)));
+    }
+    let amounts: Vec<u64> = convicted.iter().map(|(_, c)| c.liable).collect();
+    for ((who, conviction), charge) in convicted.into_iter().zip(charges(&amounts, total)) {
+        let mut stake = held(draft, at, &who)?;
+        let charged = burn(draft, &who, &mut stake, charge)?;
+        draft.write(key::convicted(at.height, &who), &Conviction { charged: Some(charged), ..conviction })?;
+    }
+    Ok(())
+}

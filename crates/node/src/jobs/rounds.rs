@@ -1,0 +1,210 @@
+//! A validator's part in rounds: it commits to what it found, and shows and opens it when the ledger says so, by itself. What it needs for
+//! that is on disk before the commitment leaves, so that no restart costs it a bond.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use zero2ai_ledger::{STAKED_RULES, asked, round_commitment, round_job};
+use zero2ai_proto::{
+    ByteBuf, Digest, ModelName, decode, encode,
+    keys::random_bytes,
+    rpc::RpcError,
+    state::RoundState,
+    tx::{CommitRound, Endorse, OpenLeaves, RevealRound, TxBody},
+};
+use zero2ai_store::secret_file;
+use zero2ai_validator::{Findings, Leaves};
+
+use crate::{
+    account::PATIENCE,
+    core::Core,
+    jobs::{Tell, tell},
+    serve::errors::{internal, invalid, unavailable},
+};
+
+/// Folder of what is to be shown and opened, one file a round.
+const FOLDER: &str = "rounds";
+/// Bytes of one: a hundred thousand leaves and room to spare.
+const FILE_BYTES: usize = 16 * 1024 * 1024;
+/// How often the ledger is looked at: a small part of any window, since blocks come a second apart at most.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a round is left alone after a step that was refused.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What a validator keeps of a round until it is settled.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    name: ModelName,
+    version: u32,
+    round: u64,
+    endorse: Endorse,
+    salt: ByteBuf,
+    leaves: Leaves,
+}
+
+fn file(home: &Path, name: &ModelName, version: u32, round: u64) -> PathBuf {
+    home.join(FOLDER).join(format!("{}.cbor", Digest::of(&round_job(name, version, round))))
+}
+
+impl Core {
+    /// The round of a version that this node could take part in; `None` where the pool's rules have no rounds.
+    pub(crate) fn round_to_take(&self, name: &ModelName, version: u32) -> Result<Option<u64>, RpcError> {
+        self.chain.read(|ledger| {
+            let next = ledger.height().saturating_add(1);
+            if ledger.rules().at(next) < STAKED_RULES {
+                return Ok(None);
+            }
+            let round = ledger.rounds(name, version);
+            let Some(state) = ledger.round(name, version, round).filter(|state| state.outcome.is_none()) else {
+                return Err(invalid(format!(
+                    "no round of {name}@{version} is open: its owner opens one with 'zero2ai validator open {name}'"
+                )));
+            };
+            if next > state.commit_end() {
+                return Err(invalid(format!(
+                    "round {round} of {name}@{version} took commitments up to block {}: wait for the next one",
+                    state.commit_end()
+                )));
+            }
+            if state.selection.is_some() && !state.seats(&self.id) {
+                return Err(invalid(format!("this node has no seat in round {round} of {name}@{version}")));
+            }
+            Ok(Some(round))
+        })
+    }
+
+    /// Commits to what was found, and waits until it was shown. What is to be done after that the node does by itself, also if
+    /// nobody waits any more.
+    pub(crate) async fn grade_in_round(
+        &self,
+        found: Findings,
+        (name, version, round): (&ModelName, u32, u64),
+        progress: &Tell,
+    ) -> Result<(), RpcError> {
+        let salt = random_bytes::<32>().map_err(internal)?;
+        let leaves = Leaves::of(&found.rows, &random_bytes::<32>().map_err(internal)?);
+        let endorse = Endorse { predictions_root: leaves.root(), ..found.endorse(name.clone(), version) };
+        let commitment = round_commitment(&self.pool, &self.id, round, &endorse, &salt).map_err(internal)?;
+        let drawn = |state: &RoundState| state.selection.is_some().then_some(());
+        self.wait_for(name, version, round, progress, "waiting for the draw of the committee", drawn).await?;
+        self.round_to_take(name, version)?;
+        let salt = ByteBuf::from(salt.to_vec());
+        let kept = Kept { name: name.clone(), version, round, endorse, salt, leaves };
+        let path = file(&self.home, name, version, round);
+        self.blocking(move || keep(&path, &kept)).await?;
+        tell(progress, "committing to the figures", 0, 0);
+        let body = CommitRound { name: name.clone(), version, round, commitment };
+        self.account.submit(TxBody::CommitRound(body), PATIENCE).await?;
+        let shown = |_: &RoundState| {
+            let entry = self.chain.read(|l| l.entry(name, version, round, &self.id));
+            entry.and_then(|entry| entry.found).map(|_| ())
+        };
+        self.wait_for(name, version, round, progress, "committed; waiting for the reveals to begin", shown).await
+    }
+
+    /// Waits until `done` says so of a round, and no longer than its reveals last.
+    async fn wait_for(
+        &self,
+        name: &ModelName,
+        version: u32,
+        round: u64,
+        progress: &Tell,
+        what: &str,
+        done: impl Fn(&RoundState) -> Option<()>,
+    ) -> Result<(), RpcError> {
+        loop {
+            let (height, state) = self.chain.read(|l| (l.height(), l.round(name, version, round)));
+            let state = state.ok_or_else(|| internal("a round that was open is not in the state"))?;
+            if done(&state).is_some() {
+                return Ok(());
+            }
+            if height > state.reveal_end() {
+                return Err(unavailable(format!(
+                    "round {round} of {name}@{version} took reveals up to block {}, and this node's did not come in time",
+                    state.reveal_end()
+                )));
+            }
+            tell(progress, what, height, state.commit_end().saturating_add(1));
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+fn keep(path: &Path, kept: &Kept) -> Result<(), RpcError> {
+    let folder = path.parent().ok_or_else(|| internal("no folder for rounds"))?;
+    std::fs::create_dir_all(folder).map_err(internal)?;
+    secret_file::write(path, &encode(kept).map_err(internal)?).map_err(internal)
+}
+
+/// Shows and opens what this node committed to, until `stop`.
+pub(crate) async fn keep_rounds(core: Arc<Core>, stop: CancellationToken) {
+    let mut refused: HashMap<PathBuf, Instant> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let folder = core.home.join(FOLDER);
+        let files = core.blocking(move || Ok(list(&folder))).await.unwrap_or_default();
+        refused.retain(|_, at| at.elapsed() < PAUSE);
+        for path in files.into_iter().filter(|path| !refused.contains_key(path)).collect::<Vec<_>>() {
+            let done = tokio::select! {
+                () = stop.cancelled() => return,
+                done = step(&core, path.clone()) => done,
+            };
+            if let Err(error) = done {
+                tracing::info!(file = %path.display(), %error, "a round waits");
+                refused.insert(path, Instant::now());
+            }
+        }
+    }
+}
+
+fn list(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "cbor")).collect()
+}
+
+/// Does what is due for one kept round, if anything is.
+async fn step(core: &Core, path: PathBuf) -> Result<(), RpcError> {
+    let from = path.clone();
+    let kept: Kept = core
+        .blocking(move || {
+            let bytes = secret_file::read(&from, FILE_BYTES).map_err(internal)?;
+            decode(&bytes, FILE_BYTES).map_err(internal)
+        })
+        .await?;
+    let Kept { name, version, round, endorse, salt, leaves } = kept;
+    let (height, state, entry) = core.chain.read(|ledger| {
+        let entry = ledger.entry(&name, version, round, &core.id);
+        (ledger.height(), ledger.round(&name, version, round), entry)
+    });
+    let Some(state) = state else { return Ok(()) };
+    let over = state.outcome.is_some() || (entry.is_none() && height >= state.commit_end());
+    if over {
+        return core.blocking(move || std::fs::remove_file(path).map_err(internal)).await;
+    }
+    let (Some(entry), next) = (entry, height.saturating_add(1)) else { return Ok(()) };
+    if entry.found.is_none() {
+        if next > state.commit_end() && next <= state.reveal_end() {
+            let at = core.account.submit(TxBody::RevealRound(RevealRound { endorse, round, salt }), PATIENCE).await?;
+            tracing::info!(%name, version, round, at, "showed what was committed to");
+        }
+        return Ok(());
+    }
+    let job = round_job(&name, version, round);
+    let places = asked(&state, &job, &core.id, endorse.samples).filter(|_| entry.opened.is_none());
+    if let Some(places) = places.filter(|_| entry.contradicted.is_none() && next <= state.end()) {
+        let leaves = leaves.open(&places).ok_or_else(|| internal("leaves that the ledger asks for are not kept"))?;
+        let body = OpenLeaves { name: name.clone(), version, round, leaves };
+        let at = core.account.submit(TxBody::OpenLeaves(body), PATIENCE).await?;
+        tracing::info!(%name, version, round, at, "opened the leaves that were drawn");
+    }
+    Ok(())
+}

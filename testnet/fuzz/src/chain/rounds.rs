@@ -1,0 +1,139 @@
+//! A pool in whose next block every step of a round can be taken: one model's leaves are opened, another's figures revealed, a third's
+//! committed to.
+
+use zero2ai_ledger::{ReceiptLog, asked, round_commitment, round_job};
+use zero2ai_proto::{
+    Digest, ModelName,
+    manifest::Domain,
+    tx::{
+        Allot, Authorise, ClassCounts, CommitRound, Contradict, Elect, Endorse, Graders, Grading, OpenLeaves,
+        OpenRound, OpenedLeaf, Publish, RevealRound, SetRules, Stake, TxBody, Unstake,
+    },
+};
+
+use super::{Begun, Ledger, Signed, Tx, id, publish, sign};
+
+/// Windows as short as four signers allow.
+const GRADING: Grading = Grading {
+    delay: 1,
+    commit: 3,
+    reveal: 3,
+    dispute: 3,
+    seats: 8,
+    bond_ppm: 10_000,
+    open_ppm: 1_000_000,
+    leaves: 4,
+    window: 50,
+};
+
+fn name(model: &str) -> ModelName {
+    model.parse().expect("a name")
+}
+
+/// Four samples of two classes, all answered rightly, and their leaves.
+fn leaves() -> (ReceiptLog, Vec<OpenedLeaf>) {
+    let sample = Digest([6; 32]);
+    let mut log = ReceiptLog::new();
+    for i in 0..4u16 {
+        log.push(&OpenedLeaf::bytes(i % 2, i % 2, &sample));
+    }
+    let leaf = |index: u32| {
+        let siblings = log.prove(u64::from(index), 4).expect("a leaf").siblings;
+        OpenedLeaf { index, label: index as u16 % 2, answer: index as u16 % 2, sample, siblings }
+    };
+    let all = (0..4).map(leaf).collect();
+    (log, all)
+}
+
+/// What `who` says of a model: 2 the truth, 3 that the model erred on everything.
+fn counts(model: &str, who: u8) -> Endorse {
+    let right = who == 2;
+    let class = if right { ClassCounts { tp: 2, fp: 0, fn_: 0 } } else { ClassCounts { tp: 0, fp: 2, fn_: 2 } };
+    Endorse {
+        name: name(model),
+        version: 1,
+        classes: vec![class; 2],
+        samples: 4,
+        correct: if right { 4 } else { 0 },
+        p50_us: 300,
+        dataset_root: Digest([who; 32]),
+        predictions_root: leaves().0.root(),
+    }
+}
+
+fn commit(ledger: &Ledger, model: &str, who: u8) -> TxBody {
+    let commitment = round_commitment(&ledger.pool(), &id(who), 1, &counts(model, who), &[5; 32]).expect("it encodes");
+    TxBody::CommitRound(CommitRound { name: name(model), version: 1, round: 1, commitment })
+}
+
+fn reveal(model: &str, who: u8) -> TxBody {
+    TxBody::RevealRound(RevealRound { endorse: counts(model, who), round: 1, salt: vec![5; 32].into() })
+}
+
+/// For the whole pool, so that everybody may grade it.
+fn published(model: &str) -> TxBody {
+    match publish(model, 1) {
+        TxBody::Publish(body) => TxBody::Publish(Publish { domain: Domain::Pool, ..body }),
+        other => other,
+    }
+}
+
+/// See [`super::staked`]. `kept/m` was published under rules 1, without a round.
+pub(super) fn begun() -> Begun {
+    let mut begun = Begun::new();
+    let from = begun.ledger.height() + 3;
+    step(&mut begun, vec![(0, TxBody::SetRules(SetRules { version: 2, height: from }))]);
+    while begun.ledger.height() < from {
+        step(&mut begun, vec![]);
+    }
+    let allot = |who: u8| (0, TxBody::Allot(Allot { member: id(who), amount: 1_000 }));
+    step(&mut begun, vec![(0, TxBody::SetGrading(GRADING)), allot(2), allot(3)]);
+    step(&mut begun, [2, 3].map(|who| (who, TxBody::Stake(Stake { amount: 900 }))).to_vec());
+    // Ten heights from a publication to the end of its round: a's leaves are opened in its last but one.
+    step(&mut begun, vec![(4, published("kept/a"))]);
+    step(&mut begun, vec![]);
+    let both = [2, 3].map(|who| (who, commit(&begun.ledger, "kept/a", who)));
+    step(&mut begun, both.to_vec());
+    step(&mut begun, vec![(4, published("kept/b"))]);
+    step(&mut begun, vec![]);
+    let (shown, made) = ([2, 3].map(|who| (who, reveal("kept/a", who))), (2, commit(&begun.ledger, "kept/b", 2)));
+    step(&mut begun, [shown.to_vec(), vec![made]].concat());
+    step(&mut begun, vec![(4, published("kept/c"))]);
+    step(&mut begun, vec![]);
+    step(&mut begun, vec![]);
+    begun
+}
+
+fn step(begun: &mut Begun, bodies: Vec<(u8, TxBody)>) {
+    let mut next = [0; 8];
+    let sign = |(who, body): (u8, TxBody)| {
+        let nonce = begun.ledger.member(&id(who)).map_or(0, |m| m.nonce) + next[usize::from(who)];
+        next[usize::from(who)] += 1;
+        sign(&begun.ledger, who, nonce, body)
+    };
+    let txs: Vec<Signed<Tx>> = bodies.into_iter().map(sign).collect();
+    begun.commit(&txs);
+}
+
+/// One transaction of each kind that rules 2 add, in an order in which all of them apply, and who signs it.
+pub(super) fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
+    let round = ledger.round(&name("kept/a"), 1, 1).expect("a round");
+    let places = asked(&round, &round_job(&name("kept/a"), 1, 1), &id(2), 4).expect("everybody is asked");
+    let all = leaves().1;
+    let opened = places.into_iter().map(|place| all[place as usize].clone()).collect();
+    let (model, one) = (name("kept/a"), all[..1].to_vec());
+    let wrong = Contradict { name: model.clone(), version: 1, round: 1, validator: id(3), leaves: one };
+    vec![
+        (0, TxBody::Allot(Allot { member: id(1), amount: 7 })),
+        (1, TxBody::Stake(Stake { amount: 3 })),
+        (1, TxBody::Unstake(Unstake { amount: 1 })),
+        (0, TxBody::SetGrading(GRADING)),
+        (4, TxBody::OpenRound(OpenRound { name: name("kept/m"), version: 1 })),
+        (2, commit(ledger, "kept/c", 2)),
+        (2, reveal("kept/b", 2)),
+        (2, TxBody::OpenLeaves(OpenLeaves { name: model, version: 1, round: 1, leaves: opened })),
+        (1, TxBody::Contradict(wrong)),
+        (1, TxBody::Elect(Elect { candidate: Some(id(2)) })),
+        (4, TxBody::Authorise(Authorise { name: name("kept/c"), graders: Graders::Named(vec![id(2)]) })),
+    ]
+}

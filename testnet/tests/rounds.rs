@@ -1,0 +1,91 @@
+//! Grading in rounds between daemons: validators commit, show and open by themselves, also across a restart, and an audit of it holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+use zero2ai_testnet::{Daemon, fixture, until};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn up(dir: &Path, name: &str, extra: &[&str]) -> Daemon {
+    let home = dir.join(name);
+    std::fs::create_dir_all(&home).unwrap();
+    // Heights are what windows are counted in: one a second.
+    std::fs::write(home.join("config.toml"), "heartbeat_ms = 1000\n").unwrap();
+    Daemon::up(&home, extra).unwrap()
+}
+
+fn key(node: &Daemon) -> String {
+    node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned()
+}
+
+fn height(node: &Daemon) -> u64 {
+    node.json(&["status"]).unwrap()["height"].as_u64().unwrap()
+}
+
+fn round(node: &Daemon) -> Value {
+    node.json(&["validator", "rounds", "lab/digits"]).unwrap()["rounds"][0].clone()
+}
+
+#[test]
+fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nodes = vec![up(dir.path(), "n0", &[])];
+    for nth in 1..4 {
+        let (file, invite) = (dir.path().join("invite"), nodes[0].json(&["pool", "invite"]).unwrap());
+        std::fs::write(&file, invite["invite"].as_str().unwrap()).unwrap();
+        nodes.push(up(dir.path(), &format!("n{nth}"), &["--join-file", file.to_str().unwrap()]));
+    }
+    let first = (height(&nodes[0]) + 5).to_string();
+    nodes[0].json(&["pool", "upgrade", "2", "--height", &first]).unwrap();
+    until("rules 2 are in force", PATIENCE, || height(&nodes[0]) > first.parse::<u64>().unwrap());
+    let short =
+        ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "8", "--open-ppm", "1000000", "--leaves", "4"];
+    nodes[0].json(&[&["pool", "grading"][..], &short].concat()).unwrap();
+    for node in &nodes[1..] {
+        nodes[0].json(&["pool", "allot", &key(node), "1000"]).unwrap();
+        node.json(&["validator", "stake", "900"]).unwrap();
+    }
+    let model = fixture("digits/digits.onnx");
+    nodes[0].json(&["publish", model.to_str().unwrap(), "--name", "lab/digits", "--replicas", "0"]).unwrap();
+
+    let data = |nth: usize| fixture(&format!("digits/heldout-{nth}.csv")).to_str().unwrap().to_owned();
+    let revealed = std::thread::scope(|scope| {
+        let runs: Vec<_> = (1..4)
+            .map(|nth| {
+                let node = &nodes[nth];
+                scope.spawn(move || node.run(&["validate", "lab/digits", "--data", &data(nth), "--json"]).unwrap())
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<_>>()
+    });
+    for ran in &revealed {
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    }
+    // One comes back only when leaves are to be opened, and does it all the same.
+    nodes[3].kill();
+    nodes[3].start(&[]).unwrap();
+    until("the round is settled", PATIENCE, || round(&nodes[0])["confidence"].is_number());
+    let settled = round(&nodes[0]);
+    assert!(settled["score"].as_f64().unwrap() > 0.9, "{settled}");
+    assert_eq!((&settled["selection"], &settled["revealed"]), (&"everyone".into(), &3.into()));
+    let entries = nodes[0].json(&["ledger", "state", "entry/"]).unwrap()["entries"].clone();
+    let entries = entries.as_object().unwrap();
+    assert!(entries.len() == 3 && entries.values().all(|entry| entry["opened"].is_number()), "{entries:?}");
+    let records = nodes[1].json(&["reputation"]).unwrap();
+    let rows = records["validators"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["bonds"] == 0), "{records}");
+    assert_eq!(rows.iter().filter(|row| row["staked"] == 900).count(), 3, "{records}");
+    assert_eq!(nodes[0].json(&["validator", "slashes"]).unwrap()["slashes"], serde_json::json!([]));
+
+    let (audit, genesis) = (dir.path().join("audit.cbor"), dir.path().join("genesis.cbor"));
+    nodes[1].json(&["audit", "lab/digits", "--export", audit.to_str().unwrap()]).unwrap();
+    nodes[1].json(&["pool", "genesis", "--out", genesis.to_str().unwrap()]).unwrap();
+    let offline = ["audit", "verify", audit.to_str().unwrap(), "--genesis", genesis.to_str().unwrap()];
+    let told = nodes[1].json(&offline).unwrap();
+    assert_eq!(told["rounds"][0]["revealed"].as_array().unwrap().len(), 3, "{told}");
+    assert_eq!(told["rounds"][0]["score"], settled["score"]);
+    let whole = nodes[2].json(&["ledger", "verify"]).unwrap();
+    assert_eq!(whole["faults"], serde_json::json!([]), "{whole}");
+}
