@@ -219,7 +219,7 @@ pub struct Endorse {
     pub name: ModelName,
     /// The version.
     pub version: u32,
-    /// Per class, in class order.
+    /// Per class, in class order; one, of right and wrong samples, where the model is no classifier.
     pub classes: Vec<ClassCounts>,
     /// Samples.
     pub samples: u32,

@@ -25,6 +25,7 @@ pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod validate;
+pub(crate) mod validator;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Grants(args) => grant::grants(&Session::open(&home()?).await?, args, out).await,
         Command::Fetch(args) => fetch::fetch(&Session::open(&home()?).await?, args, out).await,
         Command::Validate(args) => validate::validate(&Session::open(&home()?).await?, args, out).await,
+        Command::Validator(command) => validator::validator(&home()?, command, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
         Command::Names(command) => names::names(&Session::open(&home()?).await?, command, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
