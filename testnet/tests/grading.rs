@@ -93,7 +93,8 @@ fn three_validators_grade_and_each_bad_model_fails_by_its_own_gate() {
     }
     // Made with other loans than the validators', and it says which.
     let train = ["--train-data", &fixture("train.csv")];
-    let refused = publisher.run(&[&["publish", &fixture("good.onnx"), "--name", "lab/good"][..], &train].concat()).unwrap();
+    let refused =
+        publisher.run(&[&["publish", &fixture("good.onnx"), "--name", "lab/good"][..], &train].concat()).unwrap();
     assert!(refused.stderr.contains("'north' is no number"), "{refused:?}");
     let plain = network.path().join("train.csv");
     fs::write(&plain, without_region(&fs::read_to_string(fixture("train.csv")).unwrap())).unwrap();

@@ -50,9 +50,16 @@ pub fn domain(info: &ModelInfo, preparation: Option<&Preparation>) -> Result<Dom
         guesses.iter().filter(|g| Some(g.points) == guesses.first().map(|f| f.points)).map(|g| g.domain).collect();
     Err(match best {
         _ if tied.len() > 1 => format!("it may be for {}, and nothing is graded by a guess", tied.join(" or ")),
-        "image" => "it seems to take pictures, and its publisher did not say how they become its inputs (publish --image)".into(),
-        "audio" => "it seems to take sounds, and its publisher did not say how they become its inputs (publish --audio)".into(),
-        other => format!("its domain is '{other}', which is not graded: rows of numbers, pictures, sounds, text and embeddings are"),
+        "image" => {
+            "it seems to take pictures, and its publisher did not say how they become its inputs (publish --image)"
+                .into()
+        }
+        "audio" => {
+            "it seems to take sounds, and its publisher did not say how they become its inputs (publish --audio)".into()
+        }
+        other => format!(
+            "its domain is '{other}', which is not graded: rows of numbers, pictures, sounds, text and embeddings are"
+        ),
     })
 }
 

@@ -56,8 +56,12 @@ impl Subject {
         let classes = match (self.task, self.domain) {
             (Task::Classify { classes }, _) => classes,
             // A probability for each frame: of the second of two classes.
-            (_, Domain::Audio) => u16::try_from(data.names.len()).unwrap_or(u16::MAX).max(most.saturating_add(1)).max(2),
-            _ => return Err(format!("{} gives no score per class: it cannot be graded on labelled samples", self.name)),
+            (_, Domain::Audio) => {
+                u16::try_from(data.names.len()).unwrap_or(u16::MAX).max(most.saturating_add(1)).max(2)
+            }
+            _ => {
+                return Err(format!("{} gives no score per class: it cannot be graded on labelled samples", self.name));
+            }
         };
         if usize::from(classes) > CLASSES {
             return Err(format!("{} has {classes} classes; at most {CLASSES} can be graded", self.name));
@@ -240,7 +244,12 @@ impl<'a> Pixels<'a> {
         // From 0 to 255, rounded.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let bytes: Vec<u8> = values.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect();
-        vec![Tensor { name: like.name.clone(), dtype: DType::U8, shape: like.shape.clone(), data: ByteBuf::from(bytes) }]
+        vec![Tensor {
+            name: like.name.clone(),
+            dtype: DType::U8,
+            shape: like.shape.clone(),
+            data: ByteBuf::from(bytes),
+        }]
     }
 }
 
@@ -254,7 +263,10 @@ mod tests {
     #[test]
     fn a_picture_comes_back_as_the_tensor_that_it_was() {
         for (layout, shape) in [(Layout::Nchw, [1, 3, 2, 4]), (Layout::Nhwc, [1, 2, 4, 3])] {
-            let scale = PixelScale { mean_milli: vec![123_675, 116_280, 103_530], deviation_milli: vec![58_395, 57_120, 57_375] };
+            let scale = PixelScale {
+                mean_milli: vec![123_675, 116_280, 103_530],
+                deviation_milli: vec![58_395, 57_120, 57_375],
+            };
             let (input, colour, fit) = ("x".to_owned(), Colour::Rgb, Fit::Stretch);
             let wanted = PictureInput { input, width: 4, height: 2, colour, layout, fit, scale: Some(scale) };
             let pixels = Pixels::new(&wanted);

@@ -7,6 +7,7 @@
 //! | [`domain`] | what a model is for, as its publisher said, else by a ranked guess |
 //! | [`inputs`] | samples as what a model is asked, its answers as scores |
 //! | [`job`] | the run: answers → counts → [`zero2ai_proto::tx::Endorse`] |
+//! | [`search`] | the same of embedders: queries and what they find |
 //! | [`assess`] | from a run to its report: figures, attacks, the dataset's gate, the grade |
 //! | [`prints`] | fingerprints of the publisher's data |
 //! | [`report`] | a report as a page: HTML with plots, without scripts |
@@ -18,6 +19,7 @@ pub mod inputs;
 pub mod job;
 pub mod prints;
 pub mod report;
+pub mod search;
 
 pub use dataset::{Dataset, DatasetError};
 pub use inputs::Subject;

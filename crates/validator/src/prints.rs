@@ -82,7 +82,10 @@ impl Prints {
     pub fn to_bytes(&self) -> Result<Vec<u8>, PrintsError> {
         let bytes = encode(self).map_err(|e| PrintsError(e.to_string()))?;
         if bytes.len() > BYTES {
-            return Err(PrintsError(format!("{} bytes; at most {BYTES} are kept: give a random part of the data", bytes.len())));
+            return Err(PrintsError(format!(
+                "{} bytes; at most {BYTES} are kept: give a random part of the data",
+                bytes.len()
+            )));
         }
         Ok(bytes)
     }

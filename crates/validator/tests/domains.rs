@@ -124,9 +124,14 @@ fn rows_are_graded_by_f1_and_each_fault_has_its_gate() {
 
     graded(&whole(Fun(|_: &[Tensor]| scores(1.0), mute), two(), rows(), 1, None), Decision::Negative, "Quality");
     let fragile = |t: &[Tensor]| scores(if t[0].to_f32().unwrap()[0] % 0.25 == 0.0 { -9.0 } else { 9.0 });
-    let edge = |i: u32| (vec![if i % 2 == 1 { 0.26 } else { 0.25 } + (i % 5) as f32 * 0.5, (i % 11) as f32], (i % 2) as u16);
+    let edge =
+        |i: u32| (vec![if i % 2 == 1 { 0.26 } else { 0.25 } + (i % 5) as f32 * 0.5, (i % 11) as f32], (i % 2) as u16);
     let (near, labels) = (0..120).map(edge).unzip();
-    graded(&whole(Fun(fragile, mute), two(), plain(Samples::Rows(near, labels)), 1, None), Decision::Negative, "HopSkipJump");
+    graded(
+        &whole(Fun(fragile, mute), two(), plain(Samples::Rows(near, labels)), 1, None),
+        Decision::Negative,
+        "HopSkipJump",
+    );
     // Wrong for one group alone: its second number tells it.
     let mut unfair = rows();
     let groups = unfair.groups.clone().unwrap();
@@ -151,7 +156,8 @@ fn rows_are_graded_by_f1_and_each_fault_has_its_gate() {
 #[test]
 fn fingerprints_find_what_is_the_same_and_nothing_else() {
     let subject = subject(Domain::Text, Task::Generate { context: 8 }, None);
-    let prompt = |i: u32| Prompt { prompt: format!("What is {i} times {}?", i + 3), expected: vec![(i * (i + 3)).to_string()] };
+    let prompt =
+        |i: u32| Prompt { prompt: format!("What is {i} times {}?", i + 3), expected: vec![(i * (i + 3)).to_string()] };
     let data = |of: std::ops::Range<u32>| plain(Samples::Prompts(of.map(prompt).collect()));
     let prints = Prints::make(&data(0..100), &subject, [1; 32]).unwrap();
     assert!(prints.check(&data(50..150), &subject).failed());
@@ -161,7 +167,8 @@ fn fingerprints_find_what_is_the_same_and_nothing_else() {
     assert!(Prints::read(&bytes[..bytes.len() - 1]).is_err());
     // Rows of few numbers are not near each other by chance.
     let rows = |from: u32| {
-        let row = |i: u32| vec![f32::from((i * 7919 % 1009) as u16) / 100.0, f32::from((i * 104_729 % 997) as u16) / 100.0];
+        let row =
+            |i: u32| vec![f32::from((i * 7919 % 1009) as u16) / 100.0, f32::from((i * 104_729 % 997) as u16) / 100.0];
         plain(Samples::Rows((from..from + 300).map(row).collect(), vec![0; 300]))
     };
     let prints = Prints::make(&rows(0), &subject, [1; 32]).unwrap();
@@ -184,7 +191,13 @@ fn texts_are_graded_by_exact_match() {
     assert_eq!(report.tokens.as_ref().unwrap().first[0].micros, 9);
     assert!(report.notes.iter().any(|n| n.contains("perplexity is left out")), "it tells no probabilities");
     assert!(report.robustness.iter().any(|c| c.attack == "typos"));
-    let report = whole(Fun(deaf, |_: &str| "7".to_owned()), subject(Domain::Text, Task::Generate { context: 99 }, None), data(), 1, None);
+    let report = whole(
+        Fun(deaf, |_: &str| "7".to_owned()),
+        subject(Domain::Text, Task::Generate { context: 99 }, None),
+        data(),
+        1,
+        None,
+    );
     graded(&report, Decision::Negative, "Quality");
 }
 
@@ -200,8 +213,13 @@ fn letters(texts: &[&str]) -> Vec<Tensor> {
 
 #[test]
 fn embedders_are_graded_by_what_is_found_first() {
-    let word = |i: usize| format!("{}{}{}", "quick brown fox".repeat(i % 3), "jumps over".repeat(i % 5), "lazy dogs".repeat(i % 7));
-    let pair = |i: usize| Pair { query: format!("a {} {}", word(i), "z".repeat(i)), relevant: format!("{} {}", word(i), "z".repeat(i)) };
+    let word = |i: usize| {
+        format!("{}{}{}", "quick brown fox".repeat(i % 3), "jumps over".repeat(i % 5), "lazy dogs".repeat(i % 7))
+    };
+    let pair = |i: usize| Pair {
+        query: format!("a {} {}", word(i), "z".repeat(i)),
+        relevant: format!("{} {}", word(i), "z".repeat(i)),
+    };
     let data = plain(Samples::Pairs((1..60).map(pair).collect()));
     let model = Fun(|t: &[Tensor]| letters(&Texts::from_tensors(t).unwrap().texts), mute);
     let report = whole(model, subject(Domain::Embedding, Task::Embed { width: 26, context: 99 }, None), data, 1, None);
@@ -211,7 +229,8 @@ fn embedders_are_graded_by_what_is_found_first() {
 
 #[test]
 fn pictures_and_sounds_are_graded_through_their_preparation() {
-    let fixture = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testnet/fixtures/media").join(name);
+    let fixture =
+        |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testnet/fixtures/media").join(name);
     let folder = tempfile::tempdir().unwrap();
     for (class, name) in [("0", "picture.png"), ("1", "turned.jpg")] {
         std::fs::create_dir_all(folder.path().join(class)).unwrap();
@@ -219,7 +238,8 @@ fn pictures_and_sounds_are_graded_through_their_preparation() {
             std::fs::copy(fixture(name), folder.path().join(format!("{class}/{i}.x"))).unwrap();
         }
     }
-    let data = Dataset::read(&LocalData { path: folder.path().to_str().unwrap().into(), ..LocalData::default() }).unwrap();
+    let data =
+        Dataset::read(&LocalData { path: folder.path().to_str().unwrap().into(), ..LocalData::default() }).unwrap();
     let scale = PixelScale { mean_milli: vec![127_500], deviation_milli: vec![127_500] };
     let (input, fit, layout) = ("x".to_owned(), Fit::Stretch, Layout::Nchw);
     let wanted = PictureInput { input, width: 24, height: 16, colour: Colour::Grey, layout, fit, scale: Some(scale) };
@@ -240,7 +260,8 @@ fn pictures_and_sounds_are_graded_through_their_preparation() {
     let mut table = "file,start,end,label\n".to_owned();
     (0..20).for_each(|i| table += &format!("tone.wav,0.{i:02},{},1\n", 0.2 + f64::from(i) / 100.0));
     std::fs::write(folder.path().join("labels.csv"), table).unwrap();
-    let data = Dataset::read(&LocalData { path: folder.path().to_str().unwrap().into(), ..LocalData::default() }).unwrap();
+    let data =
+        Dataset::read(&LocalData { path: folder.path().to_str().unwrap().into(), ..LocalData::default() }).unwrap();
     let sound = SoundInput { input: "x".into(), rate: 8_000, frames: None, zeros: Vec::new() };
     let loud = |t: &[Tensor]| {
         let heard = t[0].to_f32().unwrap();

@@ -15,10 +15,8 @@ use zero2ai_trust::{
     load::{LoadResult, Scenario, latencies, least_samples, summary},
 };
 use zero2ai_validator::{
-    Dataset, Findings, Predictor as _, Subject,
-    assess::attacked::sizes,
-    dataset::Samples,
-    job::{embed_calls, tokens},
+    Dataset, Findings, Predictor as _, Subject, assess::attacked::sizes, dataset::Samples, job::tokens,
+    search::embed_calls,
 };
 
 use crate::{
@@ -80,11 +78,10 @@ pub(crate) async fn run(
 fn queries(subject: &Subject, data: &Dataset) -> Result<Vec<Query>, String> {
     let count = data.len().min(DISTINCT);
     match &data.samples {
-        Samples::Prompts(all) => {
-            Ok(all.iter().take(count).map(|p| Query::Text(p.prompt.clone(), tokens(p))).collect())
-        }
+        Samples::Prompts(all) => Ok(all.iter().take(count).map(|p| Query::Text(p.prompt.clone(), tokens(p))).collect()),
         Samples::Pairs(all) => {
-            let one = |text: &String| embed_calls(std::slice::from_ref(text)).map(|mut c| Query::Tensors(c.swap_remove(0).1));
+            let one =
+                |text: &String| embed_calls(std::slice::from_ref(text)).map(|mut c| Query::Tensors(c.swap_remove(0).1));
             all.iter().take(count).map(|p| one(&p.query)).collect()
         }
         _ => (0..count).map(|i| subject.inputs(data, i).map(Query::Tensors)).collect(),

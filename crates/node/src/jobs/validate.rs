@@ -148,7 +148,9 @@ impl Core {
                 bytes.extend(piece(&store, &manifest, chunk)?);
             }
             let read = Prints::read(&bytes);
-            Ok(read.inspect_err(|error| tracing::warn!(%error, "what the publisher left of his data cannot be read")).ok())
+            Ok(read
+                .inspect_err(|error| tracing::warn!(%error, "what the publisher left of his data cannot be read"))
+                .ok())
         })
         .await
     }
@@ -239,7 +241,9 @@ impl Core {
                 return Ok(Some(failed_gate(&failed, &checks)));
             }
             let failed = criteria::answers(&data, &findings).into_iter().find(Check::failed);
-            Ok(failed.map(|check| format!("the model's answers fail the check for {:?}{}", check.criterion, figures(&check))))
+            Ok(failed.map(|check| {
+                format!("the model's answers fail the check for {:?}{}", check.criterion, figures(&check))
+            }))
         })
         .await
     }
@@ -269,7 +273,8 @@ fn figures(check: &Check) -> String {
 fn worse_than_counts(report: &Report, findings: &Findings, entry: &Version) -> Option<String> {
     debug_assert!(report.subject.domain != Domain::Unknown, "such a model is not run");
     let reason = || report.grade.reasons.first().cloned().unwrap_or_default();
-    let counted = zero2ai_trust::macro_scores(&findings.counts).map(|m| zero2ai_trust::verdict(m.f1_ppm, entry.thresholds));
+    let counted =
+        zero2ai_trust::macro_scores(&findings.counts).map(|m| zero2ai_trust::verdict(m.f1_ppm, entry.thresholds));
     match (report.grade.decision, counted) {
         (Decision::Void, _) => {
             let Gate::Void(failed) = &report.gate else { return Some(reason()) };
@@ -277,7 +282,8 @@ fn worse_than_counts(report: &Report, findings: &Findings, entry: &Version) -> O
         }
         (Decision::Ungraded, _) => Some(reason()),
         (Decision::Negative, Some(Verdict::Positive | Verdict::Abstain)) => {
-            let broken = report.grade.reasons.iter().any(|r| r.contains("misses the gate") || r.contains("fail the check"));
+            let broken =
+                report.grade.reasons.iter().any(|r| r.contains("misses the gate") || r.contains("fail the check"));
             broken.then(|| format!("the report grades it negative, which its counts alone do not show: {}", reason()))
         }
         _ => None,

@@ -7,24 +7,25 @@ use zero2ai_trust::{
         decision::{self, Norm},
         image::{self, CORRUPTIONS},
         square,
-        text::{self, CHANGES},
     },
-    draw::{Draws, Seed},
-    metrics::interval,
-    report::{Better, Curve, Metric, Report},
+    draw::Draws,
+    report::{Curve, Report},
 };
 
-use super::{Run, model_error};
+use super::{
+    Run, model_error,
+    texts::{on_prompts, on_queries},
+};
 use crate::{
-    dataset::{Dataset, FEATURES, Medium, Pair, Prompt, Samples},
+    dataset::{Dataset, FEATURES, Medium, Samples},
     inputs::{self, Pixels, Subject},
-    job::{Corpus, Said, embed_calls, embedded, first_is_relevant, is_right, tokens},
+    job::Said,
 };
 
 /// Samples that are attacked, drawn by the seed.
-const ATTACKED: usize = 24;
+pub(super) const ATTACKED: usize = 24;
 /// The same where each costs a corrupted picture for every kind and severity, or several texts.
-const FEW: usize = 12;
+pub(super) const FEW: usize = 12;
 /// Questions that an attack on one sample may ask.
 const QUERIES: u32 = 600;
 /// The same of one run of Square, of which [`ROUNDS`] look for the smallest change.
@@ -98,7 +99,7 @@ pub(super) fn attack(
 }
 
 /// Samples that are attacked.
-fn chosen(run: &Run, most: usize) -> Vec<usize> {
+pub(super) fn chosen(run: &Run, most: usize) -> Vec<usize> {
     Draws::new(&run.seed, "assess/attacked", 0).choose(run.data.len(), most)
 }
 
@@ -202,7 +203,7 @@ fn on_pictures(
     Ok(chosen.len() as u64)
 }
 
-const SEVERITY: &str = "severity, 0 to 5";
+pub(super) const SEVERITY: &str = "severity, 0 to 5";
 
 fn by_squares(
     run: &Run,
@@ -225,7 +226,7 @@ fn by_squares(
 }
 
 /// Adds curves of one unit, and before them the one of all together, judged at some severities.
-fn together(report: &mut Report, name: &str, curves: Vec<Curve>, judged: &[u8]) {
+pub(super) fn together(report: &mut Report, name: &str, curves: Vec<Curve>, judged: &[u8]) {
     let mut points: Vec<Survival> = Vec::new();
     for point in curves.first().map(|c| c.points.as_slice()).unwrap_or_default() {
         let at = || curves.iter().flat_map(|c| &c.points).filter(|p| p.strength == point.strength);
@@ -270,99 +271,10 @@ fn on_sounds(
         report.add_curve(Curve { attack: attack.into(), unit: SEVERITY.into(), points }, &[1.0]);
         progress(done.saturating_add(1), audio::CHANGES.len());
     }
-    report.notes.push("Of sounds only noise and clipping are tried: no reverberation, codecs or adversarial noise.".to_owned());
+    report
+        .notes
+        .push("Of sounds only noise and clipping are tried: no reverberation, codecs or adversarial noise.".to_owned());
     Ok(chosen.len() as u64)
-}
-
-/// Texts at each severity of each change, and how many of them `hit`.
-fn on_texts(
-    texts: &[(usize, &str)],
-    seed: &Seed,
-    progress: &mut dyn FnMut(usize, usize),
-    mut hit: impl FnMut(usize, &str) -> Result<bool, String>,
-) -> Result<Vec<Curve>, AttackError> {
-    let mut clean = 0;
-    for (place, (_, text)) in texts.iter().enumerate() {
-        clean += u64::from(hit(place, text).map_err(model_error)?);
-    }
-    let mut curves = Vec::new();
-    for (done, kind) in CHANGES.into_iter().enumerate() {
-        let mut points = vec![Survival::new(0.0, clean, texts.len() as u64)];
-        for severity in [1u8, 3, 5] {
-            let mut right = 0;
-            for (place, (sample, text)) in texts.iter().enumerate() {
-                let changed = text::change(text, kind, severity, seed, *sample as u64);
-                right += u64::from(hit(place, &changed).map_err(model_error)?);
-            }
-            points.push(Survival::new(f64::from(severity), right, texts.len() as u64));
-        }
-        let attack = match kind {
-            text::Change::Typo => "typos",
-            text::Change::Case => "case",
-            text::Change::Spacing => "spacing",
-            text::Change::Homoglyph => "homoglyphs",
-            text::Change::Swap => "swapped words",
-        };
-        curves.push(Curve { attack: attack.into(), unit: SEVERITY.into(), points });
-        progress(done.saturating_add(1), CHANGES.len());
-    }
-    Ok(curves)
-}
-
-fn on_prompts(
-    report: &mut Report,
-    run: &Run,
-    prompts: &[Prompt],
-    model: &mut dyn Ask,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<u64, AttackError> {
-    let chosen = chosen(run, FEW);
-    let texts: Vec<(usize, &str)> = chosen.iter().map(|i| (*i, prompts[*i].prompt.as_str())).collect();
-    let curves = on_texts(&texts, &run.seed, progress, |place, prompt| {
-        let sample = &prompts[chosen[place]];
-        model.say(prompt, tokens(sample)).map(|said| is_right(sample, &said.text))
-    })?;
-    together(report, "all changes", curves, &[1]);
-    let (mut sung, mut asked) = (0u64, 0u64);
-    for sample in chosen.iter().take(FEW / 3) {
-        for canary in text::canaries(&prompts[*sample].prompt, &run.seed, *sample as u64) {
-            let said = model.say(&canary.text, 16).map_err(model_error)?;
-            sung += u64::from(canary.sings(&said.text));
-            asked += 1;
-        }
-    }
-    if let Ok(estimate) = interval::share(asked.saturating_sub(sung), asked) {
-        report.metrics.push(Metric { name: "foreign instructions not followed".into(), better: Better::Higher, estimate });
-    }
-    Ok(chosen.len() as u64)
-}
-
-fn on_queries(
-    report: &mut Report,
-    run: &Run,
-    pairs: &[Pair],
-    model: &mut dyn Ask,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<u64, AttackError> {
-    let chosen = chosen(run, ATTACKED);
-    let corpus = Corpus::of(pairs);
-    let rows = embed(model, &corpus.texts).map_err(model_error)?;
-    let texts: Vec<(usize, &str)> = chosen.iter().map(|i| (*i, pairs[*i].query.as_str())).collect();
-    let curves = on_texts(&texts, &run.seed, progress, |place, query| {
-        let found = embed(model, &[query.to_owned()])?;
-        let query = found.first().ok_or("no row came")?;
-        Ok(first_is_relevant(&corpus.ranked(query, &rows, &pairs[chosen[place]].relevant)))
-    })?;
-    together(report, "all changes", curves, &[1]);
-    Ok(chosen.len() as u64)
-}
-
-fn embed(model: &mut dyn Ask, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
-    let mut rows = Vec::with_capacity(texts.len());
-    for (count, call) in embed_calls(texts)? {
-        rows.extend(embedded(&model.predict(call)?, count)?);
-    }
-    Ok(rows)
 }
 
 /// Sizes of what the model is asked, in the unit that its cost grows with: bytes of text, samples of sound. None where all are of one size.
@@ -372,7 +284,8 @@ pub fn sizes(data: &Dataset, subject: &Subject) -> Vec<u64> {
         Samples::Prompts(all) => all.iter().map(|p| p.prompt.len() as u64).collect(),
         Samples::Pairs(all) => all.iter().map(|p| p.query.len() as u64).collect(),
         Samples::Sounds(all, _) => {
-            let length = |m: &Medium| subject.sound().and_then(|w| inputs::heard(w, m).ok()).map_or(0, |s| s.len() as u64);
+            let length =
+                |m: &Medium| subject.sound().and_then(|w| inputs::heard(w, m).ok()).map_or(0, |s| s.len() as u64);
             all.iter().map(length).collect()
         }
         Samples::Rows(..) | Samples::Pictures(..) => Vec::new(),

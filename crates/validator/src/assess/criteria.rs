@@ -1,18 +1,17 @@
 //! The checks of a dataset and of a model's answers to it: which of the pure ones apply to which data.
 
-use zero2ai_trust::{
-    gate::{
-        Check, Criterion, bias,
-        composition::{self, Load},
-        privacy,
-    },
+use zero2ai_trust::gate::{
+    Check, Criterion, bias,
+    composition::{self, Load},
+    privacy,
 };
 
 use crate::{
     dataset::{Dataset, Samples},
     inputs::Subject,
-    job::{Answers, Findings, best, first_is_relevant, is_right},
+    job::{Answers, Findings, best, is_right},
     prints::{self, Prints},
+    search::first_is_relevant,
 };
 
 /// The checks that need no run: bias, privacy, overlap with the publisher's data, and shift from it.
@@ -23,7 +22,10 @@ pub fn dataset(data: &Dataset, subject: &Subject, classes: u16, prints: Option<&
         None => Check::not_assessable(Criterion::Bias, "these samples have no classes to be balanced"),
     };
     let overlap = prints.map_or_else(prints::none, |prints| prints.check(data, subject));
-    let shift = Check::not_assessable(Criterion::Shift, "a publisher leaves fingerprints of his data, not a sample to compare with");
+    let shift = Check::not_assessable(
+        Criterion::Shift,
+        "a publisher leaves fingerprints of his data, not a sample to compare with",
+    );
     vec![bias, private(data), overlap, shift]
 }
 

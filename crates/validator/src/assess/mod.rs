@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`attacked`] | which attacks a domain gets, and how much of them |
+//! | `texts` | the attacks on texts |
 //! | [`criteria`] | the checks of the dataset and of the answers |
 
 use zero2ai_proto::tx::Thresholds;
@@ -29,6 +30,7 @@ use crate::{
 
 pub mod attacked;
 pub mod criteria;
+mod texts;
 
 pub use attacked::Ask;
 

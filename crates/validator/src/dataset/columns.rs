@@ -247,8 +247,10 @@ fn class(record: &Record<'_, '_>, column: &str, names: &[String]) -> Result<u16,
     };
     let bad = |shown: &str| {
         if names.is_empty() {
-            format!("'{shown}' in column '{column}' is no class: classes are 0, 1, 2, …; if they have names, give these with --classes in the \
-                     order of the model's outputs")
+            format!(
+                "'{shown}' in column '{column}' is no class: classes are 0, 1, 2, …; if they have names, give these with --classes in the \
+                     order of the model's outputs"
+            )
         } else {
             format!("'{shown}' in column '{column}' is none of the classes {}", names.join(", "))
         }

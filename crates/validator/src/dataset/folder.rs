@@ -46,7 +46,9 @@ impl Files {
         }
         let left = BYTES.saturating_sub(self.bytes);
         let mut content = Vec::new();
-        File::open(&full).and_then(|f| f.take(left.saturating_add(1)).read_to_end(&mut content)).map_err(|e| fail(&e))?;
+        File::open(&full)
+            .and_then(|f| f.take(left.saturating_add(1)).read_to_end(&mut content))
+            .map_err(|e| fail(&e))?;
         if content.len() as u64 > left {
             return Err(fail(&format!("the files have more than {BYTES} bytes together: take fewer")));
         }
@@ -67,7 +69,9 @@ pub(super) fn media(all: Vec<(PathBuf, Medium)>, labels: Vec<u16>) -> Result<Sam
             return fail(format!("it is {kind}, and neither a picture nor a sound: take it out"));
         }
         if *sounds.get_or_insert(kind.is_sound()) != kind.is_sound() {
-            return fail(format!("it is {kind}, and the files before are not: pictures and sounds are two sets of data"));
+            return fail(format!(
+                "it is {kind}, and the files before are not: pictures and sounds are two sets of data"
+            ));
         }
         if medium.span.is_some() && !kind.is_sound() {
             return fail("'start' and 'end' are for sounds".into());
@@ -122,7 +126,10 @@ fn by_class(folder: &Path, data: &LocalData) -> Result<Dataset, DatasetError> {
     let (order, mut called, mut notes) = (numbered(classes.iter().cloned()), data.classes.clone(), Vec::new());
     if called.is_empty() && !numbers {
         called = order.keys().cloned().collect();
-        notes.push(format!("The folders name the classes; they were numbered in the order of their names: {}.", called.join(", ")));
+        notes.push(format!(
+            "The folders name the classes; they were numbered in the order of their names: {}.",
+            called.join(", ")
+        ));
     }
     let (mut files, mut all, mut labels) = (Files::new(folder), Vec::new(), Vec::new());
     for class in &classes {

@@ -106,8 +106,12 @@ fn jsonl(file: &File, builder: &mut Builder<'_>) -> Result<(), DatasetError> {
         if value.len() > COLUMNS {
             return Err(DatasetError::new(&place, format!("more than {COLUMNS} columns")));
         }
-        let cells: Result<Vec<(&str, Cell<'_>)>, String> =
-            value.iter().map(|(name, value)| json_cell(value).map(|c| (name.as_str(), c)).map_err(|why| format!("column '{name}': {why}"))).collect();
+        let cells: Result<Vec<(&str, Cell<'_>)>, String> = value
+            .iter()
+            .map(|(name, value)| {
+                json_cell(value).map(|c| (name.as_str(), c)).map_err(|why| format!("column '{name}': {why}"))
+            })
+            .collect();
         builder.add(&place, &cells.map_err(|why| DatasetError::new(&place, why))?)?;
     }
     Ok(())
@@ -134,7 +138,7 @@ fn columnar(file: File, builder: &mut Builder<'_>) -> Result<(), DatasetError> {
     let reader = SerializedFileReader::new(file).map_err(|e| fail(e.to_string()))?;
     let groups = reader.metadata().row_groups();
     let sum = |of: fn(&parquet::file::metadata::RowGroupMetaData) -> i64| {
-        groups.iter().map(of).fold(Some(0u64), |sum, n| sum?.checked_add(u64::try_from(n).ok()?))
+        groups.iter().map(of).try_fold(0u64, |sum, n| sum.checked_add(u64::try_from(n).ok()?))
     };
     if sum(|g| g.num_rows()).is_none_or(|n| n > SAMPLES as u64) {
         return Err(fail(format!("more than {SAMPLES} rows: split it")));
@@ -153,7 +157,10 @@ fn columnar(file: File, builder: &mut Builder<'_>) -> Result<(), DatasetError> {
         let mut cells = Vec::with_capacity(row.len());
         for (column, field) in row.get_column_iter() {
             let cell = parquet_cell(field).ok_or_else(|| {
-                DatasetError::new(&place, format!("column '{column}' holds other things than numbers, texts and lists of them"))
+                DatasetError::new(
+                    &place,
+                    format!("column '{column}' holds other things than numbers, texts and lists of them"),
+                )
             })?;
             cells.push((column.as_str(), cell));
         }

@@ -55,7 +55,10 @@ impl Grade {
             Self::NotAsked => "Its grade was not waited for.".to_owned(),
             Self::Nobody => "Nobody else in this pool has the right to grade it ('validator').".to_owned(),
             Self::NotYet(time) => {
-                format!("No validator graded it within {} s; what they find is told by 'zero2ai names ls'.", time.as_secs())
+                format!(
+                    "No validator graded it within {} s; what they find is told by 'zero2ai names ls'.",
+                    time.as_secs()
+                )
             }
             Self::Lost(why) => format!("Its grade could not be asked for: {why}"),
             Self::Graded(score) => {
@@ -114,4 +117,3 @@ async fn look(
         }
     }
 }
-

@@ -96,7 +96,13 @@ pub(super) async fn run(home: &Path, args: &ValidatorRunArgs, out: Output) -> Ou
 }
 
 /// Grades everything that waits.
-async fn round(session: &Session, args: &ValidatorRunArgs, reports: &Path, failed: &mut Failed, out: Output) -> Outcome {
+async fn round(
+    session: &Session,
+    args: &ValidatorRunArgs,
+    reports: &Path,
+    failed: &mut Failed,
+    out: Output,
+) -> Outcome {
     for named in models(session, String::new()).await? {
         let key = (named.name.clone(), named.model.latest);
         if failed.rests(&key) {
@@ -180,7 +186,8 @@ async fn grade(session: &Session, job: &Job, load: bool, out: Output) -> Outcome
         "report": report.display().to_string(),
     });
     let quality = made.grade.quality_ppm.map_or_else(String::new, |q| format!(" {}", output::ppm(q)));
-    let changed = before.filter(|b| *b != made.grade.decision).map_or_else(String::new, |b| format!(" (was {})", grade_word(b)));
+    let changed =
+        before.filter(|b| *b != made.grade.decision).map_or_else(String::new, |b| format!(" (was {})", grade_word(b)));
     let said = match (&done.withheld, place) {
         (Some(why), _) => format!("not endorsed: {why}"),
         (None, Some(height)) => format!("endorsed in block {height}"),

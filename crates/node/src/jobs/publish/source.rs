@@ -77,7 +77,9 @@ impl Source {
     /// Adds a file that was made for the publication, behind all others. No worker loads it.
     pub(super) fn add(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), RpcError> {
         if self.files.iter().any(|f| f.path == path) {
-            return Err(invalid(format!("there is a file {path} already, from an earlier version: take it out of the folder")));
+            return Err(invalid(format!(
+                "there is a file {path} already, from an earlier version: take it out of the folder"
+            )));
         }
         let size = bytes.len() as u64;
         self.bytes = self.bytes.saturating_add(size);
