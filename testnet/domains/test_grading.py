@@ -16,8 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import data
-from network import PROGRAM, ROOT, Network, embedder, language_model, unpacked, until
-from test_real import CLASSIFIER, CLASSIFIER_SHA256, SPEECH, SPEECH_SHA256
+from network import PROGRAM, ROOT, Network, embedder, language_model, line_classifier, speech_detector, until
 
 FIXTURES = ROOT / "testnet/fixtures"
 VALIDATORS = 3
@@ -27,14 +26,12 @@ AUDIO = "16000,window=576,hop=512,lead=64,input=input,zeros=h:1x1x128,zeros=c:1x
 
 def models():
     """Name, file, how it is published, the figure that its grade rests on."""
-    line = unpacked("rapidocr-onnxruntime==1.4.4", CLASSIFIER, CLASSIFIER, CLASSIFIER_SHA256)
-    speech = unpacked("silero-vad==6.2.3", SPEECH, SPEECH, SPEECH_SHA256)
     low = ["--accept", "0.3", "--reject", "0.1"]
     yield "digits", FIXTURES / "digits/digits.onnx", ["--accept", "0.85"], "macro F1"
     yield "smollm2", language_model(), low, "exact match"
     yield "minilm", embedder(), ["--accept", "0.5", "--reject", "0.2"], "recall@1"
-    yield "line", line, ["--image", IMAGE, "--accept", "0.8"], "macro F1"
-    yield "speech", speech, ["--audio", AUDIO, "--accept", "0.8"], "macro F1"
+    yield "line", line_classifier(), ["--image", IMAGE, "--accept", "0.8"], "macro F1"
+    yield "speech", speech_detector(), ["--audio", AUDIO, "--accept", "0.8"], "macro F1"
 
 
 def settings(path: Path, **columns):
