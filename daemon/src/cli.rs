@@ -27,7 +27,9 @@ pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
 pub(crate) use status::{StatusArgs, TopArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 pub(crate) use token::{Budget, TokenCommand};
-pub(crate) use validator::{GradingArgs, ReputationArgs, ValidatorCommand};
+pub(crate) use validator::{
+    Columns, GradingArgs, ReputationArgs, RunArgs as ValidatorRunArgs, ValidateArgs, ValidatorCommand,
+};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -116,13 +118,10 @@ pub(crate) enum Command {
         zero2ai fetch lab/smol --out ./smol\n\n\
         --out is for models that this node may open; every file is hashed before it appears under its name.")]
     Fetch(FetchArgs),
-    /// Run a model on your own labelled samples and sign what came out as an endorsement
-    #[command(after_help = "Examples:\n  zero2ai validate lab/digits --data heldout.csv\n  \
-        zero2ai validate lab/digits@1 --data heldout.csv --serve\n  \
-        zero2ai validate lab/digits --data heldout.csv --report report.html --report report.json\n\n\
-        The file has one sample a row: the features, then the class as a whole number; a header line is skipped.")]
+    /// Run a model on your own labelled data, judge both, and sign what came out as an endorsement
+    #[command(after_help = validator::HELP)]
     Validate(ValidateArgs),
-    /// What this node stakes on its findings, rounds of grading, and who was convicted of what
+    /// Grade as a job, what this node stakes on its findings, rounds of grading, and who was convicted of what
     #[command(subcommand)]
     Validator(ValidatorCommand),
     /// What a validator's record makes of its findings, and what it has at stake
@@ -429,10 +428,23 @@ pub(crate) struct PublishArgs {
     /// Leave the downloaded files in the home folder once they are published
     #[arg(long)]
     pub(crate) keep_download: bool,
-    /// Macro F1 from which an endorsement counts for the model, 0 to 1
+    /// The data it was made with, a table or a folder: fingerprints of it are published beside its files, open to whoever is given its
+    /// key, so that validators tell whether they grade it on samples that it has seen
+    #[arg(long, value_name = "PATH")]
+    pub(crate) train_data: Option<PathBuf>,
+    /// Its column of classes or expected answers [default: the last one, or 'expected']
+    #[arg(long, value_name = "COLUMN", requires = "train_data")]
+    pub(crate) train_label: Option<String>,
+    /// Seconds to wait for the first validator to grade it; once one did, ten times as long for two more
+    #[arg(long, value_name = "SECONDS", env = "ZERO2AI_PUBLISH_WAIT", default_value_t = 30)]
+    pub(crate) wait: u64,
+    /// Do not wait for its grade
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Macro F1 (of what is no classifier the share of right answers) from which an endorsement counts for the model, 0 to 1
     #[arg(long, default_value = "0.9", value_parser = fraction_ppm, value_name = "F1")]
     pub(crate) accept: u32,
-    /// Macro F1 down from which it counts against it, 0 to 1
+    /// The same down from which it counts against it, 0 to 1
     #[arg(long, default_value = "0.7", value_parser = fraction_ppm, value_name = "F1")]
     pub(crate) reject: u32,
 }
@@ -451,26 +463,6 @@ pub(crate) struct FetchArgs {
     /// Let --out replace files that are there
     #[arg(long, requires = "out")]
     pub(crate) force: bool,
-}
-
-/// Arguments of `validate`.
-#[derive(Debug, Args)]
-pub(crate) struct ValidateArgs {
-    /// publisher/model, publisher/model@3 or publisher/model:channel
-    pub(crate) name: ModelRef,
-    /// Labelled samples of your own
-    #[arg(long, value_name = "CSV")]
-    pub(crate) data: PathBuf,
-    /// Also write a report: a page if the name ends in .html, else JSON; may be given twice. Takes longer: the model is attacked
-    #[arg(long, value_name = "FILE")]
-    pub(crate) report: Vec<PathBuf>,
-    /// What the report's attacks and intervals are drawn from: with the same samples and seed a second validator gets the same
-    /// report, but for latencies [default: random]
-    #[arg(long, value_name = "HEX", requires = "report")]
-    pub(crate) seed: Option<Digest>,
-    /// Serve the model afterwards
-    #[arg(long)]
-    pub(crate) serve: bool,
 }
 
 /// Arguments of `resolve`.

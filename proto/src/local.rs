@@ -173,6 +173,25 @@ pub struct PublishCall {
     pub conformance: Vec<ConformanceSample>,
     /// How pictures or sounds become its inputs.
     pub preparation: Option<Preparation>,
+    /// The data it was made with, of which fingerprints are published beside its files, sealed as they are.
+    pub training: Option<LocalData>,
+}
+
+/// Labelled data on the node's machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalData {
+    /// Absolute path of a table (CSV, JSONL, Parquet) or of a folder of pictures or sounds.
+    pub path: String,
+    /// The column of the class or the expected answer; none is the last one, or `expected` of prompts.
+    pub label: Option<String>,
+    /// The column that names each sample's group, between which answers are compared.
+    pub group: Option<String>,
+    /// The column that names the part of the data each sample belongs to.
+    pub slice: Option<String>,
+    /// The columns of features, in the model's order; none is all that are nothing else.
+    pub features: Vec<String>,
+    /// What the classes are called, in the order of the model's outputs; none where labels are their numbers.
+    pub classes: Vec<String>,
 }
 
 /// Progress of a long operation, and its end.
@@ -233,12 +252,14 @@ pub struct PublishReport {
 pub struct ValidateCall {
     /// The model.
     pub name: ModelRef,
-    /// Absolute path of a CSV file on the node's machine: features, then the class, a row a sample.
-    pub samples: String,
+    /// The validator's own samples.
+    pub samples: LocalData,
     /// Serve the model afterwards.
     pub serve: bool,
     /// Make a report too, from this seed.
     pub report: Option<Digest>,
+    /// Test the model under load for the report.
+    pub load: bool,
 }
 
 /// One item of the answer to [`ValidatePath`].
@@ -246,7 +267,7 @@ pub struct ValidateCall {
 pub enum ValidateItem {
     /// What is being done.
     Step(Progress),
-    /// The endorsement as it stands on the ledger, and the score after it.
+    /// The endorsement as it stands on the ledger, and the score after it, or why there is none.
     Done(Box<ValidateReport>),
     /// A piece of the report, JSON of `zero2ai_trust::report::Report`; all of them come before `Done`.
     Report(ByteBuf),
@@ -257,10 +278,12 @@ pub enum ValidateItem {
 pub struct ValidateReport {
     /// The validator.
     pub validator: NodeId,
-    /// What it found.
-    pub endorsement: Endorsement,
-    /// The score with it.
-    pub score: Score,
+    /// What it found; none if it was not put on the ledger.
+    pub endorsement: Option<Endorsement>,
+    /// The version's score now; none before anybody endorsed it.
+    pub score: Option<Score>,
+    /// Why it was not put on the ledger: the data fail their gate, or the report says worse than the counts would.
+    pub withheld: Option<String>,
 }
 
 /// Request of [`Audit`].

@@ -227,9 +227,9 @@ pub struct RevealRound {
 pub struct OpenedLeaf {
     /// Its place, from 0.
     pub index: u32,
-    /// The class that the sample has.
+    /// The class that the sample has; 0 where the model is no classifier.
     pub label: u16,
-    /// The class that the model said.
+    /// The class that the model said; of what is no classifier 0 if its answer was right, else 1.
     pub answer: u16,
     /// Salted digest of the sample: see README.md.
     pub sample: Digest,
@@ -424,7 +424,7 @@ pub struct Endorse {
     pub name: ModelName,
     /// The version.
     pub version: u32,
-    /// Per class, in class order.
+    /// Per class, in class order; one, of right and wrong samples, where the model is no classifier.
     pub classes: Vec<ClassCounts>,
     /// Samples.
     pub samples: u32,

@@ -27,14 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import onnxruntime
 import zero2ai
-from network import PROGRAM, ROOT, SENTENCES, Network, embedder, language_model, unpacked, until
+from network import PROGRAM, ROOT, SENTENCES, Network, embedder, language_model, line_classifier, speech_detector, until
 
 FIXTURES = ROOT / "testnet/fixtures"
 RECORD = ROOT / "testnet/samples/record.py"
-CLASSIFIER = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
-CLASSIFIER_SHA256 = "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c"
-SPEECH = "silero_vad/data/silero_vad_16k_sequence.onnx"
-SPEECH_SHA256 = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
 #: Exit code of a model that does not do what its samples say.
 MODEL = 15
 NUMPY = {"FP32": np.float32, "F32": np.float32, "INT64": np.int64, "I64": np.int64}
@@ -157,7 +153,7 @@ class Real(unittest.TestCase):
 
     def test_a_picture(self):
         """Which way up a line of text is: 48 pixels high, at most 192 wide."""
-        model = unpacked("rapidocr-onnxruntime==1.4.4", CLASSIFIER, CLASSIFIER, CLASSIFIER_SHA256)
+        model = line_classifier()
         # As high as it must be, so that nothing is scaled: the reference needs no other library.
         line = np.full((48, 150, 3), 255, np.uint8)
         for at in range(12, 140, 16):
@@ -171,7 +167,7 @@ class Real(unittest.TestCase):
 
     def test_a_sound(self):
         """Where someone speaks: a probability for each 32 ms."""
-        model = unpacked("silero-vad==6.2.3", SPEECH, SPEECH, SPEECH_SHA256)
+        model = speech_detector()
         time = np.arange(32000) / 16000
         voiced = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20)) * (np.sin(2 * np.pi * 3 * time) > 0)
         samples = (voiced / np.abs(voiced).max() * 20000).astype("<i2")

@@ -62,15 +62,16 @@ pub fn run(home: &Path, args: &[&str]) -> Result<Ran> {
     run_in(None, home, args)
 }
 
+/// A command that waits for no grade after a publication unless `--wait` says so: few of these networks have a validator at work.
+fn command_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Result<Command> {
+    let mut command = program(namespace)?;
+    command.arg("--home").arg(home).args(args).env_remove("ZERO2AI_HOME").env("ZERO2AI_PUBLISH_WAIT", "0");
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
 fn run_in(namespace: Option<&str>, home: &Path, args: &[&str]) -> Result<Ran> {
-    let output = program(namespace)?
-        .arg("--home")
-        .arg(home)
-        .args(args)
-        .env_remove("ZERO2AI_HOME")
-        .stdin(Stdio::null())
-        .output()
-        .context("running zero2ai")?;
+    let output = command_in(namespace, home, args)?.output().context("running zero2ai")?;
     Ok(Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -172,6 +173,16 @@ impl Daemon {
         run_in(self.namespace.as_deref(), &self.home, args)
     }
 
+    /// Starts a command on its home that does not end by itself; it is killed when dropped. Its output goes to the node's log.
+    ///
+    /// # Errors
+    /// The binary cannot be run.
+    pub fn spawn(&self, args: &[&str]) -> Result<Beside> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = command_in(self.namespace.as_deref(), &self.home, args)?;
+        Ok(Beside(command.stdout(log.try_clone()?).stderr(log).spawn().context("running zero2ai")?))
+    }
+
     /// Runs a command with `--json` and reads its answer.
     ///
     /// # Errors
@@ -224,6 +235,16 @@ impl Daemon {
     pub fn terminate(&mut self) -> Result<i32> {
         self.signal(Signal::TERM)?;
         self.ended(READY)
+    }
+}
+
+/// A command that runs beside a node.
+pub struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

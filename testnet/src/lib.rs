@@ -14,7 +14,7 @@ pub mod daemon;
 pub mod faults;
 pub mod network;
 
-pub use daemon::{Daemon, Ran};
+pub use daemon::{Beside, Daemon, Ran};
 pub use network::Network;
 
 use std::{

@@ -46,6 +46,8 @@ const ONLY: &[(&str, &str)] = &[
     ("cudarc", "crates/engine"),
     ("image", "crates/media"),
     ("symphonia", "crates/media"),
+    ("parquet", "crates/validator"),
+    ("csv", "crates/validator"),
     ("arc-malachitebft", "crates/chain"),
 ];
 

@@ -167,7 +167,9 @@ def check_endorsement(name: str, number: int, version, endorsement, event, part:
     need(committed is None or version.height <= committed.height < endorsement.height, part,
          "was not committed to between the publication and the endorsement")
     kind, task = version.task
-    need(kind == "classify" and len(counts.classes) == task.classes > 0, part, "does not fit the model's classes")
+    # What is no classifier has one count: right, or not.
+    classes = task.classes if kind == "classify" else 1
+    need(len(counts.classes) == classes > 0, part, "does not fit the model's classes")
     sums = [sum(c.tp for c in counts.classes), sum(c.tp + c.fn for c in counts.classes),
             sum(c.tp + c.fp for c in counts.classes)]
     need(sums == [counts.correct, counts.samples, counts.samples], part, "the counts do not add up")

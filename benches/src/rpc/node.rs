@@ -61,7 +61,8 @@ impl Node {
 
     /// Publishes a model, which the node serves from then on.
     pub(crate) fn publish(&self, model: &Path, name: &str) -> Result<()> {
-        self.command(&["publish", &model.display().to_string(), "--name", name, "--replicas", "0"]).map(drop)
+        let file = model.display().to_string();
+        self.command(&["publish", &file, "--name", name, "--replicas", "0", "--no-wait"]).map(drop)
     }
 
     fn command(&self, words: &[&str]) -> Result<Value> {

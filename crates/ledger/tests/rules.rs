@@ -448,13 +448,23 @@ fn endorsements_are_counted_once_and_hold_together() {
 }
 
 #[test]
-fn what_is_no_classifier_is_not_graded_by_counts() {
+fn what_is_no_classifier_is_graded_by_the_share_of_right_samples() {
     let mut pool = published();
     let TxBody::Publish(mut body) = publish("lab/text", 1) else { panic!("a publication") };
     body.task = Task::Generate { context: 2_048 };
     let tx = pool.tx(1, TxBody::Publish(body));
     pool.commit(&[tx]);
-    assert!(is_invalid(&pool.refusal(2, TxBody::Endorse(endorse("lab/text", 1, 1, 0))), "task"));
+    let two = TxBody::Endorse(endorse("lab/text", 1, 1, 0));
+    assert!(is_invalid(&pool.refusal(2, two.clone()), "counts"), "two classes");
+    let TxBody::Endorse(mut one) = two else { panic!("an endorsement") };
+    one.correct = one.samples - 8;
+    one.classes = vec![ClassCounts { tp: one.correct, fp: 8, fn_: 8 }];
+    let right = u64::from(one.correct) * 1_000_000 / u64::from(one.samples);
+    let tx = pool.tx(2, TxBody::Endorse(one));
+    pool.commit(&[tx]);
+    let (_, found) = pool.ledger.endorsements(&"lab/text".parse().unwrap(), 1).remove(0);
+    assert_eq!(u64::from(found.quality_ppm), right);
+    assert_eq!((found.precision_ppm, found.recall_ppm), (found.f1_ppm, found.f1_ppm));
 }
 
 #[test]

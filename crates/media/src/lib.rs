@@ -29,7 +29,11 @@ pub use kind::Kind;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use zero2ai_proto::{limits::FRAME_BYTES, prepare::Preparation, tensor::Tensor};
+use zero2ai_proto::{
+    limits::FRAME_BYTES,
+    prepare::{Preparation, SoundInput},
+    tensor::Tensor,
+};
 
 /// Bytes of the tensors of one call: what is left of a frame is for what is signed beside them.
 pub const CALL_BYTES: usize = FRAME_BYTES - 256 * 1024;
@@ -60,6 +64,23 @@ pub fn prepare(preparation: &Preparation, contents: &[impl AsRef<[u8]>]) -> Resu
             Err(MediaError::Count { given: several.len(), what: "a sound is one file: its frames are the rows" })
         }
     }
+}
+
+/// The samples of a sound, at the rate and in the one channel that a model takes: [`framed`] makes its inputs of them, and
+/// [`prepare`] does both.
+///
+/// # Errors
+/// Content that is of another kind, damaged, empty, or more than one call carries.
+pub fn samples(wanted: &SoundInput, content: &[u8]) -> Result<Vec<f32>, MediaError> {
+    guarded(|| sound::decode(content, wanted.rate, frames::longest(wanted)))
+}
+
+/// A model's inputs of samples at its own rate.
+///
+/// # Errors
+/// None, or more than one call carries.
+pub fn framed(wanted: &SoundInput, samples: &[f32]) -> Result<Vec<Tensor>, MediaError> {
+    frames::tensors(wanted, samples)
 }
 
 /// Decoders are others' code that reads hostile bytes: where one panics, this file is not read, and nothing else happens.

@@ -83,10 +83,15 @@ pub fn contradiction(classes: &[ClassCounts], samples: u32, leaves: &[Leaf]) -> 
     (all && left.iter().any(|c| *c != ClassCounts::default())).then_some(Contradiction::Fewer)
 }
 
-/// Takes a leaf out of what is left of the counts.
+/// Takes a leaf out of what is left of the counts. Of what is no classifier there is one class, and an answer that is not right is its
+/// false positive and its false negative at once.
 fn take(left: &mut [ClassCounts], leaf: &Leaf) -> Option<Contradiction> {
-    let (label, answer) = (usize::from(leaf.label), usize::from(leaf.answer));
     let lower = |count: &mut u32| count.checked_sub(1).map(|less| *count = less);
+    if let ([only], 0, 1..) = (&mut *left, leaf.label, leaf.answer) {
+        let falsely = lower(&mut only.fp).is_none().then_some(Contradiction::FalsePositives(0));
+        return falsely.or_else(|| lower(&mut only.fn_).is_none().then_some(Contradiction::FalseNegatives(0)));
+    }
+    let (label, answer) = (usize::from(leaf.label), usize::from(leaf.answer));
     if label >= left.len() {
         return Some(Contradiction::Class(leaf.label));
     }

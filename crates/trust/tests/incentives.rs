@@ -126,6 +126,15 @@ fn opened_leaves_contradict_counts_or_do_not() {
 }
 
 #[test]
+fn what_is_no_classifier_is_contradicted_by_wrong_answers_that_were_told_to_be_right() {
+    let counts = [ClassCounts { tp: 2, fp: 1, fn_: 1 }];
+    let check = |leaves: &[Leaf]| contradiction(&counts, 3, leaves);
+    assert_eq!(check(&[leaf(0, 0, 0), leaf(1, 0, 1), leaf(2, 0, 0)]), None);
+    assert_eq!(check(&[leaf(0, 0, 1), leaf(1, 0, 1)]), Some(Contradiction::FalsePositives(0)));
+    assert_eq!(check(&[leaf(0, 1, 0)]), Some(Contradiction::Class(1)));
+}
+
+#[test]
 fn disputes_end_with_everyone_and_the_loser_pays() {
     assert_eq!(Instance::First.next().and_then(Instance::next), Some(Instance::Last));
     assert_eq!((Instance::Last.next(), Instance::Last.seats()), (None, None));

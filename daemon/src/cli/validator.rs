@@ -1,11 +1,92 @@
-//! `validator ...`, `reputation`, `pool grading`: what can be typed.
+//! `validate`, `validator ...`, `reputation`, `pool grading`: what can be typed.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use zero2ai_proto::{ModelName, NodeId};
+use zero2ai_proto::{Digest, ModelName, ModelRef, NodeId, local::LocalData};
+
+use crate::{commands::publish::absolute, exit::Outcome};
+
+/// Examples, and what labelled data may look like.
+pub(crate) const HELP: &str = "Examples:
+  zero2ai validate lab/digits --data heldout.csv
+  zero2ai validate lab/digits@1 --data heldout.csv --serve
+  zero2ai validate lab/digits --data heldout.csv --report report.html --report report.json
+  zero2ai validate lab/loans --data loans.parquet --label granted --group sex --report report.html --load
+  zero2ai validate lab/cats --data pictures/ --report report.html
+
+Data, by the ending of its name:
+  table.csv, .jsonl, .parquet   a sample a row. The columns 'prompt' and 'expected' are for models that write text, 'query' and
+                                'relevant' for embedders, 'file' and 'label' for pictures or sounds beside the table (of sounds
+                                also 'start' and 'end', seconds). All else is numbers with a class, in the last column unless
+                                --label names it; of JSONL, --features names the columns, or one column holds a list.
+  folder/                       pictures or sounds: a folder a class, or labels.csv with 'file' and 'label'.
+
+Classes are 0, 1, 2, …, or have the names that --classes gives in the order of the model's outputs.";
+
+/// Columns of labelled data.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Columns {
+    /// The column of the class, or of the expected answer
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) label: Option<String>,
+    /// The column that names each sample's group: answers are compared between groups
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) group: Option<String>,
+    /// The column that names the part of the data that a sample belongs to: figures are told for each part
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) slice: Option<String>,
+    /// The columns of numbers, in the model's order [default: all others]
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    pub(crate) features: Vec<String>,
+    /// What the classes are called, in the order of the model's outputs
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) classes: Vec<String>,
+}
+
+impl Columns {
+    /// The data at a path of this machine.
+    pub(crate) fn of(self, path: &std::path::Path) -> Outcome<LocalData> {
+        let Self { label, group, slice, features, classes } = self;
+        Ok(LocalData { path: absolute(path)?, label, group, slice, features, classes })
+    }
+}
+
+/// Arguments of `validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// publisher/model, publisher/model@3 or publisher/model:channel
+    pub(crate) name: ModelRef,
+    /// Labelled data of your own: a table or a folder
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) columns: Columns,
+    /// Also write a report: a page if the name ends in .html, else JSON; may be given twice. Takes longer: the model is attacked
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Vec<PathBuf>,
+    /// What the report's attacks and intervals are drawn from: with the same samples and seed a second validator gets the same
+    /// report, but for latencies [default: random]
+    #[arg(long, value_name = "HEX", requires = "report")]
+    pub(crate) seed: Option<Digest>,
+    /// For the report, also test it under load: several at once, at random times, all at once; half a minute more
+    #[arg(long, requires = "report")]
+    pub(crate) load: bool,
+    /// Serve the model afterwards
+    #[arg(long)]
+    pub(crate) serve: bool,
+}
 
 /// `validator ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ValidatorCommand {
+    /// Grade new versions as they are published, on data in a folder, until Ctrl-C
+    #[command(after_help = "Examples:\n  zero2ai validator run --data /srv/held-out\n  \
+        zero2ai validator run --data /srv/held-out --reports /srv/reports --once\n\n\
+        Data for lab/digits is lab/digits.csv, .jsonl, .parquet or the folder lab/digits/ below the folder; lab/digits.toml beside it\n\
+        may say label, group, slice, features and classes. Models without data of their own that write text get text.jsonl (or .csv,\n\
+        .parquet), embedders embedding.jsonl. What was graded is known by its report, also after a restart.")]
+    Run(RunArgs),
     /// Stake some of what an administrator allotted to this node: findings then weigh by it
     #[command(after_help = "Example:\n  zero2ai validator stake 1000")]
     Stake {
@@ -54,6 +135,29 @@ pub(crate) enum ValidatorCommand {
         /// publisher/model
         name: ModelName,
     },
+}
+
+/// Arguments of `validator run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The folder with the data
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
+    /// Where reports go, as pages and JSON [default: reports, in the home folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) reports: Option<PathBuf>,
+    /// Test under load as well
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Days after which a version is run again, to see whether it still does what its report says; 0 is never
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub(crate) recheck: u64,
+    /// Seconds between two looks at the ledger
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) every: u64,
+    /// Grade what there is, then end
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// Arguments of `reputation`.

@@ -1,7 +1,5 @@
 //! `inspect`: what a file or folder is, before it is published. Needs no node; the model is opened in a worker of its own.
 
-mod guess;
-
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,8 +9,8 @@ use zero2ai_proto::{
     manifest::{Format, Task},
     tensor::TensorSpec,
 };
+use zero2ai_validator::domain::{Guess, guess};
 
-use self::guess::{Guess, guess};
 use super::publish::read_samples;
 use crate::{
     cli::InspectArgs,

@@ -1,6 +1,8 @@
 //! `publish`: hands a file or folder on this machine to the node, which cuts, seals, stores, replicates and publishes it. What
 //! lies on a model hub is downloaded first.
 
+mod grade;
+
 use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use zero2ai_proto::{
 
 use super::read_file;
 use crate::{
-    cli::PublishArgs,
+    cli::{Columns, PublishArgs},
     exit::{Exit, Failure, Outcome, file_error},
     hub::{self, Place},
     output::{Output, bytes, facts, plural},
@@ -47,6 +49,7 @@ pub(crate) async fn publish_file(
         base: None,
         conformance,
         preparation: None,
+        training: None,
     };
     follow::<PublishPath>(session, &call, progress).await
 }
@@ -148,6 +151,9 @@ pub(crate) async fn publish(home: &Path, args: PublishArgs, out: Output) -> Outc
     let preparation = args.image.clone().or_else(|| args.audio.clone());
     let reproduced = conformance.len() as u64;
     let mut progress = Progress::start(out, "publishing");
+    let columns = Columns { label: args.train_label.clone(), ..Columns::default() };
+    let training = args.train_data.as_deref().map(|path| columns.of(path)).transpose()?;
+    let wait = if args.no_wait { 0 } else { args.wait };
     let PublishArgs { path, name, domain, replicas, store_only, base, only, hub: endpoint, keep_download, .. } = args;
     let download = match place {
         Some(place) => {
@@ -159,8 +165,10 @@ pub(crate) async fn publish(home: &Path, args: PublishArgs, out: Output) -> Outc
     let path = absolute(download.as_ref().map_or(path.as_path(), hub::Downloaded::path))?;
     let domain = domain.into();
     #[rustfmt::skip]
-    let call = PublishCall { path, name, domain, replicas, thresholds, store_only, base, conformance, preparation };
+    let call = PublishCall { path, name, domain, replicas, thresholds, store_only, base, conformance, preparation, training };
     let report = follow::<PublishPath>(&session, &call, &mut progress).await?;
+    // The version stands: what goes wrong while its grade is waited for is no failure of the publication.
+    let grade = grade::wait(&session, &report, Duration::from_secs(wait), &mut progress).await;
     drop(progress);
     let mut json = report_json(&report);
     let mut text = report_text(&report);
@@ -176,6 +184,8 @@ pub(crate) async fn publish(home: &Path, args: PublishArgs, out: Output) -> Outc
             let _ = tokio::task::spawn_blocking(move || download.remove()).await;
         }
     }
+    json["grade"] = grade.json();
+    text += &format!("\n{}", grade.text());
     let next = if report.not_served.is_some() { "fetch" } else { "resolve" };
     out.result(&json, || format!("{text}\nNext: zero2ai {next} {}", report.name));
     Ok(())

@@ -1,4 +1,5 @@
-//! `validate`: the node fetches a model, runs it on the user's labelled samples and signs the counts as an endorsement.
+//! `validate`: the node fetches a model, runs it on the user's labelled data and signs the counts as an endorsement, unless data or
+//! report rule that out.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,10 +11,10 @@ use zero2ai_proto::{
     state::{Endorsement, Verdict},
 };
 
-use zero2ai_trust::report::Report;
+use zero2ai_trust::report::{Decision, Report};
 use zero2ai_validator::report::page;
 
-use super::{publish::absolute, write_file};
+use super::write_file;
 use crate::{
     cli::ValidateArgs,
     exit::{Exit, Failure, Outcome},
@@ -74,6 +75,17 @@ pub(crate) fn verdict(v: Verdict) -> &'static str {
     }
 }
 
+/// A report's grade as one word.
+pub(crate) fn grade_word(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Positive => "positive",
+        Decision::Negative => "negative",
+        Decision::Abstain => "undecided",
+        Decision::Void => "void",
+        Decision::Ungraded => "not graded",
+    }
+}
+
 /// An endorsement as JSON.
 pub(crate) fn endorsement_json(validator: &zero2ai_proto::NodeId, e: &Endorsement) -> Value {
     json!({
@@ -97,35 +109,50 @@ pub(crate) async fn validate(session: &Session, args: ValidateArgs, out: Output)
     for file in &args.report {
         write_file("write the report to", file, b"")?;
     }
-    let call = ValidateCall { name: args.name, samples: absolute(&args.data)?, serve: args.serve, report: seed };
+    let samples = args.columns.of(&args.data)?;
+    let model = args.name.to_string();
+    let call = ValidateCall { name: args.name, samples, serve: args.serve, report: seed, load: args.load };
     let (done, bytes) = validate_file(session, &call, &mut progress).await?;
     drop(progress);
     let report = seed.map(|_| write_report(&args.report, &bytes)).transpose()?;
     let grade = report.as_ref().map(|r| &r.grade);
-    let e = &done.endorsement;
+    let score = done.score.as_ref();
     let json = json!({
-        "endorsement": endorsement_json(&done.validator, e),
-        "score": done.score.score_ppm.map(|s| f64::from(s) / 1e6),
-        "grade": grade, "seed": seed.map(|seed| seed.to_string()),
+        "endorsement": done.endorsement.as_ref().map(|e| endorsement_json(&done.validator, e)),
+        "score": score.and_then(|s| s.score_ppm).map(|s| f64::from(s) / 1e6),
+        "grade": grade, "seed": seed.map(|seed| seed.to_string()), "withheld": done.withheld,
     });
     out.result(&json, || {
-        let mut rows = vec![
-            ("model", format!("{}@{}", e.counts.name, e.counts.version)),
-            ("samples", format!("{}, {} right", e.counts.samples, e.counts.correct)),
-            ("precision", ppm(e.precision_ppm)),
-            ("recall", ppm(e.recall_ppm)),
-            ("F1", ppm(e.f1_ppm)),
-            ("verdict", verdict(e.verdict).into()),
-            ("block", e.height.to_string()),
-            ("score", score_text(done.score.score_ppm, done.score.datasets)),
-        ];
+        let mut rows = match &done.endorsement {
+            Some(e) => endorsed(e),
+            None => vec![("model", model)],
+        };
+        if let Some(score) = score {
+            rows.push(("score", score_text(score.score_ppm, score.datasets)));
+        }
+        if let Some(why) = &done.withheld {
+            rows.push(("not endorsed", why.clone()));
+        }
         if let Some(grade) = grade {
             rows.push(("report", args.report.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")));
-            rows.push(("its grade", format!("{:?}: {}", grade.decision, grade.reasons.join(" "))));
+            rows.push(("its grade", format!("{}: {}", grade_word(grade.decision), grade.reasons.join(" "))));
         }
         facts(&rows)
     });
     Ok(())
+}
+
+/// What the ledger holds of it.
+fn endorsed(e: &Endorsement) -> Vec<(&'static str, String)> {
+    vec![
+        ("model", format!("{}@{}", e.counts.name, e.counts.version)),
+        ("samples", format!("{}, {} right", e.counts.samples, e.counts.correct)),
+        ("precision", ppm(e.precision_ppm)),
+        ("recall", ppm(e.recall_ppm)),
+        ("F1", ppm(e.f1_ppm)),
+        ("verdict", verdict(e.verdict).into()),
+        ("block", e.height.to_string()),
+    ]
 }
 
 /// A score, or why there is none yet.

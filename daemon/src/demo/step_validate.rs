@@ -7,7 +7,8 @@ use zero2ai_proto::{
     calls::{Blocks, BlocksCall},
     decode,
     limits::SIGNED_BYTES,
-    local::{ValidateCall, ValidateReport},
+    local::{LocalData, ValidateCall, ValidateReport},
+    state::{Endorsement, Score},
 };
 
 use super::{
@@ -40,18 +41,37 @@ pub(crate) async fn run(demo: &mut Demo) -> Outcome {
         let demo = &*demo;
         async move {
             let session = demo.session(index)?;
-            let call = ValidateCall { name: demo.model_ref(), samples: absolute(file)?, serve: true, report: None };
+            let samples = LocalData { path: absolute(file)?, ..LocalData::default() };
+            let call = ValidateCall { name: demo.model_ref(), samples, serve: true, report: None, load: false };
             let done = validate_file(session, &call, &mut Progress::silent()).await.map(|(done, _)| done);
             done.map_err(|e| demo.cluster.node(index).map_or_else(|own| own, |node| node.with_log(e)))
         }
     });
     let reports = futures::future::try_join_all(jobs).await?;
     drop(progress);
+    let reports = reports.into_iter().map(Graded::of).collect::<Outcome<Vec<_>>>()?;
     table(demo, &reports)?;
     block(demo, &reports).await
 }
 
-fn table(demo: &mut Demo, reports: &[ValidateReport]) -> Outcome {
+/// A validation that ended on the ledger, as all of the demo's do.
+struct Graded {
+    validator: PublicKey,
+    endorsement: Endorsement,
+    score: Score,
+}
+
+impl Graded {
+    fn of(report: ValidateReport) -> Outcome<Self> {
+        let ValidateReport { validator, endorsement, score, withheld } = report;
+        let (Some(endorsement), Some(score)) = (endorsement, score) else {
+            return Err(Failure::new(Exit::Model, format!("It was not endorsed: {}.", withheld.unwrap_or_default())));
+        };
+        Ok(Self { validator, endorsement, score })
+    }
+}
+
+fn table(demo: &mut Demo, reports: &[Graded]) -> Outcome {
     let golden = Golden::read()?;
     let mut table = Table::new(&[
         "validator",
@@ -91,7 +111,7 @@ fn table(demo: &mut Demo, reports: &[ValidateReport]) -> Outcome {
 }
 
 /// Fetches the block of the last endorsement and checks its certificate here.
-async fn block(demo: &mut Demo, reports: &[ValidateReport]) -> Outcome {
+async fn block(demo: &mut Demo, reports: &[Graded]) -> Outcome {
     let last = reports.iter().max_by_key(|r| (r.score.height, r.score.datasets));
     let last = last.ok_or_else(|| Failure::new(Exit::Internal, "no validator reported"))?;
     let (height, score) = (last.endorsement.height, last.score.score_ppm);

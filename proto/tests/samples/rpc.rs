@@ -150,9 +150,18 @@ fn add_local_models(v: &mut Vectors) {
     let base = Some(ModelRef { name: name(), selector: Selector::Version(1) });
     let (path, store_only, domain) = ("/models/a.onnx".into(), false, Domain::Private);
     let (conformance, preparation) = (models::conformance(), Some(models::picture()));
+    let samples = l::LocalData {
+        path: "/data/held-out.csv".into(),
+        label: Some("class".into()),
+        group: Some("sex".into()),
+        slice: Some("region".into()),
+        features: vec!["age".into(), "income".into()],
+        classes: vec!["no".into(), "yes".into()],
+    };
     #[rustfmt::skip]
     let publish = l::PublishCall {
         path, name: name(), domain, replicas: 2, thresholds, store_only, base, conformance, preparation,
+        training: Some(samples.clone()),
     };
     v.add("local/publish", &publish);
     let step = l::Progress { what: "sealing".into(), done: 1, total: 7 };
@@ -190,12 +199,12 @@ fn add_local_models(v: &mut Vectors) {
     let again = l::RerunReport { runtime: "kernels/avx2 2".into(), output: CallOutput::Tokens(vec![3, 70_000]) };
     v.add("local/rerun_done", &l::RerunItem::Done(again));
     let report = Some(Digest([0x5e; 32]));
-    let call = l::ValidateCall { name: latest(), samples: "/data/held-out.csv".into(), serve: true, report };
+    let call = l::ValidateCall { name: latest(), samples, serve: true, report, load: true };
     v.add("local/validate", &call);
     v.add("local/validate_report", &l::ValidateItem::Report(bytes(0x7b, 3)));
     v.add("local/validate_step", &l::ValidateItem::Step(step));
-    let done =
-        l::ValidateReport { validator: key(2).public(), endorsement: ledger::endorsement(), score: ledger::score() };
+    let (endorsement, score) = (Some(ledger::endorsement()), Some(ledger::score()));
+    let done = l::ValidateReport { validator: key(2).public(), endorsement, score, withheld: None };
     v.add("local/validate_done", &l::ValidateItem::Done(Box::new(done)));
     v.add("local/audit", &l::AuditCall { name: name() });
     v.add("local/fetch", &l::FetchCall { name: latest(), serve: true });

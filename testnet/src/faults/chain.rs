@@ -105,7 +105,7 @@ impl Signers {
             .arg(self.network.nodes[by].home())
             .arg("publish")
             .arg(&file)
-            .args(["--name", &name, "--replicas", "0", "--store-only", "--json"])
+            .args(["--name", &name, "--replicas", "0", "--store-only", "--no-wait", "--json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -73,7 +73,7 @@ impl Publishing {
             .arg(home)
             .arg("publish")
             .arg(file)
-            .args(["--name", "acme/m", "--replicas", "0", "--json"])
+            .args(["--name", "acme/m", "--replicas", "0", "--no-wait", "--json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

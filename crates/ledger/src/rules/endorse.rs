@@ -123,13 +123,13 @@ pub(crate) fn check(counts: &Endorse, version: &Version) -> Result<(), TxError> 
     check_counts(&counts.classes, counts.samples, counts.correct).map_err(|e| invalid("counts", e.to_string()))
 }
 
+/// Counts that an endorsement of such a model carries. What is no classifier has one class: a sample was right (a true positive) or was
+/// not (a false positive and a false negative at once), and all figures are the share of right ones.
 pub(super) fn graded_classes(task: Task) -> Result<usize, TxError> {
     match task {
         Task::Classify { classes } if usize::from(classes) <= CLASSES => Ok(usize::from(classes)),
         Task::Classify { classes } => Err(invalid("task", format!("{classes} classes; at most {CLASSES} are graded"))),
-        Task::Tensors | Task::Generate { .. } | Task::Embed { .. } => {
-            Err(invalid("task", "only classifiers are graded by counts"))
-        }
+        Task::Tensors | Task::Generate { .. } | Task::Embed { .. } => Ok(1),
     }
 }
 

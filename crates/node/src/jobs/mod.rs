@@ -15,9 +15,10 @@
 //! | [`grants`] | who may open a private model; sealing anew after a revocation |
 //! | [`repair`] | keeps enough copies of held versions in the pool |
 //! | [`publish`] | file → chunks → ledger → replicas |
-//! | [`validate`] | fetch → run on own samples → endorse |
+//! | [`validate`] | fetch → run on own samples → judge → endorse |
 //! | [`rounds`] | commits in a round, and shows and opens it in time |
 //! | [`report`] | a validation's report: intervals, attacks, the grade |
+//! | [`load_test`] | a model under load, for a report |
 //! | [`rerun`] | fetch → run a kept call again, for this node's own user |
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
@@ -34,6 +35,7 @@ pub(crate) mod grants;
 pub(crate) mod keep;
 pub(crate) mod keys;
 pub(crate) mod load;
+pub(crate) mod load_test;
 pub(crate) mod open;
 pub(crate) mod picture;
 pub(crate) mod peers;

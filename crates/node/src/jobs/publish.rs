@@ -21,7 +21,8 @@ use std::{path::PathBuf, sync::Arc};
 use zero2ai_chunk::{Sealer, seal_manifest};
 use zero2ai_proto::{
     ManifestId, ModelName, ModelRef,
-    local::{PublishCall, PublishReport},
+    keys::random_bytes,
+    local::{LocalData, PublishCall, PublishReport},
     manifest::{ConformanceSample, Manifest, Task},
     prepare::Preparation,
     rpc::{ErrorCode, RpcError},
@@ -29,6 +30,11 @@ use zero2ai_proto::{
     tx::{ClaimHandle, Publish, TxBody},
 };
 use zero2ai_store::Store;
+use zero2ai_trust::report::Domain;
+use zero2ai_validator::{
+    Subject,
+    prints::{self, Prints},
+};
 
 use self::{
     sealing::{Base, seal_into},
@@ -53,10 +59,16 @@ impl Core {
         ConformanceSample::check_all(&call.conformance).map_err(invalid)?;
         call.preparation.as_ref().map_or(Ok(()), Preparation::check).map_err(invalid)?;
         let path = PathBuf::from(&call.path);
-        let source = Arc::new(self.blocking(move || Source::look(&path)).await?);
+        let mut source = Arc::new(self.blocking(move || Source::look(&path)).await?);
         let format = source.format;
         let (loaded, not_served) = self.try_run(&source, &call, progress).await?;
         let task = loaded.as_ref().map_or(Task::Tensors, |loaded| loaded.info.task);
+        if let Some(training) = call.training.clone() {
+            tell(progress, "taking fingerprints of the training data", 0, 0);
+            let bytes = self.take_fingerprints(training, &call, task).await?;
+            let source = Arc::get_mut(&mut source).ok_or_else(|| internal("the publication is still being read"))?;
+            source.add(prints::FILE, bytes)?;
+        }
 
         let (domain, content) = (call.domain, self.content_secret(call.domain).await?);
         self.make_room(source.bytes, None).await?;
@@ -133,6 +145,20 @@ impl Core {
             saved: sealed.saved,
             seal_ms: sealed.millis,
         })
+    }
+
+    /// Fingerprints of the data that a model was made with.
+    async fn take_fingerprints(&self, data: LocalData, call: &PublishCall, task: Task) -> Result<Vec<u8>, RpcError> {
+        let (name, preparation) = (call.name.to_string(), call.preparation.clone());
+        // Rows and texts are compared as they are, pictures and sounds as their preparation has them: the domain decides nothing here.
+        let subject = Subject { name, domain: Domain::Unknown, task, preparation };
+        let data = self.read_data(data).await?;
+        let salt = random_bytes::<32>().map_err(internal)?;
+        self.blocking(move || {
+            let made = Prints::make(&data, &subject, salt).map_err(invalid)?;
+            made.to_bytes().map_err(invalid)
+        })
+        .await
     }
 
     /// Checks what can be checked before any work, and picks the version number.

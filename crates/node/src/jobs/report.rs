@@ -1,12 +1,18 @@
 //! The report of a validation: the figures are computed on a thread that may block, and ask the worker when they attack.
 
+use std::time::Instant;
+
 use tokio::sync::mpsc;
-use zero2ai_engine::Worker;
-use zero2ai_proto::{rpc::RpcError, tensor::Tensor};
-use zero2ai_trust::{attacks::Model, report::Report};
+use zero2ai_engine::{GenEvent, Worker};
+use zero2ai_proto::{
+    calls::{GenerateInput, Prompt, Sampling},
+    rpc::RpcError,
+    tensor::Tensor,
+};
+use zero2ai_trust::report::Report;
 use zero2ai_validator::{
-    assess::{Run, assess},
-    predicted_scores,
+    Predictor, Said,
+    assess::{Ask, Run, assess},
 };
 
 use crate::{
@@ -14,45 +20,82 @@ use crate::{
     serve::errors::{internal, invalid},
 };
 
-/// A batch to be answered, and where to.
-struct Asked {
-    batch: Vec<Vec<f32>>,
-    reply: std::sync::mpsc::SyncSender<Result<Vec<Vec<f32>>, String>>,
+/// A worker that a validation asks.
+pub(crate) struct Local<'a>(pub(crate) &'a Worker);
+
+impl Predictor for Local<'_> {
+    async fn predict(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+        self.0.predict(inputs).await.map_err(|e| e.to_string())
+    }
+
+    async fn say(&self, prompt: &str, tokens: u32) -> Result<Said, String> {
+        let sampling = Sampling { max_tokens: tokens, ..Sampling::default() };
+        let input = GenerateInput { prompt: Prompt::Text(prompt.to_owned()), sampling, resume: Vec::new() };
+        let mut last = Instant::now();
+        // Nobody's: what was computed for one sample is not used again for the next, so that each costs what it costs.
+        let mut stream = self.0.generate(&[], input).await.map_err(|e| e.to_string())?;
+        let (mut said, mut first) = (Said::default(), true);
+        while let Some(event) = stream.next().await {
+            let GenEvent::Token(piece) = event.map_err(|e| e.to_string())? else { break };
+            said.text.push_str(&piece.text);
+            let micros = u32::try_from(last.elapsed().as_micros()).unwrap_or(u32::MAX);
+            last = Instant::now();
+            if std::mem::take(&mut first) {
+                said.first_us = micros;
+            } else {
+                said.each_us.push(micros);
+            }
+        }
+        Ok(said)
+    }
+}
+
+/// A question, and where its answer goes.
+enum Asked {
+    Predict(Vec<Tensor>, std::sync::mpsc::SyncSender<Result<Vec<Tensor>, String>>),
+    Say(String, u32, std::sync::mpsc::SyncSender<Result<Said, String>>),
 }
 
 /// The worker, as a thread that may block sees it.
 struct Remote(mpsc::Sender<Asked>);
 
-impl Model<Vec<f32>> for Remote {
-    fn predict(&mut self, batch: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String> {
+impl Remote {
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(std::sync::mpsc::SyncSender<Result<T, String>>) -> Asked,
+    ) -> Result<T, String> {
         let gone = "the run was ended".to_owned();
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        self.0.blocking_send(Asked { batch: batch.to_vec(), reply }).map_err(|_| gone.clone())?;
+        self.0.blocking_send(question(reply)).map_err(|_| gone.clone())?;
         answer.recv().map_err(|_| gone)?
+    }
+}
+
+impl Ask for Remote {
+    fn predict(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+        self.ask(|reply| Asked::Predict(inputs, reply))
+    }
+
+    fn say(&mut self, prompt: &str, tokens: u32) -> Result<Said, String> {
+        self.ask(|reply| Asked::Say(prompt.to_owned(), tokens, reply))
     }
 }
 
 /// Computes the report of `run`. Whoever drops this future ends the attack with its next question.
 pub(crate) async fn report(run: Run, worker: &Worker, progress: &Tell) -> Result<Report, RpcError> {
-    let classes = u16::try_from(run.findings.classes.len()).unwrap_or(u16::MAX);
     let (asks, mut asked) = mpsc::channel(1);
     let heard = progress.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let watch = |done, total| tell(&heard, "samples attacked", done as u64, total as u64);
-        assess(&run, &mut Remote(asks), watch)
+        let mut watch = |done, total| tell(&heard, "steps of the attacks", done as u64, total as u64);
+        assess(&run, &mut Remote(asks), &mut watch)
     });
-    while let Some(Asked { batch, reply }) = asked.recv().await {
+    let worker = Local(worker);
+    while let Some(question) = asked.recv().await {
         // Nobody listens only if the thread is gone, and then the loop ends.
-        let _ = reply.send(answer(worker, &batch, classes).await);
+        match question {
+            Asked::Predict(inputs, reply) => drop(reply.send(worker.predict(inputs).await)),
+            Asked::Say(prompt, tokens, reply) => drop(reply.send(worker.say(&prompt, tokens).await)),
+        }
     }
     work.await.map_err(internal)?.map_err(invalid)
-}
-
-async fn answer(worker: &Worker, batch: &[Vec<f32>], classes: u16) -> Result<Vec<Vec<f32>>, String> {
-    let mut rows = Vec::with_capacity(batch.len());
-    for row in batch {
-        let outputs = worker.predict(vec![Tensor::f32("", &[1, row.len() as u64], row)]).await;
-        rows.push(predicted_scores(&outputs.map_err(|e| e.to_string())?, classes)?);
-    }
-    Ok(rows)
 }

@@ -83,7 +83,7 @@ impl Core {
     /// nobody waits any more.
     pub(crate) async fn grade_in_round(
         &self,
-        found: Findings,
+        found: &Findings,
         (name, version, round): (&ModelName, u32, u64),
         progress: &Tell,
     ) -> Result<(), RpcError> {

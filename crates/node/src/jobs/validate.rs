@@ -1,6 +1,7 @@
-//! A validator's job: fetch the version, run it on samples of its own in a worker, commit to what was found, and show it.
+//! A validator's job: fetch the version, run it on data of its own in a worker, judge data and answers, and, where they are sound,
+//! commit to what was found and show it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use zero2ai_engine::Worker;
 use zero2ai_ledger::commitment;
@@ -8,14 +9,24 @@ use zero2ai_proto::{
     ByteBuf, Digest, ModelName, ModelRef,
     keys::random_bytes,
     limits::CLASSES,
-    local::{ValidateCall, ValidateReport},
+    local::{LocalData, ValidateCall, ValidateReport},
     manifest::Task,
+    prepare::Preparation,
     rpc::RpcError,
-    state::{Rights, Score, Version},
-    tensor::Tensor,
+    state::{Rights, Verdict, Version},
     tx::{Commit, Endorse, Reveal, TxBody},
+    worker::ModelInfo,
 };
-use zero2ai_validator::{Dataset, Findings, Predictor, assess::Run};
+use zero2ai_trust::{
+    gate::{Check, Criterion, Gate, judge},
+    report::{Decision, Domain, Report},
+};
+use zero2ai_validator::{
+    Dataset, Findings, Subject,
+    assess::{Run, criteria},
+    domain::domain,
+    prints::{self, Prints},
+};
 
 use crate::{
     account::PATIENCE,
@@ -24,21 +35,40 @@ use crate::{
         Tell,
         demand::busy,
         fetch::{Brought, Watch},
-        report::report,
+        load::piece,
+        load_test,
+        report::{Local, report},
         tell,
     },
     serve::errors::{denied, internal, invalid, not_found},
 };
 
-/// Bytes of a sample file.
-const FILE_BYTES: u64 = 256 * 1024 * 1024;
+/// What a run is to find, and of what.
+struct Wanted<'a> {
+    entry: &'a Version,
+    name: String,
+    /// A report is wanted, from this seed.
+    seed: Option<Digest>,
+    /// With a test under load.
+    load: bool,
+    /// What the data are called.
+    file: String,
+    prints: Option<Prints>,
+}
 
-struct Local<'a>(&'a Worker);
+/// A loaded model, as a run needs it.
+struct Loaded<'a> {
+    worker: &'a Worker,
+    info: &'a ModelInfo,
+    preparation: Option<&'a Preparation>,
+}
 
-impl Predictor for Local<'_> {
-    async fn predict(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
-        self.0.predict(inputs).await.map_err(|e| e.to_string())
-    }
+/// What a run came to.
+struct Outcome {
+    findings: Findings,
+    report: Option<Vec<u8>>,
+    /// Why the figures do not belong on the ledger.
+    withheld: Option<String>,
 }
 
 impl Core {
@@ -61,45 +91,72 @@ impl Core {
         }
         let endorsed = self.may_grade(&name, version, call.report.is_some())?;
         let round = if endorsed { None } else { self.round_to_take(&name, version)? };
-        let path = PathBuf::from(call.samples);
-        let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
-        let data = self.blocking(move || read_samples(&path)).await?;
+        let file = Path::new(&call.samples.path).file_name().map(|f| f.to_string_lossy().into_owned());
+        let data = self.read_data(call.samples).await?;
         let _using = self.upkeep.using().await;
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
-        let Task::Classify { classes } = entry.task else {
-            return Err(invalid(format!("{name}@{version} is no classifier: only classifiers can be graded so far")));
-        };
-        if usize::from(classes) > CLASSES {
+        if let Task::Classify { classes } = entry.task
+            && usize::from(classes) > CLASSES
+        {
             return Err(invalid(format!("{name}@{version} has {classes} classes; at most {CLASSES} can be graded")));
         }
-        let wanted = Wanted { classes, seed: call.report, model: format!("{name}@{version}"), file, entry: &entry };
+        let prints = self.fingerprints(&entry).await?;
+        let (seed, file) = (call.report, file.unwrap_or_default());
+        let wanted = Wanted { entry: &entry, name: format!("{name}@{version}"), seed, load: call.load, file, prints };
         let loaded = self.models.use_now(&name, version);
-        let (found, report) = if let Some(place) = loaded {
-            self.run_samples(&place.serving().worker, data, wanted, progress).await?
+        let found = if let Some(place) = loaded {
+            self.run_samples(place.serving().into(), data, wanted, progress).await?
         } else if call.serve {
             let place = self.serve_opened(&name, version, opened).await?.ok_or_else(busy)?;
-            self.run_samples(&place.serving().worker, data, wanted, progress).await?
+            self.run_samples(place.serving().into(), data, wanted, progress).await?
         } else {
             let loaded = self.load_for_once(&name, version, &entry, opened).await?;
-            self.run_samples(&loaded.worker, data, wanted, progress).await?
+            let (info, preparation) = (&loaded.info, loaded.preparation.as_ref());
+            let loaded = Loaded { worker: &loaded.worker, info, preparation };
+            self.run_samples(loaded, data, wanted, progress).await?
         };
         match round {
-            Some(round) => self.grade_in_round(found, (&name, version, round), progress).await?,
-            None if !endorsed => self.endorse(found.endorse(name.clone(), version), progress).await?,
+            _ if found.withheld.is_some() => {}
+            Some(round) => self.grade_in_round(&found.findings, (&name, version, round), progress).await?,
+            None if !endorsed => self.endorse(found.findings.endorse(name.clone(), version), progress).await?,
             None => {}
         }
         let me = self.id;
         self.chain.read(|ledger| {
             let all = ledger.endorsements(&name, version);
             let endorsement = all.into_iter().find(|(v, _)| *v == me).map(|(_, e)| e);
-            let endorsement =
-                endorsement.ok_or_else(|| internal("the endorsement is final and yet not in the state"))?;
-            // A round's score comes when it is settled.
-            let none = Score { score_ppm: None, verdicts: [0; 3], datasets: 0, samples: 0, height: 0 };
-            let score = ledger.score(&name, version).or(round.map(|_| none));
-            let score = score.ok_or_else(|| internal("there is no score after an endorsement"))?;
-            Ok((ValidateReport { validator: me, endorsement, score }, report))
+            if endorsement.is_none() && found.withheld.is_none() {
+                return Err(internal("the endorsement is final and yet not in the state"));
+            }
+            let score = ledger.score(&name, version);
+            Ok((ValidateReport { validator: me, endorsement, score, withheld: found.withheld }, found.report))
         })
+    }
+
+    /// Reads labelled data of this node's own user.
+    pub(crate) async fn read_data(&self, data: LocalData) -> Result<Dataset, RpcError> {
+        self.blocking(move || Dataset::read(&data).map_err(invalid)).await
+    }
+
+    /// What the publisher left of his data, if he did. What cannot be read is told, and counts as nothing.
+    async fn fingerprints(&self, entry: &Version) -> Result<Option<Prints>, RpcError> {
+        let manifest = self.manifest(&entry.manifest)?;
+        let Some(file) = manifest.files.iter().find(|f| f.path == prints::FILE).cloned() else { return Ok(None) };
+        if file.size > prints::BYTES as u64 {
+            return Ok(None);
+        }
+        let store = self.store.clone();
+        self.blocking(move || {
+            let mut bytes = Vec::new();
+            for chunk in file.parts.iter().flat_map(|p| &p.chunks) {
+                bytes.extend(piece(&store, &manifest, chunk)?);
+            }
+            let read = Prints::read(&bytes);
+            Ok(read
+                .inspect_err(|error| tracing::warn!(%error, "what the publisher left of his data cannot be read"))
+                .ok())
+        })
+        .await
     }
 
     /// Whether the ledger would take figures of this node, asked before a run that may take hours: true if it has some already, and
@@ -138,18 +195,28 @@ impl Core {
 
     async fn run_samples(
         &self,
-        worker: &Worker,
+        loaded: Loaded<'_>,
         data: Dataset,
         wanted: Wanted<'_>,
         progress: &Tell,
-    ) -> Result<(Findings, Option<Vec<u8>>), RpcError> {
+    ) -> Result<Outcome, RpcError> {
+        let domain = domain(loaded.info, loaded.preparation)
+            .map_err(|why| invalid(format!("{} is not graded: {why}", wanted.name)))?;
+        let preparation = loaded.preparation.cloned();
+        // The ledger's word, since counts are held to it.
+        let subject = Subject { name: wanted.name, domain, task: wanted.entry.task, preparation };
         let watch = |done, total| tell(progress, "samples predicted", done as u64, total as u64);
-        let findings =
-            zero2ai_validator::run(&Local(worker), &data, wanted.classes, wanted.seed.is_some(), watch).await;
-        let findings = findings.map_err(invalid)?;
-        let Some(seed) = wanted.seed else { return Ok((findings, None)) };
+        let findings = zero2ai_validator::run(&Local(loaded.worker), &subject, &data, watch).await.map_err(invalid)?;
+        let Some(seed) = wanted.seed else {
+            let withheld = self.sound(data, subject, &findings, wanted.prints).await?;
+            return Ok(Outcome { findings, report: None, withheld });
+        };
+        let load = match wanted.load {
+            true => load_test::run(loaded.worker, &subject, &data, &findings, seed.0, progress).await?,
+            false => (Vec::new(), None),
+        };
         let run = Run {
-            model: wanted.model,
+            subject,
             dataset: wanted.file,
             data,
             findings: findings.clone(),
@@ -157,29 +224,75 @@ impl Core {
             thresholds: wanted.entry.thresholds,
             // The node has other work, and each thread holds the scores of all samples.
             threads: std::thread::available_parallelism().map_or(1, Into::into).min(2),
+            prints: wanted.prints,
+            load,
         };
         tell(progress, "computing intervals", 0, 0);
-        let report = report(run, worker, progress).await?;
-        Ok((findings, Some(serde_json::to_vec(&report).map_err(internal)?)))
+        let report = report(run, loaded.worker, progress).await?;
+        let withheld = worse_than_counts(&report, &findings, wanted.entry);
+        Ok(Outcome { findings, report: Some(serde_json::to_vec(&report).map_err(internal)?), withheld })
+    }
+
+    /// Why the data or the answers rule out an endorsement, by the checks that need no attack.
+    async fn sound(
+        &self,
+        data: Dataset,
+        subject: Subject,
+        findings: &Findings,
+        prints: Option<Prints>,
+    ) -> Result<Option<String>, RpcError> {
+        let findings = findings.clone();
+        self.blocking(move || {
+            let checks = criteria::dataset(&data, &subject, findings.classes, prints.as_ref());
+            if let Gate::Void(failed) = judge(&checks) {
+                return Ok(Some(failed_gate(&failed, &checks)));
+            }
+            let failed = criteria::answers(&data, &findings).into_iter().find(Check::failed);
+            Ok(failed.map(|check| {
+                format!("the model's answers fail the check for {:?}{}", check.criterion, figures(&check))
+            }))
+        })
+        .await
     }
 }
 
-/// What a run is to find, and of what.
-struct Wanted<'a> {
-    classes: u16,
-    /// A report is wanted, from this seed.
-    seed: Option<Digest>,
-    model: String,
-    file: String,
-    entry: &'a Version,
+impl<'a> From<&'a std::sync::Arc<crate::models::Serving>> for Loaded<'a> {
+    fn from(serving: &'a std::sync::Arc<crate::models::Serving>) -> Self {
+        Self { worker: &serving.worker, info: &serving.info, preparation: serving.preparation.as_ref() }
+    }
 }
 
-fn read_samples(path: &std::path::Path) -> Result<Dataset, RpcError> {
-    let fail = |why: String| invalid(format!("{}: {why}", path.display()));
-    let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
-    if meta.len() > FILE_BYTES {
-        return Err(fail(format!("longer than {FILE_BYTES} bytes: split it")));
+fn failed_gate(failed: &[Criterion], checks: &[Check]) -> String {
+    let figures: String = checks.iter().filter(|c| c.failed()).map(figures).collect();
+    format!("the data fail their gate ({failed:?}){figures}: nothing follows for the model")
+}
+
+/// The numbers that failed a check.
+fn figures(check: &Check) -> String {
+    let beyond = check.figures.iter().filter(|f| f.limit.is_some());
+    let each: Vec<String> =
+        beyond.map(|f| format!("{} {:.3}, limit {}", f.name, f.value, f.limit.unwrap_or_default())).collect();
+    if each.is_empty() { String::new() } else { format!(" ({})", each.join("; ")) }
+}
+
+/// Why a report's figures stay off the ledger: counts cannot say that data are void or that a gate failed, and alone would speak
+/// better of the model than the report does.
+fn worse_than_counts(report: &Report, findings: &Findings, entry: &Version) -> Option<String> {
+    debug_assert!(report.subject.domain != Domain::Unknown, "such a model is not run");
+    let reason = || report.grade.reasons.first().cloned().unwrap_or_default();
+    let counted =
+        zero2ai_trust::macro_scores(&findings.counts).map(|m| zero2ai_trust::verdict(m.f1_ppm, entry.thresholds));
+    match (report.grade.decision, counted) {
+        (Decision::Void, _) => {
+            let Gate::Void(failed) = &report.gate else { return Some(reason()) };
+            Some(failed_gate(failed, &report.dataset_checks))
+        }
+        (Decision::Ungraded, _) => Some(reason()),
+        (Decision::Negative, Some(Verdict::Positive | Verdict::Abstain)) => {
+            let broken =
+                report.grade.reasons.iter().any(|r| r.contains("misses the gate") || r.contains("fail the check"));
+            broken.then(|| format!("the report grades it negative, which its counts alone do not show: {}", reason()))
+        }
+        _ => None,
     }
-    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-    Dataset::labelled(&text).map_err(|e| fail(e.to_string()))
 }

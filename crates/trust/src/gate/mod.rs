@@ -86,6 +86,12 @@ impl Check {
         Self { outcome: Outcome::NotAssessable(why.to_owned()), ..Self::new(criterion) }
     }
 
+    /// True if it does not hold.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.outcome == Outcome::Fail
+    }
+
     /// A number that is only told.
     fn tell(&mut self, name: impl Into<String>, value: f64) {
         self.figures.push(Figure { name: name.into(), value, limit: None });

@@ -132,8 +132,9 @@ fn calibrated(report: &mut Report, answers: Answers<'_>, right: &[bool], drawing
     report.calibration = Some(calibration);
 }
 
-/// Accuracy per part, the largest parts first.
-fn sliced(parts: &[String], right: &[bool]) -> Vec<Slice> {
+/// Share of right answers per part, the largest parts first; lists of different lengths give the parts that both have.
+#[must_use]
+pub fn sliced(parts: &[String], right: &[bool]) -> Vec<Slice> {
     let mut counts: BTreeMap<&String, (u64, u64)> = BTreeMap::new();
     for (part, right) in parts.iter().zip(right) {
         let c = counts.entry(part).or_default();

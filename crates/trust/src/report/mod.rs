@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attacks::Survival,
     gate::{Check, Gate},
-    load::LoadResult,
+    load::{LoadResult, Percentile, percentile},
     metrics::{interval::Estimate, labels::Prf, scores::Calibration},
 };
 
@@ -107,6 +107,27 @@ pub struct Curve {
     pub points: Vec<Survival>,
 }
 
+/// How fast a language model writes: until the first token, and from each to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenTimes {
+    /// Answers.
+    pub answers: u64,
+    /// 50, 90 and 99 % of the times until the first token.
+    pub first: Vec<Percentile>,
+    /// The same of the times from each token to the next; empty where no answer has two.
+    pub each: Vec<Percentile>,
+}
+
+impl TokenTimes {
+    /// From microseconds; `None` without answers.
+    pub fn of(first: impl IntoIterator<Item = u64>, each: impl IntoIterator<Item = u64>) -> Option<Self> {
+        let (first, each): (Vec<u64>, Vec<u64>) = (first.into_iter().collect(), each.into_iter().collect());
+        let told = |times: &[u64]| [5_000, 9_000, 9_900].into_iter().filter_map(|p| percentile(times, p)).collect();
+        let answers = first.len() as u64;
+        (answers > 0).then(|| Self { answers, first: told(&first), each: told(&each) })
+    }
+}
+
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
@@ -143,6 +164,9 @@ pub struct Report {
     pub robustness: Vec<Curve>,
     /// Load runs.
     pub load: Vec<LoadResult>,
+    /// How fast text came, of language models.
+    #[serde(default)]
+    pub tokens: Option<TokenTimes>,
     /// The dataset gate's checks.
     pub dataset_checks: Vec<Check>,
     /// What they come to.
@@ -168,6 +192,7 @@ impl Report {
             calibration: None,
             robustness: Vec::new(),
             load: Vec::new(),
+            tokens: None,
             dataset_checks: Vec::new(),
             gate: Gate::Partial(Vec::new()),
             model_checks: Vec::new(),

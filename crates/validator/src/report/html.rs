@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use zero2ai_trust::{
     gate::{Check, Gate, Outcome},
-    load::Scenario,
+    load::{Percentile, Scenario},
     metrics::interval::Method,
-    report::{Better, Curve, Decision, Report},
+    report::{Better, Curve, Decision, Domain, Report},
 };
 
 use super::{
@@ -35,6 +35,7 @@ pub fn page(report: &Report) -> String {
         calibration(report),
         robustness(report),
         load(report),
+        tokens(report),
         dataset(report),
         checks("Checks of the model's answers", &report.model_checks),
         notes(report),
@@ -59,13 +60,25 @@ fn head(report: &Report) -> String {
         report.grade.quality_ppm.map_or(String::new(), |q| format!(" · quality {}", number(f64::from(q) / 1e6)));
     let reasons: String = report.grade.reasons.iter().map(|r| format!("<li>{}</li>", escaped(r))).collect();
     format!(
-        "<header>\n<h1>{}</h1>\n<p class=\"soft\">{:?} model, {} samples of {}</p>\n\
+        "<header>\n<h1>{}</h1>\n<p class=\"soft\">{}, {} samples of {}</p>\n\
          <div class=\"grade {class}\"><strong>{word}</strong>{quality}<ul>{reasons}</ul></div>\n</header>\n",
         escaped(&s.model),
-        s.domain,
+        domain(s.domain),
         s.samples,
         escaped(&s.dataset)
     )
+}
+
+/// What a model is for, in words.
+fn domain(of: Domain) -> &'static str {
+    match of {
+        Domain::Text => "Writes text",
+        Domain::Embedding => "Embeds texts",
+        Domain::Image => "Classifies pictures",
+        Domain::Audio => "Classifies sounds",
+        Domain::Tabular => "Classifies rows of numbers",
+        Domain::Unknown => "Of no known domain",
+    }
 }
 
 fn metrics(report: &Report) -> String {
@@ -225,13 +238,29 @@ fn load(report: &Report) -> String {
     out + &bare("* from fewer samples than MLPerf's rule asks for", &columns, &rows)
 }
 
+fn tokens(report: &Report) -> String {
+    let Some(times) = &report.tokens else { return String::new() };
+    let row = |name: &str, all: &[Percentile]| {
+        let at = |share: u32| all.iter().find(|p| p.percentile == share).map_or("–".to_owned(), |p| micros(p.micros));
+        format!(
+            "<tr><th scope=\"row\">{name}</th><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+            at(5_000),
+            at(9_000),
+            at(9_900)
+        )
+    };
+    let rows = row("until the first token", &times.first) + &row("from each token to the next", &times.each);
+    let caption = format!("Of {} answers, one after the other", times.answers);
+    format!("<h2>Tokens</h2>\n{}", bare(&caption, &["", "#50 %", "#90 %", "#99 %"], &rows))
+}
+
 fn dataset(report: &Report) -> String {
     let (class, word) = match &report.gate {
         Gate::Sound => ("good", "All criteria hold.".to_owned()),
         Gate::Partial(open) => ("open", format!("None fails; not assessed: {open:?}.")),
         Gate::Void(failed) => (
             "bad",
-            format!("Fails: {failed:?}. Nothing follows from this dataset; the ledger itself does not look at it."),
+            format!("Fails: {failed:?}. Nothing follows from this dataset, and nothing of it is put on the ledger."),
         ),
     };
     let verdict = format!("<p class=\"{class}\">{}</p>\n", escaped(&word));

@@ -28,6 +28,8 @@ pub(super) struct SourceFile {
 /// The files of a publication, in the order of their paths.
 pub(super) struct Source {
     folder: OwnedFd,
+    /// A file that comes from no folder: its path and bytes.
+    made: Option<(String, Vec<u8>)>,
     pub(super) files: Vec<SourceFile>,
     /// Format of the model as a whole.
     pub(super) format: Format,
@@ -51,7 +53,8 @@ impl Source {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = open(folder, flags, Mode::empty()).map_err(|e| fail(&e))?;
-        let mut source = Self { folder, files: Vec::new(), format: Format::Opaque, run: Ok(Vec::new()), bytes: 0 };
+        let (format, run) = (Format::Opaque, Ok(Vec::new()));
+        let mut source = Self { folder, made: None, files: Vec::new(), format, run, bytes: 0 };
         for name in names {
             let file = source.look_at(name)?;
             source.bytes = source.bytes.saturating_add(file.size);
@@ -71,8 +74,25 @@ impl Source {
         self.format != Format::Opaque
     }
 
+    /// Adds a file that was made for the publication, behind all others. No worker loads it.
+    pub(super) fn add(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), RpcError> {
+        if self.files.iter().any(|f| f.path == path) {
+            return Err(invalid(format!(
+                "there is a file {path} already, from an earlier version: take it out of the folder"
+            )));
+        }
+        let size = bytes.len() as u64;
+        self.bytes = self.bytes.saturating_add(size);
+        self.files.push(SourceFile { path: path.to_owned(), size, format: Format::Opaque });
+        self.made = Some((path.to_owned(), bytes));
+        Ok(())
+    }
+
     /// Opens a file again. What is no plain file any more is refused.
     pub(super) fn open(&self, index: usize) -> Result<File, RpcError> {
+        if let Some((_, bytes)) = self.made.as_ref().filter(|(path, _)| *path == self.files[index].path) {
+            return in_memory(bytes).map_err(|e| invalid(format!("{}: {e}", self.files[index].path)));
+        }
         self.open_path(&self.files[index].path).map(|(file, _)| file)
     }
 
@@ -100,6 +120,15 @@ impl Source {
         }
         Ok(SourceFile { path, size, format })
     }
+}
+
+/// A file that is in memory alone.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    use io::{Seek as _, Write as _};
+    let mut file = File::from(rustix::fs::memfd_create("publication", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Opens `path` below `folder`, following no link on the way and not waiting for a pipe's other end.

@@ -72,6 +72,30 @@ pub const CORRUPTIONS: [Corruption; 15] = [
     Corruption::Jpeg,
 ];
 
+impl Corruption {
+    /// What a person calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GaussianNoise => "Gaussian noise",
+            Self::ShotNoise => "shot noise",
+            Self::ImpulseNoise => "impulse noise",
+            Self::DefocusBlur => "defocus blur",
+            Self::GlassBlur => "glass blur",
+            Self::MotionBlur => "motion blur",
+            Self::ZoomBlur => "zoom blur",
+            Self::Snow => "snow",
+            Self::Frost => "frost",
+            Self::Fog => "fog",
+            Self::Brightness => "brightness",
+            Self::Contrast => "contrast",
+            Self::Elastic => "elastic",
+            Self::Pixelate => "pixelate",
+            Self::Jpeg => "JPEG",
+        }
+    }
+}
+
 /// A picture with values from 0 to 1: row by row, channels of a pixel together.
 #[derive(Clone, Debug, PartialEq)]
 struct Picture {

@@ -1,20 +1,23 @@
-//! What a model is likely for, by what it takes and gives: a guess with its reasons, for people; nothing depends on it.
+//! What a model is for: by what its publisher said of its inputs, else by a ranked guess of what it takes and gives. The guess with its
+//! reasons is for people; what it leaves open is graded by nobody.
 
 use zero2ai_proto::{
     manifest::Task,
+    prepare::Preparation,
     tensor::{DType, TensorSpec},
     worker::ModelInfo,
 };
+use zero2ai_trust::report::Domain;
 
 /// One domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Guess {
+pub struct Guess {
     /// A word for it.
-    pub(crate) domain: &'static str,
+    pub domain: &'static str,
     /// How much speaks for it; only the order means something.
-    pub(crate) points: u32,
+    pub points: u32,
     /// What speaks for it.
-    pub(crate) reasons: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
 /// Words in the names of inputs and outputs, and what they speak for.
@@ -24,8 +27,45 @@ const WORDS: &[(&str, &[&str], u32)] = &[
     ("text", &["input_ids", "token", "attention_mask", "text"], 60),
 ];
 
+/// The domain that metrics and attacks go by.
+///
+/// # Errors
+/// In words: what is open, and what a publisher can do about it.
+pub fn domain(info: &ModelInfo, preparation: Option<&Preparation>) -> Result<Domain, String> {
+    match (info.task, preparation) {
+        (Task::Generate { .. }, _) => return Ok(Domain::Text),
+        (Task::Embed { .. }, _) => return Ok(Domain::Embedding),
+        (_, Some(Preparation::Picture(_))) => return Ok(Domain::Image),
+        (_, Some(Preparation::Sound(_))) => return Ok(Domain::Audio),
+        _ => {}
+    }
+    // A picture or anything else that comes as one row of numbers is graded as the row that it is.
+    let is_row = |i: &TensorSpec| matches!(i.shape.as_slice(), [_, Some(_)]) && i.dtype == DType::F32;
+    if matches!(info.inputs.as_slice(), [only] if is_row(only)) {
+        return Ok(Domain::Tabular);
+    }
+    let guesses = guess(info);
+    let best = guesses.first().map_or("tensors", |g| g.domain);
+    let tied: Vec<&str> =
+        guesses.iter().filter(|g| Some(g.points) == guesses.first().map(|f| f.points)).map(|g| g.domain).collect();
+    Err(match best {
+        _ if tied.len() > 1 => format!("it may be for {}, and nothing is graded by a guess", tied.join(" or ")),
+        "image" => {
+            "it seems to take pictures, and its publisher did not say how they become its inputs (publish --image)"
+                .into()
+        }
+        "audio" => {
+            "it seems to take sounds, and its publisher did not say how they become its inputs (publish --audio)".into()
+        }
+        other => format!(
+            "its domain is '{other}', which is not graded: rows of numbers, pictures, sounds, text and embeddings are"
+        ),
+    })
+}
+
 /// The most likely first.
-pub(crate) fn guess(info: &ModelInfo) -> Vec<Guess> {
+#[must_use]
+pub fn guess(info: &ModelInfo) -> Vec<Guess> {
     let mut found = Found(Vec::new());
     match info.task {
         Task::Generate { .. } => found.add("text generation", 100, format!("{} writes text", info.architecture)),
@@ -110,6 +150,7 @@ fn by_shape(spec: &TensorSpec, found: &mut Found) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -139,5 +180,25 @@ mod tests {
         assert_eq!(first(vec![spec("bytes", DType::I32, &[None, Some(2048)])], vec![]), "bytes");
         assert_eq!(first(vec![spec("input_ids", DType::I64, &[None, None])], vec![]), "text");
         assert_eq!(first(vec![spec("q", f, &[None])], vec![]), "tensors");
+    }
+
+    #[test]
+    fn what_is_open_is_graded_by_nobody() {
+        let info = |task, inputs| ModelInfo {
+            task,
+            architecture: "onnx".into(),
+            runtime: "tract".into(),
+            inputs,
+            outputs: vec![],
+            parameters: 0,
+        };
+        let f = DType::F32;
+        let picture = || vec![spec("x", f, &[None, Some(3), Some(8), Some(8)])];
+        assert!(domain(&info(Task::Classify { classes: 2 }, picture()), None).unwrap_err().contains("--image"));
+        assert!(domain(&info(Task::Tensors, vec![spec("q", f, &[None])]), None).unwrap_err().contains("'tensors'"));
+        assert!(domain(&info(Task::Tensors, vec![spec("input_ids", DType::I64, &[None, None])]), None).is_err());
+        assert_eq!(domain(&info(Task::Tensors, vec![spec("pixels", f, &[None, Some(64)])]), None), Ok(Domain::Tabular));
+        assert_eq!(domain(&info(Task::Generate { context: 8 }, vec![]), None), Ok(Domain::Text));
+        assert_eq!(domain(&info(Task::Embed { width: 8, context: 8 }, vec![]), None), Ok(Domain::Embedding));
     }
 }
