@@ -8,6 +8,7 @@ mod ledger;
 mod media;
 mod models;
 mod names;
+mod score;
 mod service;
 mod status;
 mod store;
@@ -24,6 +25,7 @@ pub(crate) use names::NamesCommand;
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
 pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
+pub(crate) use score::{ScoreArgs, ScoreCommand, ScorePart};
 pub(crate) use status::{StatusArgs, TopArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 pub(crate) use token::{Budget, TokenCommand};
@@ -130,6 +132,12 @@ pub(crate) enum Command {
     /// Which validators have how much stake behind them. Reads this home's own files
     #[command(after_help = "Example:\n  zero2ai elections --json")]
     Elections,
+    /// What a model's grades come to: quality, latency, confidence, who contributed what
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    #[command(after_help = "Examples:\n  zero2ai score lab/digits --explain\n  zero2ai score lab/digits --version 2 --json\n  \
+        zero2ai score verify audit.cbor --genesis genesis.cbor\n\n\
+        The score is recomputed here from the endorsements, each proved from the pool's genesis on.")]
+    Score(ScoreArgs),
     /// Look a name up: its version, and who serves it how far away
     #[command(
         after_help = "Examples:\n  zero2ai resolve lab/digits\n  zero2ai resolve lab/digits:stable --fresh --json"

@@ -48,7 +48,7 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
         node.json(&["validator", "stake", "900"]).unwrap();
     }
     let model = fixture("digits/digits.onnx");
-    nodes[0].json(&["publish", model.to_str().unwrap(), "--name", "lab/digits", "--replicas", "0"]).unwrap();
+    nodes[0].json(&["publish", model.to_str().unwrap(), "--name", "lab/digits", "--replicas", "0", "--no-wait"]).unwrap();
 
     let data = |nth: usize| fixture(&format!("digits/heldout-{nth}.csv")).to_str().unwrap().to_owned();
     let revealed = std::thread::scope(|scope| {
@@ -86,6 +86,12 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     let told = nodes[1].json(&offline).unwrap();
     assert_eq!(told["rounds"][0]["revealed"].as_array().unwrap().len(), 3, "{told}");
     assert_eq!(told["rounds"][0]["score"], settled["score"]);
+    let score = ["score", "verify", audit.to_str().unwrap(), "--genesis", genesis.to_str().unwrap(), "--explain"];
+    let told = nodes[1].json(&score).unwrap();
+    assert_eq!((&told["score"], &told["round"]), (&settled["score"], &1.into()), "{told}");
+    let parts = told["contributions"].as_array().unwrap();
+    assert!(parts.len() == 3 && parts.iter().all(|part| part["counts"] == true && part["weight"] != 1.0), "{told}");
+    assert_eq!(nodes[2].json(&["score", "lab/digits"]).unwrap()["contributions"], told["contributions"]);
     let whole = nodes[2].json(&["ledger", "verify"]).unwrap();
     assert_eq!(whole["faults"], serde_json::json!([]), "{whole}");
 }

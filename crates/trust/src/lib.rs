@@ -57,7 +57,7 @@ pub use metrics::{
     ppm,
 };
 pub use reputation::{Reach, Reputation};
-pub use score::{ScoreParts, Vote, conflicts, round_score, verdict};
+pub use score::{ScoreParts, Vote, conflicts, counted, round_score, verdict};
 
 /// One whole in parts per million, the unit of every figure here.
 pub const PPM: u32 = 1_000_000;

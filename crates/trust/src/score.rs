@@ -49,6 +49,20 @@ pub struct ScoreParts {
     pub samples: u64,
 }
 
+/// Which votes count: of each dataset the one that [`round_score`] lets stand for it, and of equal ones the first here.
+#[must_use]
+pub fn counted(votes: &[Vote]) -> Vec<bool> {
+    let precedence = |v: &Vote| (v.height, v.index, Reverse(v.weight), v.quality_ppm, v.samples);
+    let mut first: BTreeMap<Digest, usize> = BTreeMap::new();
+    for (place, vote) in votes.iter().enumerate().filter(|(_, v)| v.weight > 0) {
+        let held = first.entry(vote.dataset_root).or_insert(place);
+        if precedence(vote) < precedence(&votes[*held]) {
+            *held = place;
+        }
+    }
+    votes.iter().enumerate().map(|(place, vote)| first.get(&vote.dataset_root) == Some(&place)).collect()
+}
+
 /// The score of a set of votes; their order does not matter.
 ///
 /// Votes on one dataset count once: the one committed to first stands for it, however heavy the others are. A commitment hides
@@ -59,15 +73,7 @@ pub struct ScoreParts {
 /// forestalled; [`conflicts`] names such roots, and a re-run of the model on them tells who lied.
 #[must_use]
 pub fn round_score(votes: &[Vote]) -> ScoreParts {
-    let mut by_dataset: BTreeMap<Digest, Vote> = BTreeMap::new();
-    for vote in votes.iter().filter(|v| v.weight > 0) {
-        let precedence = |v: &Vote| (v.height, v.index, Reverse(v.weight), v.quality_ppm, v.samples);
-        by_dataset
-            .entry(vote.dataset_root)
-            .and_modify(|held| *held = *std::cmp::min_by_key(&*held, vote, |v| precedence(v)))
-            .or_insert(*vote);
-    }
-    let mut counted: Vec<Vote> = by_dataset.into_values().collect();
+    let mut counted: Vec<Vote> = votes.iter().zip(counted(votes)).filter(|(_, counts)| *counts).map(|(v, _)| *v).collect();
     counted.sort_by_key(|v| Reverse(v.quality_ppm));
     // Halves are compared by subtraction: twice a sum of weights could be more than fits.
     let total = counted.iter().fold(0u128, |sum, v| sum.saturating_add(u128::from(v.weight)));

@@ -84,8 +84,8 @@ pub(crate) async fn audit(
     Ok(())
 }
 
-/// `audit verify`: the same check from two files.
-pub(crate) fn verify_files(file: &Path, genesis: &Path, shown: &Shown, out: Output) -> Outcome {
+/// Reads an exported audit and checks it from the genesis in another file.
+pub(crate) fn read_files(file: &Path, genesis: &Path) -> Outcome<AuditReport> {
     let bytes = read_file("read the audit in", file, EXPORT_BYTES)?;
     let genesis = read_file("read the genesis in", genesis, SIGNED_BYTES as u64)?;
     let invalid = |what: &str, e: &dyn std::fmt::Display| {
@@ -96,7 +96,12 @@ pub(crate) fn verify_files(file: &Path, genesis: &Path, shown: &Shown, out: Outp
     };
     Genesis::read(&genesis).map_err(|e| invalid("genesis", &e))?;
     let export: AuditExport = decode(&bytes, bytes.len()).map_err(|e| invalid("audit", &e))?;
-    let mut report = check(&genesis, &export)?;
+    check(&genesis, &export)
+}
+
+/// `audit verify`: the same check from two files.
+pub(crate) fn verify_files(file: &Path, genesis: &Path, shown: &Shown, out: Output) -> Outcome {
+    let mut report = read_files(file, genesis)?;
     shown::narrow(&mut report, shown);
     out.result(&report_json(&report), || {
         if shown.csv {

@@ -19,6 +19,7 @@ pub(crate) mod predict;
 pub(crate) mod publish;
 pub(crate) mod resolve;
 pub(crate) mod run;
+pub(crate) mod score;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod store;
@@ -57,6 +58,7 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
         Command::Reputation(args) => validator::stake::reputation(&home()?, args.node, out).await,
         Command::Elections => validator::stake::elections(&home()?, out).await,
         Command::Resolve(args) => resolve::resolve(&Session::open(&home()?).await?, args, out).await,
+        Command::Score(args) => score::score(&home()?, args, out).await,
         Command::Names(command) => names::names(&Session::open(&home()?).await?, command, out).await,
         Command::Predict(args) => predict::predict(&home()?, args, out).await,
         Command::Embed(args) => embed::embed(&home()?, args, out).await,

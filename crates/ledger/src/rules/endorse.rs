@@ -150,21 +150,31 @@ pub(crate) fn figures(counts: &Endorse, version: &Version) -> Option<Endorsement
     })
 }
 
+/// An endorsement without a round as a vote: everyone weighs 1.
+fn vote(e: &Endorsement) -> Vote {
+    // What was never committed to stands behind all commitments of its block.
+    let place = e.committed.unwrap_or(Committed { height: e.height, index: u32::MAX });
+    Vote {
+        weight: 1,
+        quality_ppm: e.quality_ppm,
+        dataset_root: e.counts.dataset_root,
+        samples: e.counts.samples,
+        height: place.height,
+        index: place.index,
+    }
+}
+
+/// Which of a version's endorsements (without a round) its score is of: one for each dataset.
+#[must_use]
+pub fn counted<'a>(endorsements: impl IntoIterator<Item = &'a Endorsement>) -> Vec<bool> {
+    zero2ai_trust::counted(&endorsements.into_iter().map(vote).collect::<Vec<_>>())
+}
+
 /// The score that `endorsements` come to. Everyone weighs 1 while there is neither stake nor reputation.
 pub(crate) fn score<'a>(endorsements: impl IntoIterator<Item = &'a Endorsement>) -> Score {
     let (mut votes, mut verdicts, mut height) = (Vec::new(), [0u32; 3], 0);
     for e in endorsements {
-        // What was never committed to stands behind all commitments of its block.
-        let place = e.committed.unwrap_or(Committed { height: e.height, index: u32::MAX });
-        let vote = Vote {
-            weight: 1,
-            quality_ppm: e.quality_ppm,
-            dataset_root: e.counts.dataset_root,
-            samples: e.counts.samples,
-            height: place.height,
-            index: place.index,
-        };
-        votes.push(vote);
+        votes.push(vote(e));
         let place = match e.verdict {
             Verdict::Positive => 0,
             Verdict::Negative => 1,

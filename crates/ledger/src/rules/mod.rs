@@ -21,7 +21,7 @@ pub(crate) mod stake;
 mod transfer;
 mod upgrade;
 
-pub use endorse::commitment;
+pub use endorse::{commitment, counted};
 pub(crate) use endorse::{check as check_counts, figures, score};
 pub use opening::asked;
 pub(crate) use opening::judge;
