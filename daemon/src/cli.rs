@@ -22,10 +22,10 @@ pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use ledger::LedgerCommand;
 pub(crate) use models::ModelsCommand;
 pub(crate) use names::NamesCommand;
+pub(crate) use score::{ScoreArgs, ScoreCommand, ScorePart};
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
 pub(crate) use service::{CompletionsArgs, InstallArgs, ServiceCommand};
-pub(crate) use score::{ScoreArgs, ScoreCommand, ScorePart};
 pub(crate) use status::{StatusArgs, TopArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 pub(crate) use token::{Budget, TokenCommand};
@@ -134,9 +134,11 @@ pub(crate) enum Command {
     Elections,
     /// What a model's grades come to: quality, latency, confidence, who contributed what
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-    #[command(after_help = "Examples:\n  zero2ai score lab/digits --explain\n  zero2ai score lab/digits --version 2 --json\n  \
+    #[command(
+        after_help = "Examples:\n  zero2ai score lab/digits --explain\n  zero2ai score lab/digits --version 2 --json\n  \
         zero2ai score verify audit.cbor --genesis genesis.cbor\n\n\
-        The score is recomputed here from the endorsements, each proved from the pool's genesis on.")]
+        The score is recomputed here from the endorsements, each proved from the pool's genesis on."
+    )]
     Score(ScoreArgs),
     /// Look a name up: its version, and who serves it how far away
     #[command(

@@ -48,7 +48,9 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
         node.json(&["validator", "stake", "900"]).unwrap();
     }
     let model = fixture("digits/digits.onnx");
-    nodes[0].json(&["publish", model.to_str().unwrap(), "--name", "lab/digits", "--replicas", "0", "--no-wait"]).unwrap();
+    nodes[0]
+        .json(&["publish", model.to_str().unwrap(), "--name", "lab/digits", "--replicas", "0", "--no-wait"])
+        .unwrap();
 
     let data = |nth: usize| fixture(&format!("digits/heldout-{nth}.csv")).to_str().unwrap().to_owned();
     let revealed = std::thread::scope(|scope| {

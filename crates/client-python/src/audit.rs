@@ -5,10 +5,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyDictMethods as _, PyList, PyListMethods as _},
 };
 use zero2ai_client::{Audit, AuditReport};
-use zero2ai_proto::{
-    PublicKey, encode,
-    state::Verdict,
-};
+use zero2ai_proto::{PublicKey, encode, state::Verdict};
 
 use crate::{failure::Failure, shape::status};
 

@@ -144,7 +144,8 @@ fn transfers(core: &Core) -> Vec<TransferActivity> {
         };
         l.models().flat_map(of).filter(|(manifest, _)| open.iter().any(|(id, ..)| id == manifest)).collect()
     });
-    let one = |(manifest, held, chunks)| TransferActivity { manifest, model: names.get(&manifest).cloned(), held, chunks };
+    let one =
+        |(manifest, held, chunks)| TransferActivity { manifest, model: names.get(&manifest).cloned(), held, chunks };
     open.into_iter().map(one).collect()
 }
 

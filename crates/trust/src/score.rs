@@ -73,7 +73,8 @@ pub fn counted(votes: &[Vote]) -> Vec<bool> {
 /// forestalled; [`conflicts`] names such roots, and a re-run of the model on them tells who lied.
 #[must_use]
 pub fn round_score(votes: &[Vote]) -> ScoreParts {
-    let mut counted: Vec<Vote> = votes.iter().zip(counted(votes)).filter(|(_, counts)| *counts).map(|(v, _)| *v).collect();
+    let mut counted: Vec<Vote> =
+        votes.iter().zip(counted(votes)).filter(|(_, counts)| *counts).map(|(v, _)| *v).collect();
     counted.sort_by_key(|v| Reverse(v.quality_ppm));
     // Halves are compared by subtraction: twice a sum of weights could be more than fits.
     let total = counted.iter().fold(0u128, |sum, v| sum.saturating_add(u128::from(v.weight)));

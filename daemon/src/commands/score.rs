@@ -107,8 +107,8 @@ fn in_round<'a>(name: &ModelName, row: &'a RoundRow) -> Vec<Contribution<'a>> {
     let job = round_job(name, row.version, row.round);
     let part = |entry: &'a EntryRow| -> Option<Contribution<'a>> {
         let (found, stood) = (entry.entry.found.as_ref()?, entry.entry.standing?);
-        let unopened = entry.entry.opened.is_none()
-            && asked(&row.state, &job, &entry.validator, found.counts.samples).is_some();
+        let unopened =
+            entry.entry.opened.is_none() && asked(&row.state, &job, &entry.validator, found.counts.samples).is_some();
         let left_out = match (entry.contradiction.is_some(), unopened) {
             (true, _) => Some("its own leaves contradict it"),
             (false, true) => Some("it did not open the leaves that were drawn"),
@@ -161,7 +161,10 @@ fn told_text(told: &Told<'_>, part: ScorePart, offline: bool) -> String {
     let mut rows = vec![
         ("model", format!("{}@{}", told.name, told.version)),
         ("quality", score_text(score.and_then(|s| s.score_ppm), score.map_or(0, |s| s.datasets))),
-        ("rests on", score.map_or_else(|| "nothing".into(), |s| format!("{} datasets, {} samples", s.datasets, s.samples))),
+        (
+            "rests on",
+            score.map_or_else(|| "nothing".into(), |s| format!("{} datasets, {} samples", s.datasets, s.samples)),
+        ),
         ("verdicts", format!("{positive} positive, {negative} negative, {abstaining} abstaining")),
         ("latency", latency(told).map_or_else(|| "-".into(), |us| format!("{us} µs at the median, as validators say"))),
         ("robustness, fairness", "not on the ledger: in each validator's report (zero2ai validate --report)".into()),
@@ -171,7 +174,9 @@ fn told_text(told: &Told<'_>, part: ScorePart, offline: bool) -> String {
     }
     let mut text = facts(&rows);
     if offline {
-        text = format!("RECOMPUTED offline, from the genesis alone: the ledger's score is what these endorsements come to.\n\n{text}");
+        text = format!(
+            "RECOMPUTED offline, from the genesis alone: the ledger's score is what these endorsements come to.\n\n{text}"
+        );
     }
     if part.explain {
         text.push('\n');

@@ -36,10 +36,13 @@ async fn ask(session: &Session) -> Outcome<ActivityReply> {
 /// `status --peers`.
 pub(crate) async fn peers(session: &Session, out: Output) -> Outcome {
     let now = ask(session).await?;
-    out.result(&json!({ "waiting": now.waiting, "peers": now.peers.iter().map(peer_json).collect::<Vec<_>>() }), || {
-        let waiting = now.waiting.as_ref().map(|what| format!("Waiting for {what}.\n")).unwrap_or_default();
-        format!("{waiting}{}", peers_table(&now.peers))
-    });
+    out.result(
+        &json!({ "waiting": now.waiting, "peers": now.peers.iter().map(peer_json).collect::<Vec<_>>() }),
+        || {
+            let waiting = now.waiting.as_ref().map(|what| format!("Waiting for {what}.\n")).unwrap_or_default();
+            format!("{waiting}{}", peers_table(&now.peers))
+        },
+    );
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub struct EntryRow {
 }
 
 /// The rounds of a version as the history tells them: each with its opening, then its reveals.
-fn told<'a>(events: &'a [Event], version: u32) -> Vec<Vec<&'a Event>> {
+fn told(events: &[Event], version: u32) -> Vec<Vec<&Event>> {
     let mut rounds: Vec<Vec<&Event>> = Vec::new();
     for event in events.iter().filter(|event| event.version == version) {
         match (event.kind, rounds.last_mut()) {

@@ -21,8 +21,8 @@ pub(crate) mod stake;
 mod transfer;
 mod upgrade;
 
-pub use endorse::{commitment, counted};
 pub(crate) use endorse::{check as check_counts, figures, score};
+pub use endorse::{commitment, counted};
 pub use opening::asked;
 pub(crate) use opening::judge;
 pub use round::{round_commitment, round_job};
