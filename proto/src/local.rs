@@ -284,6 +284,8 @@ pub struct ValidateReport {
     pub score: Option<Score>,
     /// Why it was not put on the ledger: the data fail their gate, or the report says worse than the counts would.
     pub withheld: Option<String>,
+    /// The round in which it was committed to, and will be shown by the node when that is due.
+    pub committed: Option<u64>,
 }
 
 /// Request of [`Audit`].

@@ -175,7 +175,7 @@ def check_windows(state, validator: bytes, entry, part: str) -> None:
     need(commit_end < found.height <= reveal_end, part, "was revealed outside of its window")
     opened = entry.opened
     need(opened is None or reveal_end < opened <= reveal_end + state.dispute, part, "was opened outside of its window")
-    seated = state.selection is not None and state.selection[0] == "everyone" or validator in state.committee
+    seated = validator in state.committee
     need(seated, part, "is of a validator without a seat")
 
 

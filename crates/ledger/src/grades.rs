@@ -3,8 +3,8 @@
 use zero2ai_proto::{
     Digest, ModelName, NodeId, decode,
     state::{
-        ContradictionState, Conviction, Endorsement, EntryState, FindingState, GradersState, RoundCount, RoundState,
-        SeedState, StakeState, StakeTotal, VoteState, key,
+        ContradictionState, Conviction, Endorsement, EntryState, FindingState, GradersState, Rights, RoundCount,
+        RoundState, SeedState, StakeState, StakeTotal, VoteState, key,
     },
     tx::{Graders, Grading},
 };
@@ -99,6 +99,7 @@ impl Ledger {
         let staked = self.stake_total().is_some();
         let read = |(key, value): (&[u8], &[u8])| {
             let (voter, vote) = (last_part(key)?, decode::<VoteState>(value, VALUE_BYTES).ok()?);
+            self.member(&voter).filter(|member| member.rights != Rights(0))?;
             Some((voter, vote.candidate?, if staked { self.stake(&voter).staked } else { 1 }))
         };
         self.scan(b"vote/").filter_map(read).collect()

@@ -135,10 +135,25 @@ impl Prints {
                 }
             })
         };
-        let named = |i: usize| part(i).map_err(|why| PrintsError(format!("sample {i}: {why}")));
-        (0..data.len()).step_by(every).map(named).collect()
+        let mut values = 0usize;
+        let mut named = |i: usize| {
+            let part = part(i).map_err(|why| PrintsError(format!("sample {i}: {why}")))?;
+            if let Part::Row(row) = &part {
+                values = values.saturating_add(row.len());
+            }
+            if values > VALUES {
+                let why =
+                    format!("the samples up to {i} come to more than {VALUES} numbers: take fewer, or smaller ones");
+                return Err(PrintsError(why));
+            }
+            Ok(part)
+        };
+        (0..data.len()).step_by(every).map(&mut named).collect()
     }
 }
+
+/// Numbers of all samples that are compared at once: a quarter of a gigabyte of them.
+const VALUES: usize = 1 << 26;
 
 /// A sample as it is compared.
 enum Part {

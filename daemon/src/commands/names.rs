@@ -36,7 +36,7 @@ async fn list(session: &Session, prefix: String, out: Output) -> Outcome {
             return "No model of such a name is published in this pool: 'zero2ai publish' publishes one.".to_owned();
         }
         let mut table = Table::new(&["model", ">version", "channels", ">size", "score", "published (UTC)"]);
-        for NamedModel { name, model, version, score } in &all {
+        for NamedModel { name, model, version, score, .. } in &all {
             let channels: Vec<String> = model.channels.iter().map(|(channel, v)| format!("{channel}={v}")).collect();
             let score = score.and_then(|s| s.score_ppm).map_or_else(|| "-".to_owned(), output::ppm);
             let withdrawn = if version.withdrawn { " (withdrawn)" } else { "" };
@@ -55,7 +55,7 @@ async fn list(session: &Session, prefix: String, out: Output) -> Outcome {
 }
 
 fn model_json(named: &NamedModel) -> Value {
-    let NamedModel { name, model, version, score } = named;
+    let NamedModel { name, model, version, score, .. } = named;
     let channels: serde_json::Map<String, Value> = model.channels.iter().map(|(c, v)| (c.clone(), json!(v))).collect();
     json!({
         "name": name.to_string(), "owner": model.owner.to_string(), "latest": model.latest, "channels": channels,

@@ -20,6 +20,7 @@ use crate::{
     commands::{
         audit,
         validate::{endorsement_json, score_text, verdict},
+        validator::stake::selection,
     },
     exit::{Exit, Failure, Outcome},
     output::{Output, Table, facts, ppm},
@@ -46,8 +47,8 @@ struct Told<'a> {
     score: Option<Score>,
     /// Of the newest settled round, millionths.
     confidence_ppm: Option<u32>,
-    /// That round, if the pool grades in rounds.
-    round: Option<u64>,
+    /// That round, and how its committee came about, if the pool grades in rounds.
+    round: Option<(u64, &'static str)>,
     contributions: Vec<Contribution<'a>>,
 }
 
@@ -76,7 +77,9 @@ fn told(report: &AuditReport, version: Option<u32>) -> Outcome<Told<'_>> {
             format!("{name} has no version {version}: the newest is {}.", report.model.latest),
         ));
     }
-    let settled = report.rounds.iter().rev().find(|row| row.version == version && row.state.outcome.is_some());
+    // A round that came to no score leaves the one before.
+    let came = |row: &&RoundRow| row.version == version && row.state.outcome.is_some_and(|o| o.score_ppm.is_some());
+    let settled = report.rounds.iter().rev().find(came);
     let contributions = match settled {
         Some(row) => in_round(&report.name, row),
         None => without_round(report, version),
@@ -86,7 +89,7 @@ fn told(report: &AuditReport, version: Option<u32>) -> Outcome<Told<'_>> {
         version,
         score: report.scores.iter().find(|(number, _)| *number == version).map(|(_, score)| *score),
         confidence_ppm: settled.and_then(|row| row.state.outcome).map(|outcome| outcome.confidence_ppm),
-        round: settled.map(|row| row.round),
+        round: settled.map(|row| (row.round, selection(row.state.selection))),
         contributions,
     })
 }
@@ -109,7 +112,10 @@ fn in_round<'a>(name: &ModelName, row: &'a RoundRow) -> Vec<Contribution<'a>> {
         let (found, stood) = (entry.entry.found.as_ref()?, entry.entry.standing?);
         let unopened =
             entry.entry.opened.is_none() && asked(&row.state, &job, &entry.validator, found.counts.samples).is_some();
-        let left_out = match (entry.contradiction.is_some(), unopened) {
+        // What is proved after the settlement counts from the next round on.
+        let settled = row.state.outcome.map_or(u64::MAX, |outcome| outcome.height);
+        let contradicted = entry.entry.contradicted.is_some_and(|height| height <= settled);
+        let left_out = match (contradicted, unopened) {
             (true, _) => Some("its own leaves contradict it"),
             (false, true) => Some("it did not open the leaves that were drawn"),
             (false, false) => None,
@@ -148,7 +154,8 @@ fn told_json(told: &Told<'_>, report: &AuditReport) -> Value {
     json!({
         "name": told.name.to_string(), "version": told.version, "height": report.header.height,
         "score": told.score.and_then(|s| s.score_ppm).map(|s| f64::from(s) / 1e6),
-        "confidence": told.confidence_ppm.map(|c| f64::from(c) / 1e6), "round": told.round,
+        "confidence": told.confidence_ppm.map(|c| f64::from(c) / 1e6), "round": told.round.map(|r| r.0),
+        "committee": told.round.map(|r| r.1),
         "verdicts": told.score.map(|s| s.verdicts), "datasets": told.score.map(|s| s.datasets),
         "samples": told.score.map(|s| s.samples), "p50_us": latency(told),
         "contributions": parts.collect::<Vec<_>>(),
@@ -169,8 +176,8 @@ fn told_text(told: &Told<'_>, part: ScorePart, offline: bool) -> String {
         ("latency", latency(told).map_or_else(|| "-".into(), |us| format!("{us} µs at the median, as validators say"))),
         ("robustness, fairness", "not on the ledger: in each validator's report (zero2ai validate --report)".into()),
     ];
-    if let (Some(round), Some(confidence)) = (told.round, told.confidence_ppm) {
-        rows.insert(2, ("confidence", format!("{}, as of round {round}", ppm(confidence))));
+    if let (Some((round, committee)), Some(confidence)) = (told.round, told.confidence_ppm) {
+        rows.insert(2, ("confidence", format!("{}, as of round {round}; its committee: {committee}", ppm(confidence))));
     }
     let mut text = facts(&rows);
     if offline {
@@ -204,6 +211,14 @@ fn explained(told: &Told<'_>) -> String {
             c.left_out.map_or_else(|| "yes".to_owned(), |why| format!("no: {why}")),
         ]);
     }
-    let rule = "The score is the largest quality that at least half of the weight that counts supports; three datasets are needed.";
+    let rule = match told.round {
+        Some(_) => {
+            "The score is the largest quality that at least half of the weight that counts supports, of what each found over all rounds; \
+             three datasets are needed."
+        }
+        None => {
+            "The score is the largest quality that at least half of those that count support; three datasets are needed."
+        }
+    };
     format!("{}{rule}\n", table.render(0))
 }

@@ -120,7 +120,7 @@ pub(crate) async fn validate(session: &Session, args: ValidateArgs, out: Output)
     let json = json!({
         "endorsement": done.endorsement.as_ref().map(|e| endorsement_json(&done.validator, e)),
         "score": score.and_then(|s| s.score_ppm).map(|s| f64::from(s) / 1e6),
-        "grade": grade, "seed": seed.map(|seed| seed.to_string()), "withheld": done.withheld,
+        "grade": grade, "seed": seed.map(|seed| seed.to_string()), "withheld": done.withheld, "round": done.committed,
     });
     out.result(&json, || {
         let mut rows = match &done.endorsement {
@@ -129,6 +129,12 @@ pub(crate) async fn validate(session: &Session, args: ValidateArgs, out: Output)
         };
         if let Some(score) = score {
             rows.push(("score", score_text(score.score_ppm, score.datasets)));
+        }
+        if let Some(round) = done.committed {
+            rows.push((
+                "committed",
+                format!("in round {round}; the node shows it by itself (zero2ai validator rounds NAME)"),
+            ));
         }
         if let Some(why) = &done.withheld {
             rows.push(("not endorsed", why.clone()));

@@ -63,7 +63,7 @@ struct Graded {
 
 impl Graded {
     fn of(report: ValidateReport) -> Outcome<Self> {
-        let ValidateReport { validator, endorsement, score, withheld } = report;
+        let ValidateReport { validator, endorsement, score, withheld, .. } = report;
         let (Some(endorsement), Some(score)) = (endorsement, score) else {
             return Err(Failure::new(Exit::Model, format!("It was not endorsed: {}.", withheld.unwrap_or_default())));
         };

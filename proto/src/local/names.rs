@@ -42,6 +42,8 @@ pub struct NamedModel {
     pub version: Version,
     /// That version's score, once it was endorsed.
     pub score: Option<Score>,
+    /// The round of that version in which this node could commit to something now, and has not yet.
+    pub round: Option<u64>,
 }
 
 /// Request of [`NameHistory`].

@@ -104,7 +104,7 @@ pub struct RoundState {
     pub staked: bool,
     /// How its committee came about; none before the draw.
     pub selection: Option<Selection>,
-    /// Who sits, ascending; empty before the draw, and if everyone does.
+    /// Who sits, ascending; empty before the draw.
     pub committee: Vec<NodeId>,
     /// The seed that draws the leaves to open, from behind the last reveal.
     pub open_seed: Option<Digest>,
@@ -134,7 +134,7 @@ impl RoundState {
     /// True if this validator may take part, as far as seats are concerned.
     #[must_use]
     pub fn seats(&self, validator: &NodeId) -> bool {
-        self.selection == Some(Selection::Everyone) || self.committee.contains(validator)
+        self.committee.contains(validator)
     }
 }
 

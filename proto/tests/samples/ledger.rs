@@ -314,7 +314,7 @@ fn version() -> Version {
 }
 
 pub(crate) fn named() -> NamedModel {
-    NamedModel { name: name(), model: model(), version: version(), score: None }
+    NamedModel { name: name(), model: model(), version: version(), score: None, round: Some(1) }
 }
 
 fn add_state(v: &mut Vectors) {

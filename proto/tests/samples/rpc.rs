@@ -204,7 +204,7 @@ fn add_local_models(v: &mut Vectors) {
     v.add("local/validate_report", &l::ValidateItem::Report(bytes(0x7b, 3)));
     v.add("local/validate_step", &l::ValidateItem::Step(step));
     let (endorsement, score) = (Some(ledger::endorsement()), Some(ledger::score()));
-    let done = l::ValidateReport { validator: key(2).public(), endorsement, score, withheld: None };
+    let done = l::ValidateReport { validator: key(2).public(), endorsement, score, withheld: None, committed: None };
     v.add("local/validate_done", &l::ValidateItem::Done(Box::new(done)));
     v.add("local/audit", &l::AuditCall { name: name() });
     v.add("local/fetch", &l::FetchCall { name: latest(), serve: true });

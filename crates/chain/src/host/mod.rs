@@ -225,6 +225,13 @@ impl Host {
                 let view = self.shared.read();
                 let height = view.ledger.height().saturating_add(1);
                 let time = view.ledger.head_time_ms().saturating_add(1).max(now.wall);
+                // Nothing to put into a block, and too soon for an empty one: no seed is drawn for it.
+                if !view.ledger.head_had_txs()
+                    && now.up < self.pacing.earliest_empty()
+                    && !self.mempool.has_ready(&view.ledger)
+                {
+                    return Ok(());
+                }
                 let beacon = self.world.signer.beacon(&view.ledger);
                 let beacon = beacon.map_err(|e| ChainError::Build { height, source: e.into() })?;
                 let candidates: Vec<_> = beacon.into_iter().chain(self.mempool.candidates(&view.ledger)).collect();

@@ -1,6 +1,8 @@
 //! Who may grade a model: everyone, those with the most stake behind them, or those whom its owner names, which its rounds then say.
 //! Votes are stake: one voice per unit, and where nothing was ever allotted one each.
 
+use std::collections::BTreeSet;
+
 use zero2ai_proto::{
     NodeId, decode,
     limits::SEATS,
@@ -51,11 +53,16 @@ pub(super) fn elected(
     seats: u16,
 ) -> Result<Vec<NodeId>, TxError> {
     let staked = stake::weighs(draft);
+    let known: BTreeSet<&NodeId> = candidates.iter().map(|(who, _)| who).collect();
     let mut votes = Vec::new();
     for (key, value) in draft.scan(b"vote/") {
         let vote: VoteState = decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?;
         let voter = super::last_part(key)?;
-        let Some(candidate) = vote.candidate.filter(|who| candidates.iter().any(|(c, _)| c == who)) else { continue };
+        let Some(candidate) = vote.candidate.filter(|who| known.contains(who)) else { continue };
+        // Who was revoked can take no vote back.
+        if draft.read::<Member>(&key::member(&voter))?.is_none_or(|member| member.rights == Rights(0)) {
+            continue;
+        }
         votes.push((candidate, if staked { stake::held(draft, at, &voter)?.staked } else { 1 }));
     }
     Ok(election::elect(&votes, usize::from(seats)).into_iter().map(|(who, _)| who).collect())

@@ -29,7 +29,9 @@ pub(super) fn set(draft: &mut Draft<'_>, call: &Call<'_>, body: &Grading) -> Res
         }
     }
     let signers = call.at.signers.as_slice().len() as u64;
-    Windows { commit, reveal, dispute }.check(signers).map_err(|e| invalid(e.to_string()))?;
+    // Leaves are drawn by the seed of the first block of the last window.
+    let windows = Windows { commit, reveal, dispute: dispute.saturating_sub(1) };
+    windows.check(signers).map_err(|e| invalid(e.to_string()))?;
     if usize::from(seats) < MIN_DATASETS || seats > SEATS {
         return Err(invalid(format!("{seats} seats; {MIN_DATASETS} to {SEATS} are possible")));
     }

@@ -24,6 +24,9 @@ use crate::{
     error::TxError,
 };
 
+/// Rounds of which something is due at one height, before a further one is drawn later.
+const DUES: usize = 32;
+
 pub(super) fn invalid(why: impl Into<String>) -> TxError {
     TxError::Invalid { what: "round", why: why.into() }
 }
@@ -125,14 +128,16 @@ fn open(draft: &mut Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32, r
     let grading = grading(draft)?;
     let opened = call.at.height;
     // The set of signers may have grown since the windows were set.
-    let windows = Windows { commit: grading.commit, reveal: grading.reveal, dispute: grading.dispute };
+    let dispute = grading.dispute.saturating_sub(1);
+    let windows = Windows { commit: grading.commit, reveal: grading.reveal, dispute };
     let least = windows.check(call.at.signers.as_slice().len() as u64).map_or_else(|short| short.least, |()| 0);
     let state = RoundState {
         opened,
-        draws: opened.saturating_add(grading.delay),
+        draws: free_height(draft, opened.saturating_add(grading.delay)),
         commit: grading.commit.max(least),
         reveal: grading.reveal.max(least),
-        dispute: grading.dispute.max(least),
+        // The seed that draws leaves is of its first block, so that there are as many to open them in as for a reveal.
+        dispute: grading.dispute.max(least.saturating_add(1)),
         seats: grading.seats,
         bond_ppm: grading.bond_ppm,
         open_ppm: grading.open_ppm,
@@ -148,6 +153,13 @@ fn open(draft: &mut Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32, r
     draft.write(key::rounds(name, number), &RoundCount { newest: round })?;
     let model = model::model(draft, name)?;
     record(draft, call, name, model, EventKind::Opened, number)
+}
+
+/// The first height from `least` on at whose end there is room for one more draw: a block full of publications must not make another
+/// block too much work for its voters.
+fn free_height(draft: &Draft<'_>, least: u64) -> u64 {
+    let full = |height: u64| draft.scan(&key::dues(height)).len() >= DUES;
+    (least..).find(|height| !full(*height)).unwrap_or(least)
 }
 
 /// Draws the committee of a round, at the end of the block whose seed it waits for.
@@ -176,7 +188,9 @@ pub(super) fn draw(
             (Some(Selection::Named), named.into_iter().filter(sits).collect())
         }
         Graders::Elected => (Some(Selection::Elected), election::elected(draft, at, &candidates, state.seats)?),
-        Graders::Everyone if candidates.len() <= usize::from(state.seats) => (Some(Selection::Everyone), Vec::new()),
+        Graders::Everyone if candidates.len() <= usize::from(state.seats) => {
+            (Some(Selection::Everyone), candidates.into_iter().map(|(who, _)| who).collect())
+        }
         Graders::Everyone => {
             let (seed, job) = (beacon::seed(draft, at.pool)?, round_job(name, number, round));
             let how = match committee::selection(at.signers.as_slice().len()) {
@@ -260,11 +274,12 @@ fn committed(entry: &EntryState) -> Entry {
     }
 }
 
-/// Records what a validator committed to in a round.
+/// Records what a validator committed to in a round. Whether it may grade was asked at the commitment: who withdraws the version or
+/// takes the right away since then must not cost it its bond.
 pub(super) fn reveal(draft: &mut Draft<'_>, call: &Call<'_>, body: &RevealRound) -> Result<(), TxError> {
     let RevealRound { endorse: counts, round, salt } = body;
     let (name, number) = (&counts.name, counts.version);
-    let (model, version) = endorse::may_grade(draft, call, name, number)?;
+    let (model, version) = (model::model(draft, name)?, model::version(draft, name, number)?);
     let state = load(draft, name, number, *round)?;
     let mut entry = load_entry(draft, (name, number, *round), &call.who)?;
     let salt: &[u8; 32] = salt

@@ -126,7 +126,7 @@ fn close(
     for (who, entry) in &mut entries {
         let held = stake::held(draft, at, who)?;
         let history: FindingState = draft.read(&key::finding(name, number, who))?.unwrap_or_default();
-        let stake = if round.staked { held.staked } else { 1 };
+        let stake = if round.staked { held.staked.min(bound(&round, entry)) } else { 1 };
         entry.standing = Some(Stood { stake, good: held.good, bad: held.bad, history });
         draft.write(key::entry(name, number, number_of_round, who), entry)?;
     }
@@ -148,6 +148,12 @@ fn close(
     }
     round.outcome = Some(told);
     draft.write(key::round(name, number, number_of_round), &round)
+}
+
+/// The most stake for which a commitment's bond is enough: what is staked once others' figures can be seen does not weigh.
+fn bound(round: &RoundState, entry: &EntryState) -> u64 {
+    let most = u128::from(entry.bond).saturating_mul(u128::from(PPM)).checked_div(u128::from(round.bond_ppm));
+    most.map_or(u64::MAX, |most| u64::try_from(most).unwrap_or(u64::MAX))
 }
 
 /// Who was contradicted loses its bond; who was silent, or did not open what it was asked to, unless the chain stood still meanwhile.

@@ -6,7 +6,7 @@
 
 use zero2ai_proto::{
     NodeId, decode,
-    limits::{LEAVING, LIABLE_HEIGHTS, STAKE_TOTAL},
+    limits::{LEAVING, LIABLE_HEIGHTS, STAKE_TOTAL, WINDOW_HEIGHTS},
     state::{Conviction, Member, Offence, Rights, StakeState, StakeTotal, key},
     tx::{Allot, Stake, Unstake},
 };
@@ -97,7 +97,8 @@ pub(super) fn unstake(draft: &mut Draft<'_>, call: &Call<'_>, body: &Unstake) ->
         return Err(invalid(format!("{LEAVING} parts of it are leaving already: wait until one is free")));
     }
     stake.staked = stake.staked.saturating_sub(body.amount);
-    let liable = LIABLE_HEIGHTS.saturating_add(grading(draft)?.window);
+    // Evidence of this height may come so much later, and is charged at the end of a window, however long windows are then.
+    let liable = LIABLE_HEIGHTS.saturating_add(WINDOW_HEIGHTS).saturating_add(1);
     stake.leaving.push((body.amount, call.at.height.saturating_add(liable)));
     write(draft, &call.who, &stake)
 }
@@ -125,13 +126,15 @@ pub(super) fn burn(draft: &mut Draft<'_>, who: &NodeId, stake: &mut StakeState, 
     Ok(burned)
 }
 
-/// Convicts `who` of an offence that `call` proves: once a window, and only who has something at stake.
+/// Convicts `who` of an offence that `call` proves: once a window, and only who has something at stake. A further offence counts
+/// where more was at stake: else a small one, confessed, would make the rest of the window free.
 pub(super) fn convict(draft: &mut Draft<'_>, call: &Call<'_>, who: &NodeId, offence: Offence) -> Result<(), TxError> {
     let height = call.at.height;
     let liable = liable(&held(draft, call.at, who)?);
     let window = grading(draft)?.window.max(1);
     let key = key::convicted((height / window).saturating_add(1).saturating_mul(window), who);
-    if liable == 0 || draft.get(&key).is_some() {
+    let before = draft.read::<Conviction>(&key)?.map_or(0, |conviction| conviction.liable);
+    if liable <= before {
         return Ok(());
     }
     draft.write(key, &Conviction { offence, liable, height, tx: call.id, charged: None })

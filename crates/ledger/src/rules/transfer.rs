@@ -2,7 +2,8 @@
 //! stays with who claimed it: the new owner publishes further versions of the model, and begins no others under that handle.
 
 use zero2ai_proto::{
-    state::{EventKind, Member, OfferState, Rights, key},
+    ModelName, NodeId,
+    state::{EventKind, Member, OfferState, Rights, RoundCount, key},
     tx::{Accept, Offer},
 };
 
@@ -41,7 +42,7 @@ pub(super) fn accept(draft: &mut Draft<'_>, call: &Call<'_>, body: &Accept) -> R
         return Err(TxError::Missing(format!("an offer of {} to this account", body.name)));
     }
     // Else somebody could grade first what becomes his own.
-    if (1..=model.latest).any(|version| draft.get(&key::endorsement(&body.name, version, &call.who)).is_some()) {
+    if (1..=model.latest).any(|version| graded(draft, &body.name, version, &call.who)) {
         let why = format!("who endorsed a version of {} cannot become its owner", body.name);
         return Err(TxError::Invalid { what: "offer", why });
     }
@@ -49,4 +50,15 @@ pub(super) fn accept(draft: &mut Draft<'_>, call: &Call<'_>, body: &Accept) -> R
     model.owner = call.who;
     let latest = model.latest;
     record(draft, call, &body.name, model, EventKind::Transferred, latest)
+}
+
+/// True if `who` endorsed a version, found something of it in a round, or takes part in its newest one.
+fn graded(draft: &Draft<'_>, name: &ModelName, version: u32, who: &NodeId) -> bool {
+    let newest = draft.read::<RoundCount>(&key::rounds(name, version)).ok().flatten().map_or(0, |count| count.newest);
+    let keys = [
+        key::endorsement(name, version, who),
+        key::finding(name, version, who),
+        key::entry(name, version, newest, who),
+    ];
+    keys.iter().any(|key| draft.get(key).is_some())
 }

@@ -11,6 +11,7 @@ use crate::{
     clock::now_ms,
     core::Core,
     remembered::{self, REMEMBERED},
+    serve::errors::internal,
     status,
 };
 
@@ -30,7 +31,7 @@ pub(crate) async fn keep_peers(core: Arc<Core>, known: Vec<Bootstrap>, stop: Can
         () = stop.cancelled() => {}
         ((), ()) = async { tokio::join!(dialling, looking) } => {}
     }
-    write_down(&core, &mut written);
+    write_down(&core, &mut written).await;
 }
 
 /// One dial of each: the swarm then goes on by itself, for as long as it remembers them.
@@ -65,13 +66,13 @@ async fn look(core: &Core, written: &mut Vec<Bootstrap>) {
             said = waiting;
         }
         if looks.is_multiple_of(LOOKS_PER_WRITING) {
-            write_down(core, written);
+            write_down(core, written).await;
         }
     }
 }
 
 /// Writes if it is news. Members that were not heard of since the start stay behind those that were.
-fn write_down(core: &Core, written: &mut Vec<Bootstrap>) {
+async fn write_down(core: &Core, written: &mut Vec<Bootstrap>) {
     let mut members = core.directory.heard_lately(now_ms(), REMEMBERED);
     members.retain(|m| m.node != core.id);
     for old in written.iter() {
@@ -85,7 +86,8 @@ fn write_down(core: &Core, written: &mut Vec<Bootstrap>) {
     if sorted.0 == sorted.1 {
         return;
     }
-    match remembered::write(&core.home, &members) {
+    let (home, list) = (core.home.clone(), members.clone());
+    match core.blocking(move || remembered::write(&home, &list).map_err(internal)).await {
         Ok(()) => *written = members,
         Err(error) => tracing::warn!(%error, "the peers are not written down"),
     }

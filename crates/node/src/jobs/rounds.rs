@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use zero2ai_ledger::{STAKED_RULES, asked, round_commitment, round_job};
+use zero2ai_ledger::{Ledger, STAKED_RULES, asked, round_commitment, round_job};
 use zero2ai_proto::{
     ByteBuf, Digest, ModelName, decode, encode,
     keys::random_bytes,
@@ -53,6 +53,15 @@ fn file(home: &Path, name: &ModelName, version: u32, round: u64) -> PathBuf {
 }
 
 impl Core {
+    /// The round of a version in which this node could commit to something now, and has not yet.
+    pub(crate) fn open_round(&self, ledger: &Ledger, name: &ModelName, version: u32) -> Option<u64> {
+        let (round, next) = (ledger.rounds(name, version), ledger.height().saturating_add(1));
+        let state = ledger.round(name, version, round)?;
+        let seated = state.selection.is_none() || state.seats(&self.id);
+        let open = state.outcome.is_none() && next <= state.commit_end() && seated;
+        (open && ledger.entry(name, version, round, &self.id).is_none()).then_some(round)
+    }
+
     /// The round of a version that this node could take part in; `None` where the pool's rules have no rounds.
     pub(crate) fn round_to_take(&self, name: &ModelName, version: u32) -> Result<Option<u64>, RpcError> {
         self.chain.read(|ledger| {
@@ -79,33 +88,38 @@ impl Core {
         })
     }
 
-    /// Commits to what was found, and waits until it was shown. What is to be done after that the node does by itself, also if
-    /// nobody waits any more.
+    /// Commits to what was found, once the committee is drawn. What is to be done after that the node does by itself.
     pub(crate) async fn grade_in_round(
         &self,
         found: &Findings,
         (name, version, round): (&ModelName, u32, u64),
         progress: &Tell,
     ) -> Result<(), RpcError> {
-        let salt = random_bytes::<32>().map_err(internal)?;
-        let leaves = Leaves::of(&found.rows, &random_bytes::<32>().map_err(internal)?);
-        let endorse = Endorse { predictions_root: leaves.root(), ..found.endorse(name.clone(), version) };
-        let commitment = round_commitment(&self.pool, &self.id, round, &endorse, &salt).map_err(internal)?;
         let drawn = |state: &RoundState| state.selection.is_some().then_some(());
         self.wait_for(name, version, round, progress, "waiting for the draw of the committee", drawn).await?;
         self.round_to_take(name, version)?;
-        let salt = ByteBuf::from(salt.to_vec());
-        let kept = Kept { name: name.clone(), version, round, endorse, salt, leaves };
-        let path = file(&self.home, name, version, round);
-        self.blocking(move || keep(&path, &kept)).await?;
+        let (salt, salts) = (random_bytes::<32>().map_err(internal)?, random_bytes::<32>().map_err(internal)?);
+        let (rows, endorse) = (found.rows.clone(), found.endorse(name.clone(), version));
+        let (name_, path) = (name.clone(), file(&self.home, name, version, round));
+        // A commitment that may have left is never replaced: it could not be shown then, and that costs the bond.
+        let kept = self
+            .blocking(move || {
+                if let Some(kept) = read_kept(&path)? {
+                    return Ok(kept);
+                }
+                let leaves = Leaves::of(&rows, &salts);
+                let endorse = Endorse { predictions_root: leaves.root(), ..endorse };
+                let salt = ByteBuf::from(salt.to_vec());
+                let kept = Kept { name: name_, version, round, endorse, salt, leaves };
+                keep(&path, &kept)?;
+                Ok(kept)
+            })
+            .await?;
+        let salt: [u8; 32] = kept.salt.as_slice().try_into().map_err(|_| internal("a kept salt of another length"))?;
+        let commitment = round_commitment(&self.pool, &self.id, round, &kept.endorse, &salt).map_err(internal)?;
         tell(progress, "committing to the figures", 0, 0);
         let body = CommitRound { name: name.clone(), version, round, commitment };
-        self.account.submit(TxBody::CommitRound(body), PATIENCE).await?;
-        let shown = |_: &RoundState| {
-            let entry = self.chain.read(|l| l.entry(name, version, round, &self.id));
-            entry.and_then(|entry| entry.found).map(|_| ())
-        };
-        self.wait_for(name, version, round, progress, "committed; waiting for the reveals to begin", shown).await
+        self.account.submit(TxBody::CommitRound(body), PATIENCE).await.map(|_| ())
     }
 
     /// Waits until `done` says so of a round, and no longer than its reveals last.
@@ -124,10 +138,10 @@ impl Core {
             if done(&state).is_some() {
                 return Ok(());
             }
-            if height > state.reveal_end() {
+            if height > state.commit_end() {
+                let end = state.commit_end();
                 return Err(unavailable(format!(
-                    "round {round} of {name}@{version} took reveals up to block {}, and this node's did not come in time",
-                    state.reveal_end()
+                    "round {round} of {name}@{version} took commitments up to block {end}"
                 )));
             }
             tell(progress, what, height, state.commit_end().saturating_add(1));
@@ -142,9 +156,22 @@ fn keep(path: &Path, kept: &Kept) -> Result<(), RpcError> {
     secret_file::write(path, &encode(kept).map_err(internal)?).map_err(internal)
 }
 
+/// What is kept of a round, if anything is.
+fn read_kept(path: &Path) -> Result<Option<Kept>, RpcError> {
+    if !secret_file::exists(path).map_err(internal)? {
+        return Ok(None);
+    }
+    let bytes = secret_file::read(path, FILE_BYTES).map_err(internal)?;
+    decode(&bytes, FILE_BYTES).map(Some).map_err(internal)
+}
+
+/// Which round each file is of: whole files are read only when something is due.
+type Known = HashMap<PathBuf, (ModelName, u32, u64)>;
+
 /// Shows and opens what this node committed to, until `stop`.
 pub(crate) async fn keep_rounds(core: Arc<Core>, stop: CancellationToken) {
     let mut refused: HashMap<PathBuf, Instant> = HashMap::new();
+    let mut known = Known::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -153,10 +180,11 @@ pub(crate) async fn keep_rounds(core: Arc<Core>, stop: CancellationToken) {
         let folder = core.home.join(FOLDER);
         let files = core.blocking(move || Ok(list(&folder))).await.unwrap_or_default();
         refused.retain(|_, at| at.elapsed() < PAUSE);
+        known.retain(|path, _| files.contains(path));
         for path in files.into_iter().filter(|path| !refused.contains_key(path)).collect::<Vec<_>>() {
             let done = tokio::select! {
                 () = stop.cancelled() => return,
-                done = step(&core, path.clone()) => done,
+                done = step(&core, &mut known, path.clone()) => done,
             };
             if let Err(error) = done {
                 tracing::info!(file = %path.display(), %error, "a round waits");
@@ -172,15 +200,13 @@ fn list(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Does what is due for one kept round, if anything is.
-async fn step(core: &Core, path: PathBuf) -> Result<(), RpcError> {
-    let from = path.clone();
-    let kept: Kept = core
-        .blocking(move || {
-            let bytes = secret_file::read(&from, FILE_BYTES).map_err(internal)?;
-            decode(&bytes, FILE_BYTES).map_err(internal)
-        })
-        .await?;
-    let Kept { name, version, round, endorse, salt, leaves } = kept;
+async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcError> {
+    let read = |path: PathBuf| core.blocking(move || read_kept(&path)?.ok_or_else(|| internal("a kept round is gone")));
+    if !known.contains_key(&path) {
+        let Kept { name, version, round, .. } = read(path.clone()).await?;
+        known.insert(path.clone(), (name, version, round));
+    }
+    let Some((name, version, round)) = known.get(&path).cloned() else { return Ok(()) };
     let (height, state, entry) = core.chain.read(|ledger| {
         let entry = ledger.entry(&name, version, round, &core.id);
         (ledger.height(), ledger.round(&name, version, round), entry)
@@ -193,15 +219,18 @@ async fn step(core: &Core, path: PathBuf) -> Result<(), RpcError> {
     let (Some(entry), next) = (entry, height.saturating_add(1)) else { return Ok(()) };
     if entry.found.is_none() {
         if next > state.commit_end() && next <= state.reveal_end() {
+            let Kept { endorse, salt, .. } = read(path).await?;
             let at = core.account.submit(TxBody::RevealRound(RevealRound { endorse, round, salt }), PATIENCE).await?;
             tracing::info!(%name, version, round, at, "showed what was committed to");
         }
         return Ok(());
     }
-    let job = round_job(&name, version, round);
-    let places = asked(&state, &job, &core.id, endorse.samples).filter(|_| entry.opened.is_none());
+    let samples = entry.found.as_ref().map_or(0, |found| found.counts.samples);
+    let places = asked(&state, &round_job(&name, version, round), &core.id, samples).filter(|_| entry.opened.is_none());
     if let Some(places) = places.filter(|_| entry.contradicted.is_none() && next <= state.end()) {
-        let leaves = leaves.open(&places).ok_or_else(|| internal("leaves that the ledger asks for are not kept"))?;
+        let Kept { leaves, .. } = read(path).await?;
+        let missing = || internal("leaves that the ledger asks for are not kept");
+        let leaves = core.blocking(move || leaves.open(&places).ok_or_else(missing)).await?;
         let body = OpenLeaves { name: name.clone(), version, round, leaves };
         let at = core.account.submit(TxBody::OpenLeaves(body), PATIENCE).await?;
         tracing::info!(%name, version, round, at, "opened the leaves that were drawn");

@@ -89,11 +89,18 @@ impl Core {
         if !rights.has(Rights::VALIDATOR) {
             return Err(denied("this node has no right to validate in the pool: ask an administrator for 'validator'"));
         }
-        let endorsed = self.may_grade(&name, version, call.report.is_some())?;
-        let round = if endorsed { None } else { self.round_to_take(&name, version)? };
+        let mut endorsed = self.may_grade(&name, version, call.report.is_some())?;
+        let round = match if endorsed { Ok(None) } else { self.round_to_take(&name, version) } {
+            // A report is worth making where no round is open, too.
+            Err(_) if call.report.is_some() => {
+                endorsed = true;
+                None
+            }
+            round => round?,
+        };
         let file = Path::new(&call.samples.path).file_name().map(|f| f.to_string_lossy().into_owned());
         let data = self.read_data(call.samples).await?;
-        let _using = self.upkeep.using().await;
+        let using = self.upkeep.using().await;
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
         if let Task::Classify { classes } = entry.task
             && usize::from(classes) > CLASSES
@@ -115,6 +122,8 @@ impl Core {
             let loaded = Loaded { worker: &loaded.worker, info, preparation };
             self.run_samples(loaded, data, wanted, progress).await?
         };
+        // What follows may take as long as a committee's draw.
+        drop(using);
         match round {
             _ if found.withheld.is_some() => {}
             Some(round) => self.grade_in_round(&found.findings, (&name, version, round), progress).await?,
@@ -125,11 +134,13 @@ impl Core {
         self.chain.read(|ledger| {
             let all = ledger.endorsements(&name, version);
             let endorsement = all.into_iter().find(|(v, _)| *v == me).map(|(_, e)| e);
-            if endorsement.is_none() && found.withheld.is_none() {
+            let committed = round.filter(|_| found.withheld.is_none() && endorsement.is_none());
+            if endorsement.is_none() && found.withheld.is_none() && committed.is_none() && !endorsed {
                 return Err(internal("the endorsement is final and yet not in the state"));
             }
             let score = ledger.score(&name, version);
-            Ok((ValidateReport { validator: me, endorsement, score, withheld: found.withheld }, found.report))
+            let report = ValidateReport { validator: me, endorsement, score, withheld: found.withheld, committed };
+            Ok((report, found.report))
         })
     }
 

@@ -188,7 +188,8 @@ fn names(core: &Core, call: &NamesCall) -> Result<Vec<NamedModel>, RpcError> {
         let models = l.models().filter(|(name, _)| starts(name));
         let entry = |(name, model): (ModelName, Model)| {
             let version = l.version(&name, model.latest)?;
-            Some(NamedModel { version, score: l.score(&name, model.latest), name, model })
+            let round = core.open_round(l, &name, model.latest);
+            Some(NamedModel { version, score: l.score(&name, model.latest), round, name, model })
         };
         models.filter_map(entry).collect()
     }))

@@ -154,7 +154,8 @@ fn wanted(session: &Session, args: &ValidatorRunArgs, reports: &Path, named: &Na
     if let Ok(made) = std::fs::metadata(&report).and_then(|m| m.modified()) {
         let age = SystemTime::now().duration_since(made).unwrap_or_default();
         let due = Duration::from_secs(args.recheck.saturating_mul(24 * 3600));
-        if args.recheck == 0 || age < due {
+        // A round that is open waits for this node, however fresh its report is.
+        if named.round.is_none() && (args.recheck == 0 || age < due) {
             return Ok(None);
         }
     }
@@ -182,7 +183,7 @@ async fn grade(session: &Session, job: &Job, load: bool, out: Output) -> Outcome
     let word = grade_word(made.grade.decision);
     let place = done.endorsement.as_ref().map(|e| e.height);
     let json = json!({
-        "model": label, "grade": made.grade, "before": before.map(grade_word), "block": place, "withheld": done.withheld,
+        "model": label, "grade": made.grade, "before": before.map(grade_word), "block": place, "withheld": done.withheld, "round": done.committed,
         "report": report.display().to_string(),
     });
     let quality = made.grade.quality_ppm.map_or_else(String::new, |q| format!(" {}", output::ppm(q)));
@@ -191,7 +192,9 @@ async fn grade(session: &Session, job: &Job, load: bool, out: Output) -> Outcome
     let said = match (&done.withheld, place) {
         (Some(why), _) => format!("not endorsed: {why}"),
         (None, Some(height)) => format!("endorsed in block {height}"),
-        (None, None) => "not endorsed".to_owned(),
+        (None, None) => {
+            done.committed.map_or_else(|| "not endorsed".to_owned(), |round| format!("committed to in round {round}"))
+        }
     };
     line(out, &json, &format!("{label}  {word}{quality}{changed}  {said}"));
     Ok(())

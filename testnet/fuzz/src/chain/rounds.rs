@@ -18,7 +18,7 @@ const GRADING: Grading = Grading {
     delay: 1,
     commit: 3,
     reveal: 3,
-    dispute: 3,
+    dispute: 4,
     seats: 8,
     bond_ppm: 10_000,
     open_ppm: 1_000_000,
