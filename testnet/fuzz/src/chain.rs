@@ -345,15 +345,15 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("elect", |body| matches!(body, TxBody::Elect(_))),
         ("authorise", |body| matches!(body, TxBody::Authorise(_))),
     ];
-    let steps = rounds::deeds(&staked().ledger);
+    let in_steps = rounds::deeds(&staked().ledger);
     let beacon = build(&staked().ledger, &[]).txs[0].read_unverified().expect("it was signed here").body;
     let alone = alone.map(|(name, wanted)| {
-        let all = deeds.iter().chain(&steps).map(|(_, body)| body).chain([&beacon]);
+        let all = deeds.iter().chain(&in_steps).map(|(_, body)| body).chain([&beacon]);
         let found = all.into_iter().find(|body| wanted(body)).expect("one of each kind");
         (name, encode(&Tx { nonce: 1, body: found.clone() }))
     });
-    let in_rounds: Vec<u8> = steps.iter().flat_map(|(who, body)| piece(*who, body.clone())).collect();
-    let (full, full_of_rounds) = (full(ledger, deeds), full(&staked().ledger, steps));
+    let in_rounds: Vec<u8> = in_steps.iter().flat_map(|(who, body)| piece(*who, body.clone())).collect();
+    let (full, full_of_rounds) = (full(ledger, deeds), full(&staked().ledger, in_steps));
     let (last, first) = (headers[headers.len() - 1].clone(), headers[0].clone());
     let none: Vec<TrustStep> = Vec::new();
     let encoded = |value: Result<Vec<u8>, CodecError>| value.expect("it encodes");
