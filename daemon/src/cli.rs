@@ -31,7 +31,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zero2ai_proto::{
-    Digest, ModelName, ModelRef, NodeId,
+    ModelName, ModelRef, NodeId,
     manifest::Domain,
     prepare::Preparation,
     state::{Rights, Signer},
