@@ -20,6 +20,7 @@
 //! | [`rerun`] | fetch → run a kept call again, for this node's own user |
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
+//! | [`records`] | the DHT's records kept over a restart |
 //! | [`evidence`] | puts proofs against signers on the ledger |
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
 
@@ -36,6 +37,7 @@ pub(crate) mod open;
 pub(crate) mod picture;
 pub(crate) mod pool_key;
 pub(crate) mod publish;
+pub(crate) mod records;
 pub(crate) mod repair;
 pub(crate) mod report;
 pub(crate) mod rerun;
