@@ -2,7 +2,7 @@
 //! query at each of its key's places; a hurried one asks at the first place alone, and at the others if that takes long.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -36,7 +36,7 @@ enum Waiting {
 /// A question and its queries.
 struct Ask {
     waiting: Waiting,
-    running: BTreeSet<QueryId>,
+    running: HashSet<QueryId>,
     /// Places where it was not asked yet.
     left: Vec<[u8; 32]>,
 }
@@ -111,7 +111,7 @@ impl Queries {
     fn ask(&mut self, key: &[u8; 32], waiting: Waiting) {
         let ask = self.next();
         let left = places(key).into_iter().rev().collect();
-        self.asks.insert(ask, Ask { waiting, running: BTreeSet::new(), left });
+        self.asks.insert(ask, Ask { waiting, running: HashSet::new(), left });
         self.timer(ask, Instant::now(), Timer::Hedge);
     }
 

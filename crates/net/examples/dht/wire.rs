@@ -25,6 +25,7 @@ use libp2p::{
         muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent},
         transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent},
     },
+    multiaddr::Protocol,
 };
 use tokio::time::{Instant, Sleep, sleep};
 use zero2ai_net::Wire;
@@ -128,7 +129,10 @@ impl Transport for Port {
         self.listener.take_if(|listener| listener.id == id).is_some()
     }
 
-    fn dial(&mut self, to: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+    fn dial(&mut self, mut to: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        if matches!(to.iter().last(), Some(Protocol::P2p(_))) {
+            to.pop();
+        }
         let (net, peer, host) = (Arc::clone(&self.net), self.peer, Arc::clone(&self.host));
         host.dialled.fetch_add(1, Ordering::Relaxed);
         let dial = async move {
