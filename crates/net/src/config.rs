@@ -85,13 +85,14 @@ pub(crate) const QUERIES: usize = 256;
 pub(crate) const REPLICATION: usize = 8;
 /// Time for one DHT query.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for one request within a query, so that one dead peer doesn't hold up the rest.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for one request within a query, so that one dead peer doesn't hold up the rest: several round trips around the
+/// world, and an answer out of memory.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// After the first valid record others may still better it for this long.
 pub(crate) const SETTLE: Duration = Duration::from_millis(30);
-/// The same for providers, of whom more than those that the first peer names are wanted: it may name its friends alone.
-pub(crate) const PROVIDERS_SETTLE: Duration = Duration::from_millis(250);
-/// A question that has no answer at its key's first place by then goes to the others too. Shorter, and every lookup costs
+/// The same for providers, after two of the key's places named some: their peers know different ones.
+pub(crate) const PROVIDERS_SETTLE: Duration = Duration::from_millis(100);
+/// A question for a record that has no answer at its key's first place by then goes to the others too. Shorter, and every lookup costs
 /// three times the messages; longer, and a place held by sybils holds up whoever asks there.
 pub(crate) const HEDGE: Duration = Duration::from_millis(400);
 /// Providers returned by one lookup.

@@ -123,7 +123,8 @@ impl NetHandle {
     }
 
     /// Nodes that say they provide a key and that the judge allows: at most 64, in no order, this one included. Those
-    /// named within 250 ms of the first; none after all three places of the key were asked (at most ten seconds for each).
+    /// named within 100 ms after two of the key's three places had named some; what there is after all three were asked to
+    /// the end (at most ten seconds).
     ///
     /// # Errors
     /// [`NetError::Busy`], [`NetError::Stopped`].

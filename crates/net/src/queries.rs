@@ -1,5 +1,6 @@
 //! DHT questions under way: which caller waits for which queries, and when an answer is good enough. A question is one
-//! query at each of its key's places; a hurried one asks at the first place alone, and at the others if that takes long.
+//! query at each of its key's places. One for a record, which proves itself, asks at the first place alone, and at the others
+//! if that takes long; one for providers, whom anyone could name, waits for two places.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -25,12 +26,16 @@ use crate::{
     records::{Shelf, key_of, life_left},
 };
 
+/// Places of a key that must have named providers before that is the answer: who holds one of them may name its friends
+/// alone, and nothing in what it says shows that.
+const PLACES_TOLD: usize = 2;
+
 /// What a caller waits for, and what was found for him so far.
 enum Waiting {
     Put { wanted: usize, copies: usize, reply: Option<Reply<usize>> },
     Get { key: [u8; 32], best: Option<(u64, Vec<u8>)>, newest: bool, reply: Reply<Option<Vec<u8>>> },
     Provide { reply: Reply<()> },
-    Providers { key: [u8; 32], found: BTreeSet<NodeId>, reply: Reply<Vec<NodeId>> },
+    Providers { key: [u8; 32], found: BTreeSet<NodeId>, told: BTreeSet<[u8; 32]>, reply: Reply<Vec<NodeId>> },
 }
 
 /// A question and its queries.
@@ -93,7 +98,7 @@ impl Queries {
     }
 
     pub(crate) fn providers(&mut self, key: [u8; 32], reply: Reply<Vec<NodeId>>) {
-        self.ask(&key, Waiting::Providers { key, found: BTreeSet::new(), reply });
+        self.ask(&key, Waiting::Providers { key, found: BTreeSet::new(), told: BTreeSet::new(), reply });
     }
 
     fn next(&mut self) -> u64 {
@@ -142,7 +147,7 @@ impl Queries {
         let Some(ask) = self.asks.get_mut(&number) else { return };
         let (search, all) = match &ask.waiting {
             Waiting::Get { newest, best, .. } if *newest || best.is_none() => (Search::Record, *newest),
-            Waiting::Providers { found, .. } if found.is_empty() => (Search::Providers, false),
+            Waiting::Providers { .. } => (Search::Providers, true),
             // It has an answer, which settles.
             _ => return,
         };
@@ -225,7 +230,7 @@ impl Waiting {
     fn answered(&self) -> bool {
         match self {
             Self::Get { best, newest, .. } => best.is_some() && !newest,
-            Self::Providers { found, .. } => !found.is_empty(),
+            Self::Providers { told, .. } => told.len() >= PLACES_TOLD,
             Self::Put { .. } | Self::Provide { .. } => true,
         }
     }
@@ -243,16 +248,17 @@ fn take(waiting: &mut Waiting, result: QueryResult, judge: &dyn Judge) -> Option
             (!had && best.is_some() && !*newest).then_some(SETTLE)
         }
         (
-            Waiting::Providers { key, found, .. },
-            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
+            Waiting::Providers { key, found, told, .. },
+            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { key: place, providers })),
         ) => {
-            let had = !found.is_empty();
+            let had = told.len() >= PLACES_TOLD;
             for node in providers.iter().filter_map(node_id).filter(|node| judge.provider(key, node)) {
+                told.extend(key_of(&place));
                 if found.len() < PROVIDERS_FOUND {
                     found.insert(node);
                 }
             }
-            (!had && !found.is_empty()).then_some(PROVIDERS_SETTLE)
+            (!had && told.len() >= PLACES_TOLD).then_some(PROVIDERS_SETTLE)
         }
         (Waiting::Put { wanted, copies, reply }, QueryResult::PutRecord(result)) => {
             let stored = match result {
