@@ -18,7 +18,7 @@ use libp2p::{
 use zero2ai_proto::{NodeId, limits::RECORD_BYTES};
 
 use crate::{
-    config::{KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REPLICATION, REQUEST_TIMEOUT},
+    config::{KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REFRESH, REPLICATION, REQUEST_TIMEOUT},
     error::NetError,
     identity::node_id,
     records::Shelf,
@@ -56,6 +56,7 @@ impl Dht {
             .set_caching(Caching::Disabled)
             // A peer that leads astray leads one of three paths (S/Kademlia, ICPADS 2007, section 4.4).
             .disjoint_query_paths(true)
+            .set_periodic_bootstrap_interval(Some(REFRESH))
             // `announce` does these three: Kademlia's own jobs keep an unbounded set of keys that peers choose, and
             // don't run when a pool has just formed.
             .set_replication_interval(None)
