@@ -37,7 +37,9 @@ pub enum NamesError {
     )]
     NotFound(ModelName),
     /// Whoever was asked has an older record than one that was given out before.
-    #[error("the network gave only old records for '{name}': {older}. Try again when a node that serves it is reachable")]
+    #[error(
+        "the network gave only old records for '{name}': {older}. Try again when a node that serves it is reachable"
+    )]
     Older {
         /// The model.
         name: ModelName,

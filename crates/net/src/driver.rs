@@ -41,13 +41,11 @@ use crate::{
     queries::{Queries, Search},
     records::Shelf,
     swarm::{Behaviours, Wire, build, listen, parse, quic, short},
-    trim::surplus,
+    trim::{LEFT, surplus},
 };
 
 /// Bootstrap nodes of one configuration: more are refused at the start.
 const BOOTSTRAP_NODES: usize = 64;
-/// Peers closest to this node in the DHT, whose connections stay: Kademlia's k.
-const NEIGHBOURS: usize = 20;
 /// Dials begun in one tick.
 const DIALS_PER_TICK: usize = 8;
 
@@ -107,7 +105,6 @@ pub async fn start_over(
     let (view, seen) = watch::channel(View::default());
     let counters = Arc::new(Counters::default());
     let mut driver = Driver {
-        local: *swarm.local_peer_id(),
         swarm,
         judge,
         topics,
@@ -138,7 +135,6 @@ pub(crate) struct Dialing {
 
 /// The swarm and everything that is known around it.
 pub(crate) struct Driver {
-    local: PeerId,
     pub(crate) swarm: Swarm<Behaviours>,
     pub(crate) judge: Arc<dyn Judge>,
     pub(crate) topics: Topics,
@@ -363,13 +359,14 @@ impl Driver {
     fn trim(&mut self, now: Instant) {
         let since = |peer: &Peer| peer.links.first().map(|link| link.since);
         let connected: Vec<_> = self.peers.iter().filter_map(|(id, peer)| Some((*id, since(peer)?))).collect();
-        if connected.len() <= NEIGHBOURS {
+        if connected.len() <= LEFT {
             return;
         }
         let behaviours = self.swarm.behaviour_mut();
         let mut needed: BTreeSet<_> = behaviours.gossip.all_mesh_peers().copied().collect();
-        let here = kad::KBucketKey::from(self.local);
-        needed.extend(behaviours.dht.kad.get_closest_local_peers(&here).take(NEIGHBOURS).map(|key| *key.preimage()));
+        for bucket in behaviours.dht.kad.kbuckets() {
+            needed.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
+        }
         for peer in surplus(connected.into_iter(), &needed, now) {
             let _ = self.swarm.disconnect_peer_id(peer);
         }

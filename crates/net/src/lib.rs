@@ -46,11 +46,11 @@ mod swarm;
 mod trim;
 
 pub use config::NetConfig;
-pub use driver::{Running, start};
 #[doc(hidden)]
 pub use driver::start_over;
-#[doc(hidden)]
-pub use swarm::Wire;
+pub use driver::{Running, start};
 pub use error::{Cause, NetError, Refusal};
 pub use handle::{HeldRecord, NetEvent, NetHandle};
 pub use judge::{Judge, RecordFacts, Topic, Verdict};
+#[doc(hidden)]
+pub use swarm::Wire;

@@ -152,7 +152,8 @@ impl Queries {
             _ => return,
         };
         let first = ask.left.len() == PLACES;
-        let now_asked = if first && !all { ask.left.pop().into_iter().collect() } else { std::mem::take(&mut ask.left) };
+        let now_asked =
+            if first && !all { ask.left.pop().into_iter().collect() } else { std::mem::take(&mut ask.left) };
         due.begin.extend(now_asked.into_iter().map(|place| (number, search, place)));
         if first && !all {
             self.timer(number, now + HEDGE, Timer::Hedge);
@@ -239,10 +240,7 @@ impl Waiting {
 /// Adds what a query found. If that was the first that its caller can be given: after which pause he is.
 fn take(waiting: &mut Waiting, result: QueryResult, judge: &dyn Judge) -> Option<Duration> {
     match (waiting, result) {
-        (
-            Waiting::Get { key, best, newest, .. },
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))),
-        ) => {
+        (Waiting::Get { key, best, newest, .. }, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) => {
             let had = best.is_some();
             better(key, best, found.record, judge);
             (!had && best.is_some() && !*newest).then_some(SETTLE)

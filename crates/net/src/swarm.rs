@@ -61,8 +61,8 @@ pub(crate) fn quic(config: &NetConfig, judge: &Arc<dyn Judge>) -> Result<Wire, N
     quic.max_concurrent_stream_limit = STREAMS;
     quic.max_stream_data = STREAM_WINDOW;
     quic.max_connection_data = CONNECTION_WINDOW;
-    let transport = quic::tokio::Transport::new(quic)
-        .and_then(move |connection, point| Arc::clone(&gate).pass(connection, point));
+    let transport =
+        quic::tokio::Transport::new(quic).and_then(move |connection, point| Arc::clone(&gate).pass(connection, point));
     Ok(transport.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed())
 }
 

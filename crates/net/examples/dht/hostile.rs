@@ -136,7 +136,9 @@ pub(crate) async fn run(
             let kad = liar(&keys, protocol, plot);
             drive(swarm(keys, wire, Lying { kad, identify }), listen, victims, stop).await;
         }
-        Manner::Silent => drive(swarm(keys, wire, Silent { mute: Mute { protocol }, identify }), listen, victims, stop).await,
+        Manner::Silent => {
+            drive(swarm(keys, wire, Silent { mute: Mute { protocol }, identify }), listen, victims, stop).await
+        }
     }
 }
 

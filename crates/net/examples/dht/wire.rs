@@ -148,10 +148,7 @@ impl Transport for Port {
         Ok(dial.boxed())
     }
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         let Some(listener) = &mut self.listener else { return Poll::Pending };
         let listener_id = listener.id;
         if !listener.told {

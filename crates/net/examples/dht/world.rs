@@ -143,7 +143,8 @@ impl World {
         let stop = self.stop.child_token();
         let mut running =
             start_over(wire, config, Arc::clone(&self.truth) as Arc<_>, stop.clone()).await.expect("a node starts");
-        let (handle, address) = (running.handle.clone(), running.handle.listen_addresses()[0].parse().expect("its own"));
+        let (handle, address) =
+            (running.handle.clone(), running.handle.listen_addresses()[0].parse().expect("its own"));
         let heard = Arc::clone(&self.heard);
         tokio::spawn(async move {
             while let Some(event) = running.events.recv().await {
@@ -197,7 +198,9 @@ impl World {
             .iter()
             .map(|key| {
                 self.truth.admit(key.public());
-                let SocketAddr::V4(at) = self.address() else { unreachable!("addresses here are of the fourth version") };
+                let SocketAddr::V4(at) = self.address() else {
+                    unreachable!("addresses here are of the fourth version")
+                };
                 let (keys, peer) = peer_of(key);
                 let address = format!("/ip4/{}/udp/{}/quic-v1", at.ip(), at.port()).parse().expect("an address");
                 (keys, peer, address)
@@ -380,7 +383,10 @@ fn ask(
             }
         };
         // It left meanwhile: nobody asks any more.
-        if member.stop.is_cancelled() || member.host.dead.load(Ordering::Relaxed) || (kind == Lookup::Providers && live.is_empty()) {
+        if member.stop.is_cancelled()
+            || member.host.dead.load(Ordering::Relaxed)
+            || (kind == Lookup::Providers && live.is_empty())
+        {
             return;
         }
         let streams = member.host.streams.load(Ordering::Relaxed) - streams;
