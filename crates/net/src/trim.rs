@@ -11,8 +11,7 @@ use libp2p::PeerId;
 /// With more peers connected than this, some are let go...
 const MANY: usize = 400;
 /// ...until this many are left: room for the lookups of some minutes. Far more than a routing table has (about 130 peers in
-/// a pool of a thousand), since Kademlia dials again whom it has in there: with 160 and 128, a simulated pool of 200 was
-/// busy with nothing but ending connections and dialling them again.
+/// a pool of a thousand), since Kademlia dials again whom it has in there.
 pub(crate) const LEFT: usize = 320;
 /// Not ended before this age: questions on a new connection are under way.
 const YOUNG: Duration = Duration::from_secs(20);
