@@ -108,6 +108,17 @@ pub mod dht_key {
         let bytes = [pool.as_bytes(), node.as_bytes(), name.as_str().as_bytes()].concat();
         tagged_hash("zero2ai dht endpoint v1", &bytes)
     }
+
+    /// Places at which everything that has a key is kept, each under other nodes: whoever grinds identities next to one
+    /// of them holds that one alone. (Several hash functions for one key: the CAN paper, SIGCOMM 2001, section 3.5.)
+    pub const PLACES: usize = 3;
+
+    /// A key's places. The first is the key itself.
+    #[must_use]
+    pub fn places(key: &[u8; 32]) -> [[u8; 32]; PLACES] {
+        let place = |n: u8| tagged_hash("zero2ai dht place v1", &[key.as_slice(), &[n]].concat());
+        [*key, place(1), place(2)]
+    }
 }
 
 /// A DHT record's value: which kind it is, and its bytes.

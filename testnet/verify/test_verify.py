@@ -90,6 +90,12 @@ class TheWire(unittest.TestCase):
             "vote_sign_bytes": b"zero2ai vote v1\0" + POOL + v["block/vote"],
             "proposal_sign_bytes": b"zero2ai proposal v1\0" + POOL + v["block/proposal"],
             "dht_name": tagged_hash("zero2ai dht name v1", POOL + NAME.encode()),
+            "dht_second_place": tagged_hash(
+                "zero2ai dht place v1", tagged_hash("zero2ai dht name v1", POOL + NAME.encode()) + b"\x01"
+            ),
+            "dht_third_place": tagged_hash(
+                "zero2ai dht place v1", tagged_hash("zero2ai dht name v1", POOL + NAME.encode()) + b"\x02"
+            ),
             "dht_providers": tagged_hash("zero2ai dht providers v1", POOL + NAME.encode()),
             "dht_endpoint": tagged_hash("zero2ai dht endpoint v1", POOL + Key(2).public + NAME.encode()),
         }

@@ -1,4 +1,5 @@
-//! Answers kept by name: fresh, then stale (given out while they are revalidated), then gone. Pure: time comes in.
+//! Answers kept by name: fresh, then stale (given out while they are revalidated), then gone; and the newest header ever
+//! seen for a name, kept longer. Pure: time comes in.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,10 @@ pub const FRESH_MS: u64 = 2_000;
 pub const STALE_MS: u64 = 10 * 60 * 1000;
 /// Names kept; beyond that the one asked for longest ago goes.
 pub const ENTRIES: usize = 1_024;
+
+/// Names whose newest height is remembered after their answer is gone: beyond that, the lowest heights are forgotten first,
+/// so that what is forgotten says least. 16,384 names are about 1 MB.
+pub const HEIGHTS: usize = 16 * ENTRIES;
 
 /// One answer.
 #[derive(Clone, Debug)]
@@ -44,6 +49,7 @@ pub enum Age {
 #[derive(Debug, Default)]
 pub struct Cache {
     entries: BTreeMap<ModelName, Entry>,
+    heights: BTreeMap<ModelName, u64>,
 }
 
 impl Cache {
@@ -59,8 +65,11 @@ impl Cache {
         Some((entry.clone(), if age > FRESH_MS { Age::Stale } else { Age::Fresh }))
     }
 
-    /// Keeps an answer, unless a newer header was seen for this name: a resolver never goes back.
-    /// Returns false if it was older.
+    /// Takes an answer, and gives back what is the answer now: endpoints are the new ones, but if the record is older than
+    /// the one kept, that one stays. A resolver never goes back.
+    ///
+    /// # Errors
+    /// [`Older`] if a newer header was seen for this name and its record is not kept any more.
     pub fn put(
         &mut self,
         name: ModelName,
@@ -68,29 +77,55 @@ impl Cache {
         height: u64,
         endpoints: Vec<Signed<EndpointRecord>>,
         now_ms: u64,
-    ) -> bool {
-        if self.entries.get(&name).is_some_and(|e| e.height > height) {
-            return false;
-        }
+    ) -> Result<Entry, Older> {
+        let seen = self.height(&name);
+        let kept = self.entries.get(&name).filter(|kept| kept.height > height);
+        let (record, height) = match kept {
+            Some(newer) => (newer.record.clone(), newer.height),
+            None if seen > height => return Err(Older { seen, offered: height }),
+            None => (record, height),
+        };
         let ends = endpoints.iter().filter_map(|e| e.read_unverified().ok()).map(|e| e.expires_ms);
         let expires_ms = ends.min().unwrap_or(u64::MAX);
-        self.entries.insert(name, Entry { record, height, endpoints, at_ms: now_ms, expires_ms, used_ms: now_ms });
+        let entry = Entry { record, height, endpoints, at_ms: now_ms, expires_ms, used_ms: now_ms };
+        self.remember(&name, height);
+        self.entries.insert(name, entry.clone());
         while self.entries.len() > ENTRIES {
             let oldest = self.entries.iter().min_by_key(|(_, e)| e.used_ms).map(|(n, _)| n.clone());
             let Some(oldest) = oldest else { break };
             self.entries.remove(&oldest);
         }
-        true
+        Ok(entry)
     }
 
-    /// The height of the newest header seen for `name`.
+    fn remember(&mut self, name: &ModelName, height: u64) {
+        self.heights.insert(name.clone(), height);
+        if self.heights.len() > HEIGHTS {
+            let lowest = self.heights.iter().filter(|(n, _)| *n != name).min_by_key(|(_, h)| **h);
+            if let Some(lowest) = lowest.map(|(n, _)| n.clone()) {
+                self.heights.remove(&lowest);
+            }
+        }
+    }
+
+    /// The height of the newest header seen for `name`; 0 if none is remembered.
     #[must_use]
     pub fn height(&self, name: &ModelName) -> u64 {
-        self.entries.get(name).map_or(0, |e| e.height)
+        self.heights.get(name).copied().unwrap_or(0)
     }
 
-    /// Forgets `name`.
+    /// Forgets the answer for `name`, and not how new it was.
     pub fn forget(&mut self, name: &ModelName) {
         self.entries.remove(name);
     }
+}
+
+/// An answer that is older than one that was given before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record found is of height {offered}, and one of height {seen} was seen before")]
+pub struct Older {
+    /// The newest height seen.
+    pub seen: u64,
+    /// The height of what was found.
+    pub offered: u64,
 }

@@ -76,7 +76,7 @@ pub struct CheckedName {
     pub header: Header,
 }
 
-/// Checks any DHT value at `dht`, at `now_ms`.
+/// Checks any DHT value at `dht`, one of the places of its key, at `now_ms`.
 ///
 /// # Errors
 /// See [`CheckError`].
@@ -90,7 +90,7 @@ pub fn check_value(
     match decode::<DhtValue>(value, RECORD_BYTES)? {
         DhtValue::Name(record) => {
             let checked = check_name(&record, trust, now_ms)?;
-            if dht_key::name(pool, &checked.name) != *dht {
+            if !dht_key::places(&dht_key::name(pool, &checked.name)).contains(dht) {
                 return Err(CheckError::WrongKey);
             }
             let expires_ms = checked.header.time_ms.saturating_add(NAME_AGE_MS);
@@ -98,7 +98,7 @@ pub fn check_value(
         }
         DhtValue::Endpoint(signed) => {
             let (node, record) = check_endpoint(&signed, pool, now_ms)?;
-            if dht_key::endpoint(pool, &record.name, &node) != *dht {
+            if !dht_key::places(&dht_key::endpoint(pool, &record.name, &node)).contains(dht) {
                 return Err(CheckError::WrongKey);
             }
             Ok(Facts { seq: record.seq, expires_ms: record.expires_ms })

@@ -1,4 +1,5 @@
-//! Looks names up: cache → DHT. A stale answer is given out at once and refreshed in the background by one task.
+//! Looks names up: cache → DHT. A stale answer is given out at once, and so is the first valid one of the network; both are
+//! then bettered in the background, by one task that asks every place of the name's key to the end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ use zero2ai_proto::{
 };
 
 use crate::{
-    cache::{Age, Cache},
+    cache::{Age, Cache, Older},
     check::{CheckedName, HeaderTrust, check_endpoint, check_name},
 };
 
@@ -35,6 +36,16 @@ pub enum NamesError {
         "no record for '{0}' was found in the network: is the name spelled right, and was it published in this pool?"
     )]
     NotFound(ModelName),
+    /// Whoever was asked has an older record than one that was given out before.
+    #[error(
+        "the network gave only old records for '{name}': {older}. Try again when a node that serves it is reachable"
+    )]
+    Older {
+        /// The model.
+        name: ModelName,
+        /// How old.
+        older: Older,
+    },
     /// The swarm failed.
     #[error("the DHT could not be asked for '{name}': {source}")]
     Net {
@@ -74,6 +85,15 @@ struct Inner {
     cache: Mutex<Cache>,
 }
 
+/// How long the network is asked for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Until the first valid one.
+    First,
+    /// Until everyone who should have it was asked.
+    Newest,
+}
+
 impl Names {
     /// A resolver, and the task that refreshes stale answers until `stop`; the caller owns the task.
     pub fn new(
@@ -92,7 +112,7 @@ impl Names {
                     () = stop.cancelled() => return,
                     name = queue.recv() => match name { Some(name) => name, None => return },
                 };
-                if let Err(error) = worker.ask(&name).await {
+                if let Err(error) = worker.ask(&name, Depth::Newest).await {
                     tracing::debug!(%name, %error, "a stale name could not be refreshed");
                 }
             }
@@ -100,7 +120,8 @@ impl Names {
         (Self { inner, refresh }, task)
     }
 
-    /// Looks `name` up. `fresh` asks the network whatever the cache says.
+    /// Looks `name` up: what the cache has, else the first valid record of the network, which may be bettered in the
+    /// background. `fresh` asks the network whatever the cache says, and takes the newest record that anyone has.
     ///
     /// # Errors
     /// See [`NamesError`].
@@ -113,7 +134,18 @@ impl Names {
             }
             return Ok(Answer { record: entry.record, endpoints: entry.endpoints, source: Source::Cache });
         }
-        self.inner.ask(name).await
+        if fresh {
+            return self.inner.ask(name, Depth::Newest).await;
+        }
+        match self.inner.ask(name, Depth::First).await {
+            // Who answered first was behind, or wants us to be: everyone is asked before that is the answer.
+            Err(NamesError::Older { .. }) => self.inner.ask(name, Depth::Newest).await,
+            Ok(answer) => {
+                let _ = self.refresh.try_send(name.clone());
+                Ok(answer)
+            }
+            other => other,
+        }
     }
 
     /// Puts a name record into the DHT. Returns the copies made.
@@ -166,21 +198,21 @@ impl Inner {
     }
 
     /// Asks the DHT for the record and the endpoints at once, checks both, and keeps the answer.
-    async fn ask(&self, name: &ModelName) -> Result<Answer, NamesError> {
-        let (record, endpoints) = tokio::join!(self.ask_record(name), self.ask_endpoints(name));
+    async fn ask(&self, name: &ModelName, depth: Depth) -> Result<Answer, NamesError> {
+        let (record, endpoints) = tokio::join!(self.ask_record(name, depth), self.ask_endpoints(name));
         let (record, checked) = record?;
         let height = checked.header.height;
-        let kept = self.with_cache(|c| {
-            c.put(name.clone(), record.clone(), height, endpoints.clone(), (self.now_ms)());
-            c.get(name, (self.now_ms)())
-        });
-        // If a newer record was known already, the newer one is the answer: a resolver never goes back.
-        let record = kept.map_or(record, |(entry, _)| entry.record);
-        Ok(Answer { record, endpoints, source: Source::Dht })
+        let put = self.with_cache(|c| c.put(name.clone(), record, height, endpoints, (self.now_ms)()));
+        let entry = put.map_err(|older| NamesError::Older { name: name.clone(), older })?;
+        Ok(Answer { record: entry.record, endpoints: entry.endpoints, source: Source::Dht })
     }
 
-    async fn ask_record(&self, name: &ModelName) -> Result<(NameRecord, CheckedName), NamesError> {
-        let found = self.net.get_record(dht_key::name(&self.pool, name)).await;
+    async fn ask_record(&self, name: &ModelName, depth: Depth) -> Result<(NameRecord, CheckedName), NamesError> {
+        let key = dht_key::name(&self.pool, name);
+        let found = match depth {
+            Depth::First => self.net.get_record(key).await,
+            Depth::Newest => self.net.get_newest_record(key).await,
+        };
         let value = found
             .map_err(|source| NamesError::Net { name: name.clone(), source })?
             .ok_or_else(|| NamesError::NotFound(name.clone()))?;

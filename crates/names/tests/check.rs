@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use zero2ai_ledger::{Ledger, TrustedChain};
 use zero2ai_names::{
     CheckError, HeaderTrust,
-    cache::{Age, Cache, ENTRIES, FRESH_MS, STALE_MS},
+    cache::{Age, Cache, ENTRIES, FRESH_MS, HEIGHTS, Older, STALE_MS},
     check::{ENDPOINT_AGE_MS, NAME_AGE_MS},
     check_value,
 };
@@ -117,7 +117,9 @@ fn a_name_record_proves_itself_at_its_own_key_for_a_week() {
     let pool = chain.ledger.pool();
     let (key, now) = (dht_key::name(&pool, &name("lab/one")), chain.ledger.head_time_ms());
     let record = chain.record(&name("lab/one"));
-    assert_eq!(chain.check(&key, &record, now).unwrap(), chain.ledger.height());
+    for place in dht_key::places(&key) {
+        assert_eq!(chain.check(&place, &record, now).unwrap(), chain.ledger.height());
+    }
 
     let other = dht_key::name(&pool, &name("lab/two"));
     assert!(matches!(chain.check(&other, &record, now), Err(CheckError::WrongKey)));
@@ -203,14 +205,21 @@ fn a_cached_answer_grows_stale_and_never_goes_back() {
     chain.publish(&name("lab/one"), 1);
     let (record, one) = (chain.record(&name("lab/one")), name("lab/one"));
     let mut cache = Cache::default();
-    assert!(cache.put(one.clone(), record.clone(), 9, Vec::new(), START));
+    cache.put(one.clone(), record.clone(), 9, Vec::new(), START).unwrap();
     let age = |cache: &mut Cache, now| cache.get(&one, now).map(|(_, age)| age);
     assert_eq!(age(&mut cache, START + FRESH_MS), Some(Age::Fresh));
     assert_eq!(age(&mut cache, START + FRESH_MS + 1), Some(Age::Stale));
     assert_eq!(age(&mut cache, START + STALE_MS + 1), None);
     // Even one that is too old to be given out keeps the resolver from an older header.
-    assert!(!cache.put(one.clone(), record.clone(), 8, Vec::new(), START + STALE_MS + 1));
+    let mut older = record.clone();
+    older.version = 7;
+    let now = cache.put(one.clone(), older.clone(), 8, Vec::new(), START + STALE_MS + 1).unwrap();
+    assert_eq!((now.height, &now.record), (9, &record));
     assert_eq!(cache.height(&one), 9);
+    // So does one that is not kept at all any more.
+    cache.forget(&one);
+    let refused = cache.put(one.clone(), older, 8, Vec::new(), START + STALE_MS + 1);
+    assert_eq!(refused.unwrap_err(), Older { seen: 9, offered: 8 });
 
     // An answer whose endpoint ran out is asked for anew.
     let DhtValue::Endpoint(signed) = zero2ai_proto::decode(
@@ -220,15 +229,21 @@ fn a_cached_answer_grows_stale_and_never_goes_back() {
     .unwrap() else {
         panic!()
     };
-    assert!(cache.put(one.clone(), record.clone(), 10, vec![signed], START));
+    cache.put(one.clone(), record.clone(), 10, vec![signed], START).unwrap();
     assert_eq!((age(&mut cache, START + 499), age(&mut cache, START + 500)), (Some(Age::Fresh), None));
 
-    // Full, it gives up what was not used for longest.
+    // Full, it gives up what was not used for longest, and remembers how new that was.
     for i in 0..u64::try_from(ENTRIES).unwrap() + 10 {
-        cache.put(name(&format!("lab/m{i}")), record.clone(), 1, Vec::new(), START + 1_000 + i);
+        cache.put(name(&format!("lab/m{i}")), record.clone(), 1 + i, Vec::new(), START + 1_000 + i).unwrap();
     }
-    assert_eq!(cache.height(&name("lab/m0")), 0);
-    assert_eq!(cache.height(&name(&format!("lab/m{ENTRIES}"))), 1);
+    assert!(cache.get(&name("lab/m0"), START + 1_000).is_none());
+    assert!(cache.get(&name(&format!("lab/m{ENTRIES}")), START + 1_000).is_some());
+    assert_eq!(cache.height(&name("lab/m0")), 1);
+    assert_eq!(cache.height(&one), 10);
+    for i in 0..HEIGHTS {
+        cache.put(name(&format!("lab/n{i}")), record.clone(), 50, Vec::new(), START + 9_000).unwrap();
+    }
+    assert_eq!((cache.height(&name("lab/m0")), cache.height(&name("lab/n7"))), (0, 50), "the lowest go first");
 }
 
 #[test]

@@ -9,8 +9,10 @@ use std::{
 
 use libp2p::kad::{self, QueryId, Quorum, RecordKey, store::RecordStore as _};
 
+use zero2ai_proto::keys::random_bytes;
+
 use crate::{
-    config::{ANNOUNCE_AFTER_JOIN, ANNOUNCE_EVERY, ANNOUNCING},
+    config::{ANNOUNCE_AFTER_JOIN, ANNOUNCE_EVERY, ANNOUNCE_JITTER, ANNOUNCING},
     records::Shelf,
 };
 
@@ -32,7 +34,7 @@ pub(crate) struct Announcer {
 
 impl Announcer {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { jobs: VecDeque::new(), running: HashSet::new(), full: now + ANNOUNCE_EVERY, joined: None }
+        Self { jobs: VecDeque::new(), running: HashSet::new(), full: next_round(now), joined: None }
     }
 
     /// A peer joined. Several in a row cause one round, after the first of them has settled.
@@ -48,7 +50,7 @@ impl Announcer {
     /// Starts what is due, a few queries at a time.
     pub(crate) fn run(&mut self, kad: &mut kad::Behaviour<Shelf>, now: Instant) {
         if now >= self.full {
-            self.full = now + ANNOUNCE_EVERY;
+            self.full = next_round(now);
             self.joined = None;
             self.fill(kad, true);
         } else if self.joined.is_some_and(|at| now >= at) {
@@ -68,6 +70,12 @@ impl Announcer {
         // A round that has not ended is taken up by the new one.
         self.jobs = records.chain(providers).collect();
     }
+}
+
+/// When the next round of everything begins. Without randomness from the system, when it must at the latest.
+fn next_round(now: Instant) -> Instant {
+    let chance = random_bytes::<1>().map_or(0, |[byte]| u32::from(byte));
+    now + ANNOUNCE_EVERY - ANNOUNCE_JITTER * chance / 255
 }
 
 fn start(kad: &mut kad::Behaviour<Shelf>, job: Job) -> Option<QueryId> {

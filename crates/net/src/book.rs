@@ -22,8 +22,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const RECENT: Duration = Duration::from_secs(300);
 /// A peer that nobody configured is forgotten after this long without a connection.
 const FORGET: Duration = Duration::from_secs(3_600);
-/// With this many connections, only bootstrap nodes are dialled unasked: the DHT finds the rest when it needs them.
+/// With this many connections nobody is dialled unasked: the DHT finds the rest when it needs them.
 const ENOUGH: usize = 64;
+/// But bootstrap nodes are, this long after their connection ended, so that one that restarted and knows nobody is found,
+/// and two halves of a pool find each other. Rarely: in a large pool everyone's bootstrap nodes are the same few, and
+/// those let go whom they do not need.
+const BOOTSTRAP_AGAIN: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -115,12 +119,18 @@ impl Book {
         }
     }
 
+    /// True with so many connections that no more are sought.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.entries.values().filter(|e| e.connected).count() >= ENOUGH
+    }
+
     /// Peers to dial now, at most `most`, with their addresses. Each is due again only after its outcome is noted, or
     /// after the longest pause.
     pub(crate) fn due(&mut self, now: Instant, most: usize) -> Vec<(PeerId, Vec<Multiaddr>)> {
         self.entries.retain(|_, e| e.connected || e.bootstrap || now.saturating_duration_since(e.seen) < FORGET);
-        let enough = self.entries.values().filter(|e| e.connected).count() >= ENOUGH;
-        let ready = |e: &Entry| !e.connected && e.next <= now && !e.addresses.is_empty() && (e.bootstrap || !enough);
+        let enough = self.has_enough();
+        let wanted = |e: &Entry| !enough || (e.bootstrap && now.saturating_duration_since(e.seen) >= BOOTSTRAP_AGAIN);
+        let ready = |e: &Entry| !e.connected && e.next <= now && !e.addresses.is_empty() && wanted(e);
         let due = self.entries.iter_mut().filter(|(_, e)| ready(e)).take(most);
         due.map(|(peer, e)| {
             e.next = now + LONGEST_PAUSE;

@@ -85,14 +85,25 @@ pub(crate) const QUERIES: usize = 256;
 pub(crate) const REPLICATION: usize = 8;
 /// Time for one DHT query.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for one request within a query, so that one dead peer doesn't hold up the rest.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// After the first valid answer others may still better it for this long.
+/// Time for one request within a query, so that one dead peer doesn't hold up the rest: several round trips around the
+/// world, and an answer out of memory.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the whole routing table is looked through again: a query for each of its buckets, each to sixty peers at most,
+/// which every five minutes (the library's own) would be more than all lookups of a quiet node. A node that has lost its peers does not wait for it.
+pub(crate) const REFRESH: Duration = Duration::from_secs(1_800);
+/// After the first valid record others may still better it for this long.
 pub(crate) const SETTLE: Duration = Duration::from_millis(30);
+/// The same for providers, after two of the key's places named some: their peers know different ones.
+pub(crate) const PROVIDERS_SETTLE: Duration = Duration::from_millis(100);
+/// A question for a record that has no answer at its key's first place by then goes to the others too. Shorter, and every lookup costs
+/// three times the messages; longer, and a place held by sybils holds up whoever asks there.
+pub(crate) const HEDGE: Duration = Duration::from_millis(400);
 /// Providers returned by one lookup.
 pub(crate) const PROVIDERS_FOUND: usize = 64;
 /// Own records and provider keys are announced again this often, and those of others handed on if nobody did.
 pub(crate) const ANNOUNCE_EVERY: Duration = Duration::from_secs(600);
+/// Each round comes up to this much earlier, by chance, so that nodes started together do not announce together.
+pub(crate) const ANNOUNCE_JITTER: Duration = Duration::from_secs(120);
 /// After a peer joined, own announcements are repeated, once, this much later: a pool that just formed fills its DHT.
 pub(crate) const ANNOUNCE_AFTER_JOIN: Duration = Duration::from_millis(700);
 /// Announcements under way at once.

@@ -15,15 +15,21 @@ use libp2p::{
         ToSwarm,
     },
 };
-use zero2ai_proto::limits::RECORD_BYTES;
+use zero2ai_proto::{NodeId, limits::RECORD_BYTES};
 
 use crate::{
-    config::{KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REPLICATION, REQUEST_TIMEOUT},
+    config::{KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REFRESH, REPLICATION, REQUEST_TIMEOUT},
     error::NetError,
+    identity::node_id,
     records::Shelf,
 };
 
 type Inner = kad::Behaviour<Shelf>;
+
+/// Refuses to dial whom the gate would turn away.
+#[derive(Debug, thiserror::Error)]
+#[error("node {} is not admitted to this pool", .0.short())]
+struct Unadmitted(NodeId);
 
 /// Kademlia over our store.
 pub(crate) struct Dht {
@@ -48,6 +54,9 @@ impl Dht {
             // Validation happens in the store, where a refusal resets the stream: filtering would acknowledge first.
             .set_record_filtering(StoreInserts::Unfiltered)
             .set_caching(Caching::Disabled)
+            // A peer that leads astray leads one of three paths (S/Kademlia, ICPADS 2007, section 4.4).
+            .disjoint_query_paths(true)
+            .set_periodic_bootstrap_interval(Some(REFRESH))
             // `announce` does these three: Kademlia's own jobs keep an unbounded set of keys that peers choose, and
             // don't run when a pool has just formed.
             .set_replication_interval(None)
@@ -90,6 +99,10 @@ impl NetworkBehaviour for Dht {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        // Peers may name any identity as closer to a key, and none is free to invent: who is no member is not dialled.
+        if let Some(node) = peer.as_ref().and_then(node_id).filter(|node| !self.kad.store_mut().admits(node)) {
+            return Err(ConnectionDenied::new(Unadmitted(node)));
+        }
         self.kad.handle_pending_outbound_connection(id, peer, addresses, role)
     }
 

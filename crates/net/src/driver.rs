@@ -10,7 +10,7 @@ use futures::StreamExt;
 use libp2p::{
     PeerId, Swarm,
     gossipsub::PublishError,
-    kad::{Quorum, Record, RecordKey},
+    kad::{self, Quorum, Record, RecordKey},
     swarm::{
         ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -22,7 +22,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
-use zero2ai_proto::NodeId;
+use zero2ai_proto::{NodeId, record::dht_key::places};
 
 use crate::{
     announce::{Announcer, quorum},
@@ -38,8 +38,10 @@ use crate::{
     judge::{Judge, Topic},
     peer::Peer,
     providers::OWN_KEYS,
-    queries::Queries,
-    swarm::{Behaviours, build, listen, parse, short},
+    queries::{Queries, Search},
+    records::Shelf,
+    swarm::{Behaviours, Wire, build, listen, parse, quic, short},
+    trim::{LEFT, surplus},
 };
 
 /// Bootstrap nodes of one configuration: more are refused at the start.
@@ -65,6 +67,23 @@ pub struct Running {
 /// [`NetError::Listen`] if the port is taken, [`NetError::Address`] for an unusable bootstrap address,
 /// [`NetError::Setup`].
 pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationToken) -> Result<Running, NetError> {
+    let wire = quic(&config, &judge)?;
+    start_over(wire, config, judge, stop).await
+}
+
+/// [`start`] over another transport, which proves identities and whose addresses look like QUIC's. For simulations alone: no
+/// pool proof is asked for here. Hidden, since it is the one place where a type of the networking library crosses this
+/// crate's border; a Cargo feature would have to be switched on by whoever runs the tests.
+///
+/// # Errors
+/// As [`start`].
+#[doc(hidden)]
+pub async fn start_over(
+    wire: Wire,
+    config: NetConfig,
+    judge: Arc<dyn Judge>,
+    stop: CancellationToken,
+) -> Result<Running, NetError> {
     let now = Instant::now();
     let local = config.key.public();
     let mut book = Book::default();
@@ -77,7 +96,7 @@ pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationT
         book.bootstrap(peer_id(node).ok_or_else(|| bad("is no public key"))?, parse(address)?, now);
     }
     let topics = Topics::new(&short(&config));
-    let mut swarm = build(&config, &judge, &topics)?;
+    let mut swarm = build(&config, &judge, &topics, wire)?;
     let address = listen(&mut swarm, config.listen).await?;
     tracing::info!(%address, node = %local.short(), "the swarm listens");
 
@@ -94,6 +113,7 @@ pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationT
         announcer: Announcer::new(now),
         peers: BTreeMap::new(),
         told: BTreeSet::new(),
+        untold: false,
         dials: HashMap::new(),
         events,
         view,
@@ -124,6 +144,8 @@ pub(crate) struct Driver {
     pub(crate) peers: BTreeMap<PeerId, Peer>,
     /// Peers whose coming was told and whose going was not.
     pub(crate) told: BTreeSet<NodeId>,
+    /// Somebody came or went since all was told.
+    pub(crate) untold: bool,
     pub(crate) dials: HashMap<ConnectionId, Dialing>,
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) view: watch::Sender<View>,
@@ -138,13 +160,13 @@ impl Driver {
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let settled = self.queries.next_settled();
+            let due = self.queries.next_due();
             tokio::select! {
                 () = stop.cancelled() => break,
                 event = self.swarm.select_next_some() => self.react(event)?,
                 // Without handles left there is nobody to ask, but peers still need this node.
                 Some(command) = commands.recv() => self.carry_out(command),
-                () = time::sleep_until(settled.unwrap_or_else(time::Instant::now)), if settled.is_some() => self.settle(),
+                () = time::sleep_until(due.unwrap_or_else(time::Instant::now)), if due.is_some() => self.attend(),
                 _ = tick.tick() => self.housekeep(),
             }
         }
@@ -155,31 +177,40 @@ impl Driver {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Put { key, value, copies, reply } => self.put(key, value, copies, reply),
-            Command::Get { key, reply } => {
+            Command::Get { key, newest, reply } => {
                 if let Some(reply) = self.admit(reply) {
-                    let id = self.swarm.behaviour_mut().dht.kad.get_record(RecordKey::new(&key));
-                    self.queries.get(id, key, reply);
+                    self.queries.get(key, newest, reply);
                 }
             }
             Command::Provide { key, reply } => {
                 let Some(reply) = self.admit(reply) else { return };
-                match self.swarm.behaviour_mut().dht.kad.start_providing(RecordKey::new(&key)) {
-                    Ok(id) => self.queries.provide(id, reply),
+                let kad = &mut self.swarm.behaviour_mut().dht.kad;
+                let begun = places(&key).map(|place| kad.start_providing(RecordKey::new(&place)));
+                match begun.into_iter().collect::<Result<_, _>>() {
+                    Ok(ids) => self.queries.provide(ids, reply),
                     Err(_) => drop(reply.send(Err(NetError::Provide { limit: OWN_KEYS }))),
                 }
             }
             Command::Unprovide { key, reply } => {
-                self.swarm.behaviour_mut().dht.kad.stop_providing(&RecordKey::new(&key));
+                let kad = &mut self.swarm.behaviour_mut().dht.kad;
+                for place in places(&key) {
+                    kad.stop_providing(&RecordKey::new(&place));
+                }
                 drop(reply.send(Ok(())));
             }
             Command::Providers { key, reply } => {
                 if let Some(reply) = self.admit(reply) {
-                    let id = self.swarm.behaviour_mut().dht.kad.get_providers(RecordKey::new(&key));
-                    self.queries.providers(id, key, reply);
+                    self.queries.providers(key, reply);
                 }
             }
             Command::Publish { topic, data, reply } => drop(reply.send(self.publish(topic, data))),
             Command::Dial { node, address, reply } => self.dial(node, address, reply),
+            Command::Held { reply } => {
+                drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().snapshot())));
+            }
+            Command::Restore { records, reply } => {
+                drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().restore(records))));
+            }
         }
     }
 
@@ -197,18 +228,22 @@ impl Driver {
     fn put(&mut self, key: [u8; 32], value: Vec<u8>, copies: usize, reply: Reply<usize>) {
         let Some(reply) = self.admit(reply) else { return };
         let wanted = copies.min(self.peers.len()).min(REPLICATION);
-        let record = Record::new(RecordKey::new(&key), value);
-        let kad = &mut self.swarm.behaviour_mut().dht.kad;
-        // Kademlia takes it by the same way a moment later; this one says why not.
-        if let Err(refusal) = kad.store_mut().take(record.clone()) {
-            return drop(reply.send(Err(refusal.into())));
-        }
-        kad.store_mut().own(&key);
         let goal = if wanted == 0 { Quorum::All } else { quorum(wanted) };
-        match kad.put_record(record, goal) {
-            Ok(id) if wanted > 0 => self.queries.put(id, wanted, reply),
-            _ => drop(reply.send(Ok(0))),
+        let kad = &mut self.swarm.behaviour_mut().dht.kad;
+        let mut queries = Vec::new();
+        for place in places(&key) {
+            let record = Record::new(RecordKey::new(&place), value.clone());
+            // Kademlia takes it by the same way a moment later; this one says why not.
+            if let Err(refusal) = kad.store_mut().take(record.clone()) {
+                return drop(reply.send(Err(refusal.into())));
+            }
+            kad.store_mut().own(&place);
+            queries.extend(kad.put_record(record, goal));
         }
+        if wanted == 0 {
+            return drop(reply.send(Ok(0)));
+        }
+        self.queries.put(queries, wanted, reply);
     }
 
     fn publish(&mut self, topic: Topic, data: Vec<u8>) -> Result<(), NetError> {
@@ -243,13 +278,18 @@ impl Driver {
         }
     }
 
-    fn settle(&mut self) {
+    /// Begins and ends the queries that are due.
+    fn attend(&mut self) {
         let kad = &mut self.swarm.behaviour_mut().dht.kad;
-        for id in self.queries.settled(time::Instant::now(), kad.store_mut()) {
-            if let Some(mut query) = kad.query_mut(&id) {
-                query.finish();
-            }
+        let due = self.queries.due(time::Instant::now(), kad.store_mut());
+        for (ask, search, place) in due.begin {
+            let id = match search {
+                Search::Record => kad.get_record(RecordKey::new(&place)),
+                Search::Providers => kad.get_providers(RecordKey::new(&place)),
+            };
+            self.queries.began(ask, id);
         }
+        end(kad, due.end);
     }
 
     fn housekeep(&mut self) {
@@ -258,11 +298,7 @@ impl Driver {
         self.tell();
         self.redial(now);
         let kad = &mut self.swarm.behaviour_mut().dht.kad;
-        for id in self.queries.abandoned() {
-            if let Some(mut query) = kad.query_mut(&id) {
-                query.finish();
-            }
-        }
+        end(kad, self.queries.abandoned());
         if !self.peers.is_empty() {
             self.announcer.run(kad, now);
         }
@@ -275,6 +311,7 @@ impl Driver {
         }
         if self.ticks.is_multiple_of(ADMISSION_TICKS) {
             self.expel();
+            self.trim(now);
             self.met_again.retain(|_, (last, _)| now.saturating_duration_since(*last) < MEETINGS_KEPT);
             let restarted: Vec<_> = self.peers.iter().filter(|(_, p)| p.restarted(now)).map(|(id, _)| *id).collect();
             for peer in restarted {
@@ -318,6 +355,23 @@ impl Driver {
         }
     }
 
+    /// Ends connections beyond what a large pool needs of each node.
+    fn trim(&mut self, now: Instant) {
+        let since = |peer: &Peer| peer.links.first().map(|link| link.since);
+        let connected: Vec<_> = self.peers.iter().filter_map(|(id, peer)| Some((*id, since(peer)?))).collect();
+        if connected.len() <= LEFT {
+            return;
+        }
+        let behaviours = self.swarm.behaviour_mut();
+        let mut needed: BTreeSet<_> = behaviours.gossip.all_mesh_peers().copied().collect();
+        for bucket in behaviours.dht.kad.kbuckets() {
+            needed.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
+        }
+        for peer in surplus(connected.into_iter(), &needed, now) {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
     /// Closes connections in a way that peers notice at once, rather than after eight seconds of silence.
     async fn say_goodbye(&mut self) {
         let peers: Vec<_> = self.peers.keys().copied().collect();
@@ -332,5 +386,14 @@ impl Driver {
             time::sleep(GOODBYE / 4).await;
         };
         let _ = time::timeout(GOODBYE, closing).await;
+    }
+}
+
+/// Ends queries whose results nobody waits for any more.
+fn end(kad: &mut kad::Behaviour<Shelf>, queries: Vec<kad::QueryId>) {
+    for id in queries {
+        if let Some(mut query) = kad.query_mut(&id) {
+            query.finish();
+        }
     }
 }

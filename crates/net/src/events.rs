@@ -60,12 +60,12 @@ impl Driver {
             BehavioursEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.heard(propagation_source, &message_id, message);
             }
-            BehavioursEvent::Dht(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+            BehavioursEvent::Dht(kad::Event::OutboundQueryProgressed { id, result, step, stats }) => {
                 if step.last && self.announcer.ended(&id) {
                     return;
                 }
                 let shelf = self.swarm.behaviour_mut().dht.kad.store_mut();
-                self.queries.progress(id, result, step.last, &*self.judge, shelf);
+                self.queries.progress(id, (result, &stats), step.last, &*self.judge, shelf);
             }
             BehavioursEvent::Identify(identify::Event::Received { peer_id, info, connection_id }) => {
                 self.identified(peer_id, connection_id, info);
@@ -91,6 +91,7 @@ impl Driver {
         entry.came(connection, now);
         self.book.connected(&peer, now);
         if first {
+            self.untold = true;
             self.announcer.peer_joined(now);
             self.show();
             self.tell();
@@ -104,9 +105,13 @@ impl Driver {
             return;
         }
         self.peers.remove(&peer);
+        self.untold = true;
         self.book.disconnected(&peer, Instant::now());
         // A dead peer in the routing table costs every query three seconds; a living one is back in it when it connects.
-        self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
+        // With this many peers nobody dials it at once, and it may only have been let go: the first dial that fails tells.
+        if !self.book.has_enough() {
+            self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
+        }
         self.show();
         self.tell();
     }
@@ -200,6 +205,9 @@ impl Driver {
 
     /// Tells the node who came and went, as far as its queue has room; the rest is told at the next tick.
     pub(crate) fn tell(&mut self) {
+        if !self.untold {
+            return;
+        }
         let connected = self.peers.values().map(|peer| peer.node).collect();
         let gone: Vec<_> = self.told.difference(&connected).copied().collect();
         let new: Vec<_> = connected.difference(&self.told).copied().collect();
@@ -215,6 +223,7 @@ impl Driver {
             }
             self.told.insert(node);
         }
+        self.untold = false;
     }
 
     /// Brings what handles see up to date.

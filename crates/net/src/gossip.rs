@@ -1,5 +1,9 @@
 //! Gossipsub for one pool: three topics and no others, signed messages, our validation before anything is handed on,
 //! and scores that forget an accident and shut out a forger.
+//!
+//! What is kept: messages of five seconds; ids of two minutes, so that nothing is handed on twice; 256 messages waiting for
+//! each peer (one more is dropped, and counts against a peer that is too slow); scores of peers for ten minutes after they
+//! went. Topics are the three here: subscriptions to others are ignored.
 
 use std::{collections::HashSet, time::Duration};
 

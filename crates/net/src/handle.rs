@@ -32,18 +32,23 @@ pub enum NetEvent {
     PeerDown(NodeId),
 }
 
+/// A record that a node holds for the DHT: where, and its bytes.
+pub type HeldRecord = ([u8; 32], Vec<u8>);
+
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetError>>;
 
 /// What a handle asks of the driver.
 #[derive(Debug)]
 pub(crate) enum Command {
     Put { key: [u8; 32], value: Vec<u8>, copies: usize, reply: Reply<usize> },
-    Get { key: [u8; 32], reply: Reply<Option<Vec<u8>>> },
+    Get { key: [u8; 32], newest: bool, reply: Reply<Option<Vec<u8>>> },
     Provide { key: [u8; 32], reply: Reply<()> },
     Unprovide { key: [u8; 32], reply: Reply<()> },
     Providers { key: [u8; 32], reply: Reply<Vec<NodeId>> },
     Publish { topic: Topic, data: Vec<u8>, reply: Reply<()> },
     Dial { node: NodeId, address: String, reply: Reply<()> },
+    Held { reply: Reply<Vec<HeldRecord>> },
+    Restore { records: Vec<HeldRecord>, reply: Reply<usize> },
 }
 
 /// What the driver lets everyone see.
@@ -72,7 +77,8 @@ pub struct NetHandle {
 impl NetHandle {
     /// Publishes a record in the DHT and keeps it published (every ten minutes, and when peers join) until it expires or
     /// one with a higher sequence number is put. Answers with the number of *other* nodes that validated and hold it:
-    /// as soon as `want_copies` do (bounded by the peers there are, at most 8), or fewer if no more can be had; 0 alone.
+    /// as soon as `want_copies` do (bounded by the peers there are, at most 8) at one of the key's three places, or fewer
+    /// if no more can be had; 0 alone. The other places are filled meanwhile.
     ///
     /// # Errors
     /// [`NetError::Record`] if it is invalid or not newer than what is held here; [`NetError::Busy`].
@@ -80,13 +86,23 @@ impl NetHandle {
         self.ask(|reply| Command::Put { key, value, copies: want_copies, reply }).await
     }
 
-    /// The best valid record at a key: highest sequence number among the answers that arrive within 30 ms of the first.
-    /// Every answer is judged here, whoever gave it. `None` after all were asked (at most ten seconds).
+    /// A valid record of a key, soon: the highest sequence number among the answers that arrive within 30 ms of the first.
+    /// Every answer is judged here, whoever gave it. Asked is the key's first place, and the two others as well after 400
+    /// ms without an answer. `None` after all were asked (at most ten seconds for each).
     ///
     /// # Errors
     /// [`NetError::Busy`], [`NetError::Stopped`].
     pub async fn get_record(&self, key: [u8; 32]) -> Result<Option<Vec<u8>>, NetError> {
-        self.ask(|reply| Command::Get { key, reply }).await
+        self.ask(|reply| Command::Get { key, newest: false, reply }).await
+    }
+
+    /// The newest valid record of a key that anyone asked has: all its places are asked to the end (at most ten seconds).
+    /// Who gives out an older one quickly, or holds back the newer one at one place, is outdone by the others.
+    ///
+    /// # Errors
+    /// [`NetError::Busy`], [`NetError::Stopped`].
+    pub async fn get_newest_record(&self, key: [u8; 32]) -> Result<Option<Vec<u8>>, NetError> {
+        self.ask(|reply| Command::Get { key, newest: true, reply }).await
     }
 
     /// Announces this node as a provider of a key, and again every ten minutes and when peers join. Returns when the
@@ -107,7 +123,8 @@ impl NetHandle {
     }
 
     /// Nodes that say they provide a key and that the judge allows: at most 64, in no order, this one included. Those
-    /// that answer within 30 ms of the first; none after all were asked (at most ten seconds).
+    /// named within 100 ms after two of the key's three places had named some; what there is after all three were asked to
+    /// the end (at most ten seconds).
     ///
     /// # Errors
     /// [`NetError::Busy`], [`NetError::Stopped`].
@@ -132,6 +149,23 @@ impl NetHandle {
     /// [`NetError::Address`]; [`NetError::Dial`] if it can't be reached or either gate refuses.
     pub async fn dial(&self, node: NodeId, address: &str) -> Result<(), NetError> {
         self.ask(|reply| Command::Dial { node, address: address.to_owned(), reply }).await
+    }
+
+    /// Every record this node holds for the DHT, to be kept over a restart: at most 24,576, and 128 MiB.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn held_records(&self) -> Result<Vec<HeldRecord>, NetError> {
+        self.ask(|reply| Command::Held { reply }).await
+    }
+
+    /// Gives back what [`NetHandle::held_records`] gave before a restart. Each is judged anew; what has expired, is not
+    /// valid or is older than what is held by now is passed over. Returns how many were taken.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn restore_records(&self, records: Vec<HeldRecord>) -> Result<usize, NetError> {
+        self.ask(|reply| Command::Restore { records, reply }).await
     }
 
     /// Nodes connected now, at most 512.

@@ -3,7 +3,7 @@
 //!
 //! The only crate that names `libp2p`; none of its types cross this crate's border. It refuses to know what a record, a
 //! vote or a model is: a [`Judge`] decides what is valid, this crate carries what was found valid. It writes nothing to
-//! disk: records live as long as the process, and their publishers announce them again.
+//! disk: it hands out the records it holds, and takes them back after a restart, when all are judged again.
 //!
 //! | module | owns |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | `dht` | Kademlia, told which peer each record came from |
 //! | `gossip` | topics, limits and peer scores of gossipsub |
 //! | `swarm` | the behaviours put together, and listening |
-//! | `book` | whom to dial, and when again: pure |
+//! | `book`, `trim` | whom to dial, and when again; whom to let go: pure |
 //! | `queries`, `announce` | questions under way; what is due to be published again |
 //! | `driver`, `events` | the task that owns the swarm |
 //! | `handle` | [`NetHandle`], which hides the task's channel |
@@ -43,9 +43,14 @@ mod providers;
 mod queries;
 mod records;
 mod swarm;
+mod trim;
 
 pub use config::NetConfig;
+#[doc(hidden)]
+pub use driver::start_over;
 pub use driver::{Running, start};
 pub use error::{Cause, NetError, Refusal};
-pub use handle::{NetEvent, NetHandle};
+pub use handle::{HeldRecord, NetEvent, NetHandle};
 pub use judge::{Judge, RecordFacts, Topic, Verdict};
+#[doc(hidden)]
+pub use swarm::Wire;

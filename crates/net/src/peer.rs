@@ -23,7 +23,7 @@ pub(crate) struct Peer {
 /// One connection.
 pub(crate) struct Link {
     id: ConnectionId,
-    since: Instant,
+    pub(crate) since: Instant,
     /// What its process called itself; another one after each start.
     process: Option<String>,
 }

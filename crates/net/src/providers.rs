@@ -10,14 +10,15 @@ use libp2p::{
     kad::{ProviderRecord, RecordKey, store::Error as StoreError},
     multiaddr::Protocol,
 };
+use zero2ai_proto::record::dht_key::PLACES;
 
 /// Keys with providers that are held. Beyond it new keys are refused.
-const KEYS: usize = 8_192;
+const KEYS: usize = PLACES * 4_096;
 /// Providers of one key. Beyond it new ones are refused until one expires: a lookup shows no more anyway.
 const PER_KEY: usize = 32;
 /// Keys that one peer may stand under here.
-const PER_PEER: usize = 1_024;
-/// Keys this node may provide.
+const PER_PEER: usize = PLACES * OWN_KEYS;
+/// Keys this node may provide, each at all its places.
 pub(crate) const OWN_KEYS: usize = 1_024;
 
 /// Provider lists held for the DHT.
@@ -37,7 +38,7 @@ impl Providers {
     /// Adds or renews a provider.
     pub(crate) fn add(&mut self, key: [u8; 32], peer: PeerId, expires: Option<Instant>) -> Result<(), StoreError> {
         if peer == self.local {
-            if self.own.len() >= OWN_KEYS && !self.own.contains(&key) {
+            if self.own.len() >= PLACES * OWN_KEYS && !self.own.contains(&key) {
                 return Err(StoreError::MaxProvidedKeys);
             }
             self.own.insert(key);

@@ -15,7 +15,7 @@ use libp2p::{
         store::{Error as StoreError, RecordStore, Result as StoreResult},
     },
 };
-use zero2ai_proto::limits::RECORD_BYTES;
+use zero2ai_proto::{NodeId, limits::RECORD_BYTES};
 
 use crate::{
     config::RECORD_TTL,
@@ -28,7 +28,7 @@ use crate::{
 /// Bounds of what is held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
-    /// Records in all: a name record and a dozen endpoint records for several hundred models.
+    /// Records in all: a name record and a dozen endpoint records for several hundred models, each at its three places.
     pub(crate) records: usize,
     /// Bytes of their values in all.
     pub(crate) bytes: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { records: 8_192, bytes: 128 * 1024 * 1024, share: 2 }
+        Self { records: 24_576, bytes: 128 * 1024 * 1024, share: 4 }
     }
 }
 
@@ -115,6 +115,26 @@ impl Shelf {
         self.account(source, record.value.len());
         self.records.insert(key, Held { record, seq: facts.seq, source, own, renewed: now });
         Ok(())
+    }
+
+    /// May this identity take part?
+    pub(crate) fn admits(&self, node: &NodeId) -> bool {
+        self.judge.admitted(node)
+    }
+
+    /// What is held, by key, for [`Shelf::restore`] after a restart. Providers are not in it: they tell of themselves every
+    /// ten minutes.
+    pub(crate) fn snapshot(&self) -> Vec<([u8; 32], Vec<u8>)> {
+        let now = Instant::now();
+        let held = self.records.iter().filter(|(_, held)| !held.record.is_expired(now));
+        held.map(|(key, held)| (*key, held.record.value.clone())).collect()
+    }
+
+    /// Takes what was held before, as far as it is still valid: a file is believed no more than a peer is, and what the
+    /// record itself says of its end is wall-clock time. Returns how many were taken.
+    pub(crate) fn restore(&mut self, records: Vec<([u8; 32], Vec<u8>)>) -> usize {
+        let records = records.into_iter().map(|(key, value)| Record::new(RecordKey::new(&key), value));
+        records.filter_map(|record| self.take(record).ok()).count()
     }
 
     /// Marks a held record as published here.

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, Transport, connection_limits, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport, connection_limits,
+    core::{muxing::StreamMuxerBox, transport::Boxed},
+    identify,
     identity::Keypair,
     mdns,
     multiaddr::Protocol,
@@ -41,33 +43,41 @@ pub(crate) struct Behaviours {
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// The swarm of one pool, not yet listening.
-pub(crate) fn build(
-    config: &NetConfig,
-    judge: &Arc<dyn Judge>,
-    topics: &Topics,
-) -> Result<Swarm<Behaviours>, NetError> {
-    let keys = keypair(&config.key)?;
-    let behaviours = behaviours(config, &keys, judge, topics)?;
+/// What carries a swarm: authenticated, multiplexed connections.
+pub type Wire = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// QUIC with the gate in it.
+pub(crate) fn quic(config: &NetConfig, judge: &Arc<dyn Judge>) -> Result<Wire, NetError> {
     let gate = Arc::new(Gate {
         pool: config.pool,
         keys: config.pool_keys.clone(),
         local: config.key.public(),
         judge: Arc::clone(judge),
     });
+    let mut quic = quic::Config::new(&keypair(&config.key)?);
+    quic.handshake_timeout = HANDSHAKE_TIMEOUT;
+    quic.max_idle_timeout = QUIC_IDLE_MS;
+    quic.keep_alive_interval = QUIC_KEEP_ALIVE;
+    quic.max_concurrent_stream_limit = STREAMS;
+    quic.max_stream_data = STREAM_WINDOW;
+    quic.max_connection_data = CONNECTION_WINDOW;
+    let transport =
+        quic::tokio::Transport::new(quic).and_then(move |connection, point| Arc::clone(&gate).pass(connection, point));
+    Ok(transport.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed())
+}
+
+/// The swarm of one pool, not yet listening.
+pub(crate) fn build(
+    config: &NetConfig,
+    judge: &Arc<dyn Judge>,
+    topics: &Topics,
+    wire: Wire,
+) -> Result<Swarm<Behaviours>, NetError> {
+    let keys = keypair(&config.key)?;
+    let behaviours = behaviours(config, &keys, judge, topics)?;
     let builder = SwarmBuilder::with_existing_identity(keys)
         .with_tokio()
-        .with_other_transport(|keys| {
-            let mut quic = quic::Config::new(keys);
-            quic.handshake_timeout = HANDSHAKE_TIMEOUT;
-            quic.max_idle_timeout = QUIC_IDLE_MS;
-            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
-            quic.max_concurrent_stream_limit = STREAMS;
-            quic.max_stream_data = STREAM_WINDOW;
-            quic.max_connection_data = CONNECTION_WINDOW;
-            quic::tokio::Transport::new(quic)
-                .and_then(move |connection, point| Arc::clone(&gate).pass(connection, point))
-        })
+        .with_other_transport(|_| wire)
         .map_err(|never| -> NetError { match never {} })?
         .with_behaviour(|_| behaviours)
         .map_err(|never| -> NetError { match never {} })?;
@@ -174,6 +184,18 @@ pub(crate) fn parse(text: &str) -> Result<Multiaddr, NetError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_as_an_address_is_refused_or_can_be_dialled(
+            text in "(/?(ip4|ip6|udp|tcp|quic-v1|dns4|p2p|memory|1.2.3.4|::1|0|7000|[a-z0-9.:%-]{0,12})){0,6}|.{0,40}"
+        ) {
+            if let Ok(address) = parse(&text) {
+                proptest::prop_assert!(dialable(&address));
+                proptest::prop_assert_eq!(parse(&address.to_string()).unwrap(), address);
+            }
+        }
+    }
 
     #[test]
     fn only_quic_addresses_can_be_dialled() {

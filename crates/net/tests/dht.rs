@@ -71,6 +71,39 @@ async fn a_lower_sequence_number_never_wins() {
 }
 
 #[tokio::test]
+async fn records_outlive_a_restart_and_still_refuse_older_ones() {
+    let pool = Pool::new();
+    let a = pool.node(&[]).await;
+    let newest = record(5, b"new");
+    a.handle.put_record(KEY, newest.clone(), 1).await.unwrap();
+    let held = a.handle.held_records().await.unwrap();
+    assert_eq!(held.len(), 3, "one for each place");
+
+    let b = pool.node(&[]).await;
+    let mut damaged = held.clone();
+    damaged.push(([8; 32], record(1, b"invalid")));
+    assert_eq!(b.handle.restore_records(damaged).await.unwrap(), 3, "what is restored is judged");
+    assert_eq!(b.handle.get_record(KEY).await.unwrap(), Some(newest));
+    let older = b.handle.put_record(KEY, record(4, b"old"), 1).await;
+    assert!(matches!(older, Err(NetError::Record(Refusal::Older { held: 5, offered: 4 }))), "{older:?}");
+}
+
+#[tokio::test]
+async fn of_two_places_that_differ_the_newer_is_found() {
+    let pool = Pool::new();
+    let (a, b) = (pool.node(&[]).await, pool.node(&[]).await);
+    let places = zero2ai_proto::record::dht_key::places(&KEY);
+    // a, which is asked at its first place before any peer, was given an old record there; b has the newest at another one.
+    let (old, new) = (record(1, b"old"), record(2, b"new"));
+    assert_eq!(a.handle.restore_records(vec![(places[0], old.clone())]).await.unwrap(), 1);
+    assert_eq!(b.handle.restore_records(vec![(places[2], new.clone())]).await.unwrap(), 1);
+    a.handle.dial(b.id, &b.address()).await.unwrap();
+    assert_eq!(a.handle.get_record(KEY).await.unwrap(), Some(old), "the first answer will do");
+    until("the DHT has taken b in", async || a.handle.get_newest_record(KEY).await.unwrap() == Some(new.clone())).await;
+    assert_eq!(a.handle.get_record(KEY).await.unwrap(), Some(new), "and it has taken the better one");
+}
+
+#[tokio::test]
 async fn providers_are_found_and_checked() {
     let nodes = Pool::new().mesh(4).await;
     for node in &nodes[1..3] {

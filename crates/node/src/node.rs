@@ -38,6 +38,7 @@ use crate::{
         keep::{keep_anchored, keep_serving},
         peers::keep_peers,
         pool_key::keep_pool_key,
+        records::keep_records,
         repair::keep_copies,
         rounds::keep_rounds,
         store::{Upkeep, scrub::keep_scrubbed},
@@ -283,6 +284,11 @@ impl Node {
         let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("pool key", stop_keepers.clone(), async move {
             keep_pool_key(holder, known, holder_stop).await;
+            Ok(())
+        });
+        let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("records", stop_keepers.clone(), async move {
+            keep_records(holder, holder_stop).await;
             Ok(())
         });
         tasks.add("anchoring", stop_keepers, async move {

@@ -47,6 +47,9 @@ pub(crate) fn add(v: &mut Vectors) {
     v.raw("derived/dht_name", dht_key::name(&pool(), &name()));
     v.raw("derived/dht_providers", dht_key::providers(&pool(), &name()));
     v.raw("derived/dht_endpoint", dht_key::endpoint(&pool(), &name(), &key(2).public()));
+    let [_, second, third] = dht_key::places(&dht_key::name(&pool(), &name()));
+    v.raw("derived/dht_second_place", second);
+    v.raw("derived/dht_third_place", third);
     let node = key(2).public();
     let keys = [
         state_key::SIGNERS.to_vec(),

@@ -22,6 +22,7 @@
 //! | [`rerun`] | fetch → run a kept call again, for this node's own user |
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
+//! | [`records`] | the DHT's records kept over a restart |
 //! | [`evidence`] | puts proofs against signers on the ledger |
 //! | [`peers`] | dials the members of earlier, writes down those of today, says what is waited for |
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
@@ -41,6 +42,7 @@ pub(crate) mod peers;
 pub(crate) mod picture;
 pub(crate) mod pool_key;
 pub(crate) mod publish;
+pub(crate) mod records;
 pub(crate) mod repair;
 pub(crate) mod report;
 pub(crate) mod rerun;
