@@ -16,13 +16,13 @@ use zero2ai_proto::{
     },
     encode,
     limits::MANIFEST_BYTES,
-    record::{Address, NodeAnnouncement},
+    record::NodeAnnouncement,
     rpc::{ErrorCode, Method},
 };
 use zero2ai_rpc::{CallError, ConnectError, Peer, Peers};
 use zero2ai_swarm::{NewsSink, Source, SourceError};
 
-use crate::{clock::now_ms, directory::Directory};
+use crate::{addresses::Addresses, clock::now_ms, directory::Directory};
 
 /// Patience with one peer for one small answer. A dead peer costs this much, once.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -81,14 +81,14 @@ const OUTGOING: usize = 1_024;
 /// The chain's way out: gossip. Its head announcements carry the node's addresses along.
 pub(crate) struct GossipNet {
     queue: mpsc::Sender<(Topic, Vec<u8>)>,
-    addresses: Vec<Address>,
+    addresses: Addresses,
 }
 
 impl GossipNet {
     /// The way out, and the task that carries messages to the swarm until `stop`.
     pub(crate) fn new(
         net: NetHandle,
-        addresses: Vec<Address>,
+        addresses: Addresses,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut waiting) = mpsc::channel::<(Topic, Vec<u8>)>(OUTGOING);
@@ -117,7 +117,7 @@ impl ChainNet for GossipNet {
             ChainTopic::Consensus => (Topic::Consensus, data),
             ChainTopic::Tx => (Topic::Tx, data),
             ChainTopic::Head => {
-                let (addresses, head) = (self.addresses.clone(), ByteBuf::from(data));
+                let (addresses, head) = (self.addresses.now(), ByteBuf::from(data));
                 match encode(&NodeAnnouncement { version: 1, addresses, head }) {
                     Ok(data) => (Topic::Head, data),
                     Err(error) => return tracing::error!(%error, "an announcement could not be encoded"),

@@ -14,6 +14,7 @@
 //! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
 //! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
+//! | [`addresses`] | where this node can be reached, at this moment |
 //! | [`memory`] | which models go so that another fits |
 //! | [`content`] | the secrets that chunks are sealed under |
 
@@ -24,6 +25,7 @@ pub mod http;
 pub mod node;
 
 mod account;
+mod addresses;
 mod clock;
 mod content;
 mod core;

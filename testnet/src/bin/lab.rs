@@ -1,5 +1,6 @@
 //! `lab`: measures what the network costs and how soon it reacts, with real daemons. Progress goes to standard error, the result to
-//! standard output. Exit code 1 if something could not be measured.
+//! standard output. Exit code 1 if something could not be measured, 2 if it cannot
+//! be measured here.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
