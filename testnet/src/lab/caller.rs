@@ -46,7 +46,11 @@ pub fn call(plan: &Calls<'_>) -> Result<()> {
         let input = vec![Tensor::f32("", &[1, 64], &[0.0; 64])];
         for _ in 0..plan.calls {
             let start = Instant::now();
-            let answer = async { client.predict(&client.find(&name).await?, input.clone(), PATIENCE).await }.await;
+            let asked = async {
+                let found = client.find(&name).await?;
+                client.predict(&found, input.clone(), PATIENCE).await
+            };
+            let answer = asked.await;
             let ms = start.elapsed().as_secs_f64() * 1e3;
             let line = match answer {
                 Ok(answer) => json!({ "at": now_s(), "ms": ms, "node": answer.node.to_string(), "failed": answer.failed }),
