@@ -14,7 +14,7 @@
 //! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
 //! | [`models`], [`receipts`], [`directory`], [`account`] | what is served; the receipt log; where members are; the node's own transactions |
-//! | [`addresses`] | where this node can be reached, at this moment |
+//! | [`addresses`], [`heads`] | where this node can be reached, at this moment; how often it says so, and its height |
 //! | [`memory`] | which models go so that another fits |
 //! | [`content`] | the secrets that chunks are sealed under |
 
@@ -32,6 +32,7 @@ mod core;
 mod directory;
 mod error;
 mod glue;
+mod heads;
 mod jobs;
 mod join;
 mod judge;
