@@ -56,7 +56,9 @@ pub enum ClientError {
         why: String,
     },
     /// A node takes far longer than it says that its calls take, or has others to serve first; another one was asked.
-    #[error("node {node} did not answer within {after:?}, far longer than it says its calls take: try again, it may be busy or hang")]
+    #[error(
+        "node {node} did not answer within {after:?}, far longer than it says its calls take: try again, it may be busy or hang"
+    )]
     Overdue {
         /// First digits of the node's identity.
         node: String,

@@ -328,12 +328,12 @@ mod tests {
         let after = Duration::from_secs(2);
         // In hand, what they take, what another endpoint costs: all in microseconds.
         for (queue, queue_us, other, overdue) in [
-            (1, 1_000, 10_000, true),           // a millisecond was said
-            (1, 1_500_000, 10_000, false),      // it is as much work as that
-            (8, 8_000_000, 10_000, true),       // seven seconds of others' calls come first
-            (8, 8_000_000, 9_000_000, false),   // and elsewhere it is no better
-            (0, 0, 10_000, false),              // the answer is on its way
-            (1, 0, 10_000, false),              // no call has ended there yet: nobody knows
+            (1, 1_000, 10_000, true),         // a millisecond was said
+            (1, 1_500_000, 10_000, false),    // it is as much work as that
+            (8, 8_000_000, 10_000, true),     // seven seconds of others' calls come first
+            (8, 8_000_000, 9_000_000, false), // and elsewhere it is no better
+            (0, 0, 10_000, false),            // the answer is on its way
+            (1, 0, 10_000, false),            // no call has ended there yet: nobody knows
             (u32::MAX, u64::MAX, 0, true),
         ] {
             assert_eq!(is_overdue(after, &pong(queue, queue_us), other), overdue, "{queue} {queue_us} {other}");

@@ -183,7 +183,8 @@ impl Node {
         let addresses = Addresses::new(endpoint.local_addr(), swarm.handle.clone());
         remember_ports(&path, endpoint.local_addr(), &addresses.now())?;
 
-        let (gossip, gossip_task) = GossipNet::new(swarm.handle.clone(), handle.clone(), addresses.clone(), stop_net.clone());
+        let (gossip, gossip_task) =
+            GossipNet::new(swarm.handle.clone(), handle.clone(), addresses.clone(), stop_net.clone());
         let running = chain.run(Arc::new(gossip), Arc::new(RpcBlocks(roads.clone())), stop_chain.clone());
         let (chain_task, evidence) = (running.task, running.evidence);
         let (log, _) = Log::open(&path.join("receipts"), LogConfig::default())?;

@@ -97,7 +97,8 @@ impl Lab {
             let found = said.json().unwrap_or_default();
             let endpoints = found["endpoints"].as_array().cloned().unwrap_or_default();
             let there = endpoints.iter().find(|e| e["node"] == self.node.as_str() && !e["rtt_ms"].is_null());
-            let told = there.is_some_and(|e| address.is_none_or(|at| e["addresses"].to_string().contains(&format!("{at}:"))));
+            let told =
+                there.is_some_and(|e| address.is_none_or(|at| e["addresses"].to_string().contains(&format!("{at}:"))));
             if told {
                 return Ok(start.elapsed().as_secs_f64() * 1e3);
             }

@@ -53,7 +53,9 @@ pub fn call(plan: &Calls<'_>) -> Result<()> {
             let answer = asked.await;
             let ms = start.elapsed().as_secs_f64() * 1e3;
             let line = match answer {
-                Ok(answer) => json!({ "at": now_s(), "ms": ms, "node": answer.node.to_string(), "failed": answer.failed }),
+                Ok(answer) => {
+                    json!({ "at": now_s(), "ms": ms, "node": answer.node.to_string(), "failed": answer.failed })
+                }
                 Err(error) => json!({ "at": now_s(), "ms": ms, "error": error.to_string() }),
             };
             let mut out = std::io::stdout().lock();

@@ -77,12 +77,9 @@ impl Lines {
         let orders = emulator.stdin.take().context("a pipe")?;
         let answers = BufReader::new(emulator.stdout.take().context("a pipe")?);
         let mut lines = Self { places, emulator, orders, answers };
-        let told = |(place, region): (&Place, &usize)| {
-            json!({ "namespace": place.namespace, "address": place.address.to_string(), "region": region })
-        };
+        let told = |(place, region): (&Place, &usize)| json!({ "namespace": place.namespace, "address": place.address.to_string(), "region": region });
         let places: Vec<Value> = lines.places.iter().zip(&plan.regions).map(told).collect();
-        let plan =
-            json!({ "places": places, "rtt_ms": plan.rtt_ms, "jitter": plan.jitter, "loss": plan.loss, "seed": plan.seed });
+        let plan = json!({ "places": places, "rtt_ms": plan.rtt_ms, "jitter": plan.jitter, "loss": plan.loss, "seed": plan.seed });
         let answer = lines.order(&plan)?;
         ensure!(answer["ready"] == true, "the emulator says {answer}");
         Ok(lines)

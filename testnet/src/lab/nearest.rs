@@ -245,7 +245,8 @@ impl Lab {
             Event::Busy => signal(worker.context("a worker")?, Signal::CONT)?,
         }
         let start = std::time::Instant::now();
-        let serving = |status: &Value| status["models"].as_array().is_some_and(|m| m.iter().any(|m| m["serving"] == true));
+        let serving =
+            |status: &Value| status["models"].as_array().is_some_and(|m| m.iter().any(|m| m["serving"] == true));
         while !daemon.json(&["status"]).is_ok_and(|status| serving(&status)) {
             ensure!(start.elapsed() < PATIENCE, "a provider does not serve again: {}", daemon.log_end());
             std::thread::sleep(Duration::from_millis(200));
@@ -315,7 +316,12 @@ pub fn text(report: &Value) -> String {
         ));
     }
     let fresh = &report["fresh"];
-    lines.push(format!("first calls: {} % of {} at the nearest; {}", fresh["percent"], fresh["calls"], shown(&fresh["first_ms"], "ms")));
+    lines.push(format!(
+        "first calls: {} % of {} at the nearest; {}",
+        fresh["percent"],
+        fresh["calls"],
+        shown(&fresh["first_ms"], "ms")
+    ));
     for (event, told) in report["events"].as_object().into_iter().flatten() {
         let (after, failed) = (shown(&told["elsewhere_ms"], "ms"), &told["failed_calls"]);
         lines.push(format!("{event}: answered elsewhere after {after}; {failed} calls failed"));

@@ -20,7 +20,8 @@ pub struct Memory {
 /// # Errors
 /// There is none.
 pub fn memory(pid: u32) -> Result<Memory> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).with_context(|| format!("process {pid}"));
+    let read =
+        |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).with_context(|| format!("process {pid}"));
     let (rollup, status) = (read("smaps_rollup")?, read("status")?);
     let number = |text: &str, key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

@@ -56,8 +56,7 @@ async fn a_node_that_is_full_or_lies_is_passed_over() {
 #[tokio::test]
 async fn one_that_says_it_is_crowded_is_left_with_the_next_call() {
     let chain = Arc::new(Mutex::new(Chain::new()));
-    let (crowded, idle) =
-        (start(&chain, Some(1), Manners::Crowded(500)), start(&chain, Some(1), Manners::Honest));
+    let (crowded, idle) = (start(&chain, Some(1), Manners::Crowded(500)), start(&chain, Some(1), Manners::Honest));
     let (client, found) = resolved(&chain, &crowded).await;
     let first = client.predict(&found, input(), LONG).await.unwrap();
     assert_eq!(first.node, crowded.id, "nobody has said anything yet");
