@@ -55,8 +55,20 @@ pub struct Hello {
     pub min_version: u16,
     /// Highest protocol version spoken.
     pub max_version: u16,
-    /// Bits for optional features; none so far.
+    /// Bits for optional features: [`FEATURE_LOAD`]. Others mean nothing yet, and are no error.
     pub features: u64,
+}
+
+/// Bit of [`Hello::features`]: the side that says so understands [`ReplyFrame::Load`].
+pub const FEATURE_LOAD: u64 = 1;
+
+/// What a node has to do at the moment, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Calls being served or waiting.
+    pub queue: u32,
+    /// What that queue means: expected wait before a new prediction starts, microseconds.
+    pub queue_us: u64,
 }
 
 /// A call.
@@ -80,6 +92,8 @@ pub enum ReplyFrame<B = ByteBuf> {
     End,
     /// The call failed.
     Error(RpcError),
+    /// How busy the node is, at most once and right before `End` or `Error`; only to callers whose `Hello` had [`FEATURE_LOAD`].
+    Load(Load),
 }
 
 impl ReplyFrame {

@@ -191,6 +191,14 @@ impl Daemon {
         self.run(&[args, &["--json"]].concat())?.json().with_context(|| format!("zero2ai {}", args.join(" ")))
     }
 
+    /// Its process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("not running")?.id())
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

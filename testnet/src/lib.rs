@@ -1,6 +1,6 @@
 //! Whole networks out of real processes: the `zero2ai` binary, driven by the commands a user types, in temporary homes.
 //! It knows the command line alone, none of the crates behind it; but [`faults::writer`] and [`faults::audit`] know the store,
-//! and [`faults::chain`] and the program `simulate` the chain.
+//! [`faults::chain`] and the program `simulate` the chain, and [`lab::caller`] the client library.
 //!
 //! | module | owns |
 //! |---|---|
@@ -8,10 +8,12 @@
 //! | [`daemon`] | one node as a child process, killed with its handle |
 //! | [`network`] | a pool of several nodes |
 //! | [`faults`] | loops that cut nodes off at random moments, and the checks after it |
+//! | [`lab`] | what the network costs and how soon it reacts, measured |
 
 pub mod binary;
 pub mod daemon;
 pub mod faults;
+pub mod lab;
 pub mod network;
 
 pub use daemon::{Beside, Daemon, Ran};

@@ -18,7 +18,7 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::{CallError, ConnectError, Endpoint, EndpointConfig, Peer, Peers, Replies};
 
-use crate::{error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
+use crate::{choice::Used, error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
 
 /// How long a call bears a silent machine: such calls (a transaction, a command to one's own node) are dear to repeat.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) trust: Trust,
     pub(crate) health: Health,
     pub(crate) recent: Recent,
+    pub(crate) used: Used,
     /// One above the last nonce this client used, since proofs lag behind its own transactions.
     pub(crate) next_nonce: AtomicU64,
     pub(crate) nodes: Nodes,
@@ -94,6 +95,7 @@ impl Client {
                 trust,
                 health: Health::default(),
                 recent: Recent::default(),
+                used: Used::default(),
                 next_nonce: AtomicU64::new(0),
                 nodes: Nodes::new(config.bootstrap),
             }),

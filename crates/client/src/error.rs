@@ -55,6 +55,16 @@ pub enum ClientError {
         /// What does not hold.
         why: String,
     },
+    /// A node takes far longer than it says that its calls take, or has others to serve first; another one was asked.
+    #[error(
+        "node {node} did not answer within {after:?}, far longer than it says its calls take: try again, it may be busy or hang"
+    )]
+    Overdue {
+        /// First digits of the node's identity.
+        node: String,
+        /// How long it was waited for.
+        after: std::time::Duration,
+    },
     /// A membership's file.
     #[error("the membership {}: {why}", path.display())]
     Membership {
@@ -168,7 +178,7 @@ impl ClientError {
     pub(crate) fn may_retry_elsewhere(&self) -> bool {
         match self {
             Self::Call(error) => error.may_retry_elsewhere(),
-            Self::Untrue { .. } => true,
+            Self::Untrue { .. } | Self::Overdue { .. } => true,
             _ => false,
         }
     }

@@ -174,6 +174,7 @@ impl TextStream {
             Generated::Done(end) => {
                 let receipt = attempt.order.check(&pool, end.response, attempt.given(), Status::Complete)?;
                 self.client.inner.health.answered(&attempt.endpoint.node);
+                self.client.inner.used.answered(&self.subject.name, self.subject.version, attempt.endpoint.node);
                 self.calls.push(attempt.kept(receipt));
                 let calls = std::mem::take(&mut self.calls);
                 Ok(Some(TextEvent::Done(TextEnd {

@@ -127,7 +127,7 @@ impl From<&ClientError> for ErrorKind {
             | ClientError::OtherPool { .. }
             | ClientError::Membership { .. } => Self::Config,
             ClientError::Exhausted { last, .. } => last.as_ref().into(),
-            ClientError::TimeOver { .. } => Self::Timeout,
+            ClientError::TimeOver { .. } | ClientError::Overdue { .. } => Self::Timeout,
             ClientError::NotAdmitted(_) => Self::Denied,
             ClientError::Tensor(_)
             | ClientError::Tensors(_)

@@ -22,6 +22,7 @@
 //! | `trust` | the chain of signer sets from the genesis, kept and extended |
 //! | `resolve` | names to endpoints: every proof checked, endpoints measured and ranked |
 //! | `recent` | names looked up a moment ago |
+//! | `choice` | which endpoint a call goes to, by what is known at that moment |
 //! | `order` | signing a request, and checking a response against it |
 //! | `predict`, `embed`, `generate` | predictions, embeddings and text, going on to the next endpoint when one is gone |
 //! | `describe` | what a model takes and gives |
@@ -33,6 +34,7 @@
 
 mod account;
 mod audit;
+mod choice;
 mod client;
 mod describe;
 mod embed;

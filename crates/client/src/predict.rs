@@ -1,11 +1,11 @@
 //! Predictions: at the nearest endpoint, and at the next one if it is gone, full, or does not keep to its word.
 
-use std::{collections::VecDeque, future::Future, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::pin, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use zero2ai_proto::{
     NodeId,
-    calls::{Predict, PredictCall},
+    calls::{Empty, Ping, Pong, Predict, PredictCall},
     kept::{CallInput, CallOutput, KeptCall},
     keys::random_bytes,
     limits::TENSORS,
@@ -28,6 +28,10 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// each time after that, and somewhat more or less, so that callers do not come back all at once. About three seconds in all.
 const ROUNDS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a call is waited for before its node is asked how much it has to do, and again between two such questions.
+const PATIENT: Duration = Duration::from_millis(1_000);
+/// A call that takes so many times what its node says that all it has in hand will take is not believed to come.
+const OVERDUE: u128 = 4;
 /// How long dialling one endpoint may take before the next one is asked.
 const DIAL: Duration = Duration::from_secs(2);
 
@@ -80,9 +84,11 @@ impl Client {
         let mut line = Line::new(self, found, patience)?;
         loop {
             let endpoint = line.next(self).await?;
-            match self.predict_at(&endpoint, &subject, &inputs, line.deadline).await {
+            let attempt = self.predict_at(&endpoint, &subject, &inputs, line.deadline);
+            match self.while_in_time(&line, &endpoint, attempt).await {
                 Ok((outputs, receipt, salt)) => {
                     self.inner.health.answered(&endpoint.node);
+                    self.inner.used.answered(&subject.name, subject.version, endpoint.node);
                     let failed = line.tried - 1;
                     let (node, took) = (endpoint.node, start.elapsed());
                     return Ok(Prediction { inputs, outputs, salt, receipt, node, took, failed });
@@ -90,6 +96,39 @@ impl Client {
                 Err(error) => line.failed(self, &endpoint, error)?,
             }
         }
+    }
+
+    /// Waits for `attempt` as long as that makes sense: a second from its beginning on, its node is asked how much it has to do.
+    /// If it takes far longer than the node says, or others wait there for longer than another endpoint would take, it is
+    /// left, which cancels it there.
+    async fn while_in_time<T>(
+        &self,
+        line: &Line,
+        endpoint: &ResolvedEndpoint,
+        attempt: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let (start, mut attempt, node) = (Instant::now(), pin!(attempt), endpoint.node);
+        loop {
+            if let Ok(done) = timeout(PATIENT, &mut attempt).await {
+                return done;
+            }
+            let others = line.waiting.iter().filter(|_| !line.left_one);
+            let Some(other) = self.best_other(others, &node) else { return attempt.await };
+            let pong = tokio::select! {
+                biased;
+                done = &mut attempt => return done,
+                pong = self.pong(&node) => pong,
+            };
+            let after = start.elapsed();
+            if pong.is_some_and(|pong| is_overdue(after, &pong, other)) {
+                return Err(ClientError::Overdue { node: node.short(), after });
+            }
+        }
+    }
+
+    /// What an endpoint with an open connection says of its load.
+    async fn pong(&self, node: &NodeId) -> Option<Pong> {
+        self.inner.peers.open(node)?.call::<Ping>(&Empty {}, PATIENT).await.ok()
     }
 
     async fn predict_at(
@@ -148,6 +187,18 @@ impl Client {
     }
 }
 
+/// True if a call should be made elsewhere that has been waited for `after` so long, at a node that says `pong`, where
+/// another would begin in `other` microseconds.
+fn is_overdue(after: Duration, pong: &Pong, other: u128) -> bool {
+    // A node that has not ended a call yet does not know how long they take; nor do we.
+    let (queue, wait) = (u128::from(pong.queue), u128::from(pong.queue_us));
+    if queue == 0 || wait == 0 {
+        return false;
+    }
+    let before_ours = wait / queue * (queue - 1);
+    after.as_micros() > wait.saturating_mul(OVERDUE) || before_ours > other.saturating_add(PATIENT.as_micros())
+}
+
 /// From 0 to 1.
 fn random_share() -> f64 {
     random_bytes::<1>().map_or(0.5, |[byte]| f64::from(byte) / 255.0)
@@ -166,19 +217,23 @@ pub(crate) struct Line {
     /// Attempts begun.
     pub(crate) tried: usize,
     endpoints: usize,
+    /// An endpoint was left because it took too long. That happens once a call, since a request may truly be that much work.
+    left_one: bool,
     /// What an endpoint said that holds the request itself to be at fault.
     blame: Option<ClientError>,
     last: Option<ClientError>,
 }
 
 impl Line {
-    /// Every endpoint once, as ranked, with those that failed lately behind.
+    /// Every endpoint once, as ranked, but with a clearly better one in front if the first became worse since, and with those that
+    /// failed lately behind.
     pub(crate) fn new(client: &Client, found: &Resolution, patience: Duration) -> Result<Self, ClientError> {
         let subject = Subject::from(found);
         if found.endpoints.is_empty() {
             return Err(ClientError::NoEndpoint { name: subject.name, version: subject.version });
         }
         let mut waiting = found.endpoints.clone();
+        client.move_on(&mut waiting);
         waiting.sort_by_key(|e| client.inner.health.is_benched(&e.node));
         let deadline = Instant::now().checked_add(patience);
         let (full, rounds, endpoints) = (Vec::new(), 0, waiting.len());
@@ -190,6 +245,7 @@ impl Line {
             deadline,
             tried: 0,
             endpoints,
+            left_one: false,
             blame: None,
             last: None,
         })
@@ -243,14 +299,44 @@ impl Line {
             return Ok(());
         }
         tracing::debug!(node = %endpoint.node.short(), "an endpoint failed: {error}");
-        if error.code() == Some(ErrorCode::Busy) {
-            self.full.push(endpoint.clone());
+        match &error {
+            ClientError::Overdue { .. } => client.inner.health.slow(endpoint.node),
+            _ if error.code() == Some(ErrorCode::Busy) => {
+                self.full.push(endpoint.clone());
+                client.inner.health.full(endpoint.node);
+            }
+            // A refusal is no failure: the node may only be a block behind our admission.
+            _ if error.code() == Some(ErrorCode::Denied) => {}
+            _ => client.inner.health.failed(endpoint.node),
         }
-        // A refusal is no failure: the node may only be a block behind our admission.
-        if error.code() != Some(ErrorCode::Denied) {
-            client.inner.health.failed(endpoint.node);
-        }
+        self.left_one |= matches!(error, ClientError::Overdue { .. });
         self.last = Some(error);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pong(queue: u32, queue_us: u64) -> Pong {
+        Pong { time_ms: 0, height: 0, queue, queue_us, version: String::new() }
+    }
+
+    #[test]
+    fn a_call_is_overdue_when_it_takes_far_longer_than_its_node_says_or_others_wait_there_for_longer_than_elsewhere() {
+        let after = Duration::from_secs(2);
+        // In hand, what they take, what another endpoint costs: all in microseconds.
+        for (queue, queue_us, other, overdue) in [
+            (1, 1_000, 10_000, true),         // a millisecond was said
+            (1, 1_500_000, 10_000, false),    // it is as much work as that
+            (8, 8_000_000, 10_000, true),     // seven seconds of others' calls come first
+            (8, 8_000_000, 9_000_000, false), // and elsewhere it is no better
+            (0, 0, 10_000, false),            // the answer is on its way
+            (1, 0, 10_000, false),            // no call has ended there yet: nobody knows
+            (u32::MAX, u64::MAX, 0, true),
+        ] {
+            assert_eq!(is_overdue(after, &pong(queue, queue_us), other), overdue, "{queue} {queue_us} {other}");
+        }
     }
 }

@@ -1,13 +1,10 @@
 //! Names to endpoints. The node that is asked can withhold, but not lie: the name, the version and every endpoint carry
 //! proofs or signatures that are checked here, and round trips are measured here.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
-use futures::future::join_all;
-use tokio::time::timeout;
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{Instant, timeout, timeout_at};
 use zero2ai_ledger::{LightError, light::name::proven, verify_name_record};
 use zero2ai_placement::{Candidate, rank};
 use zero2ai_proto::{
@@ -19,7 +16,7 @@ use zero2ai_proto::{
     state::{Model, Version, key},
 };
 
-use crate::{client::Client, error::ClientError, order::now_ms};
+use crate::{choice::note, client::Client, error::ClientError, order::now_ms};
 
 /// Patience for a lookup that goes through the DHT.
 const LOOKUP: Duration = Duration::from_secs(15);
@@ -27,6 +24,8 @@ const LOOKUP: Duration = Duration::from_secs(15);
 const PROBE: Duration = Duration::from_secs(1);
 /// Endpoints measured at a time.
 const PROBES: usize = 8;
+/// How long the others are waited for once one endpoint answered: one that takes so much longer is not the nearest.
+const GRACE: Duration = Duration::from_millis(300);
 /// Endpoints taken from one answer; the rest are not looked at.
 const ENDPOINTS: usize = 64;
 /// How often a version that is not proven yet is asked for again: the node knows it a block before it can prove it.
@@ -103,6 +102,7 @@ impl Client {
             tracing::warn!(node = %node.short(), "no endpoint record of the answer holds");
         }
         self.measure(&mut endpoints).await;
+        self.put_first(&name.name, version, &mut endpoints);
         Ok(Resolution {
             name: name.name.clone(),
             version,
@@ -150,21 +150,40 @@ impl Client {
     async fn measure(&self, endpoints: &mut [ResolvedEndpoint]) {
         // Those not known to be gone are worth a ping first.
         endpoints.sort_by_key(|e| self.inner.health.is_benched(&e.node));
-        let probes = endpoints.iter().take(PROBES).map(|e| self.ping(e.node, &e.addresses));
-        let answers = join_all(probes).await;
-        let probed = answers.len();
-        let mut gone = vec![false; endpoints.len()];
-        for (i, answer) in answers.into_iter().enumerate() {
-            match answer {
-                Some((rtt, queue_us)) => (endpoints[i].rtt, endpoints[i].queue_us) = (Some(rtt), queue_us),
-                None => gone[i] = i < probed,
+        let probe = |(i, e): (usize, &ResolvedEndpoint)| {
+            let (client, node, addresses) = (self.clone(), e.node, e.addresses.clone());
+            async move { (i, client.ping(node, &addresses).await) }
+        };
+        let mut probes: FuturesUnordered<_> = endpoints.iter().enumerate().take(PROBES).map(probe).collect();
+        let mut gone: Vec<bool> = (0..endpoints.len()).map(|i| i < PROBES).collect();
+        let mut until = None;
+        // The probes have an end of their own.
+        while let Ok(Some((i, answer))) = match until {
+            None => Ok(probes.next().await),
+            Some(at) => timeout_at(at, probes.next()).await,
+        } {
+            if let Some((rtt, queue_us)) = answer {
+                (endpoints[i].rtt, endpoints[i].queue_us, gone[i]) = (Some(rtt), queue_us, false);
+                until.get_or_insert_with(|| Instant::now() + GRACE);
             }
         }
+        self.bench_later(probes);
         let candidate = |e: &ResolvedEndpoint| Candidate { node: e.node, rtt: e.rtt, queue_us: e.queue_us };
         let mut order = rank(&endpoints.iter().map(candidate).collect::<Vec<_>>());
         order.sort_by_key(|&i| gone[i]);
         let sorted: Vec<_> = order.into_iter().map(|i| endpoints[i].clone()).collect();
         endpoints.clone_from_slice(&sorted);
+    }
+
+    /// Lets probes that nobody waits for come to their own end, a second after they began, so that endpoints that are gone are
+    /// known for it.
+    fn bench_later<F: Future + Send + 'static>(&self, probes: FuturesUnordered<F>)
+    where
+        F::Output: Send,
+    {
+        if !probes.is_empty() {
+            tokio::spawn(probes.for_each(|_| async {}));
+        }
     }
 
     /// Round trip and queue of one node; `None` if it does not answer in time.
@@ -173,12 +192,13 @@ impl Client {
             let peer = self.inner.peers.get(node, addresses).await.ok()?;
             let start = Instant::now();
             let pong = peer.call::<Ping>(&Empty {}, PROBE).await.ok()?;
+            note(&peer, &pong);
             Some((start.elapsed(), pong.queue_us))
         };
         let answer = timeout(PROBE, probe).await.ok().flatten();
         match answer {
             Some(_) => {
-                self.inner.health.answered(&node);
+                self.inner.health.reached(&node);
                 self.inner.nodes.met(node, addresses);
             }
             None => self.inner.health.failed(node),

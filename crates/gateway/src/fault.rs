@@ -151,7 +151,9 @@ fn status(error: &ClientError) -> StatusCode {
     match error {
         error if error.is_missing() => StatusCode::NOT_FOUND,
         ClientError::Call(CallError::Remote(e)) => remote(e.code),
-        ClientError::Call(CallError::Timeout { .. }) | ClientError::TimeOver { .. } => StatusCode::GATEWAY_TIMEOUT,
+        ClientError::Call(CallError::Timeout { .. }) | ClientError::TimeOver { .. } | ClientError::Overdue { .. } => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
         ClientError::Call(CallError::Codec { what: "the request", .. }) | ClientError::Codec(_) => {
             StatusCode::PAYLOAD_TOO_LARGE
         }

@@ -8,12 +8,13 @@ use zero2ai_chunk::SealingSecret;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
-use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring, proof::SignedHeader, record::Address, rpc::RpcError};
+use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring, proof::SignedHeader, rpc::RpcError};
 use zero2ai_store::Store;
 use zero2ai_swarm::{Board, Traffic};
 
 use crate::{
     account::Account,
+    addresses::Addresses,
     clock::now_ms,
     content::Contents,
     directory::Directory,
@@ -33,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) pool_keys: Keyring,
     pub(crate) sealing: SealingSecret,
     pub(crate) contents: Contents,
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) addresses: Addresses,
     pub(crate) store: Store,
     pub(crate) board: Board,
     pub(crate) traffic: Traffic,

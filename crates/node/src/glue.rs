@@ -1,12 +1,15 @@
 //! Where one crate's trait meets another's implementation: the chain gossips over the swarm and fetches blocks by peer
 //! RPC, the chunk swarm fetches by peer RPC.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use zero2ai_chain::{BlockSource, ChainNet, ChainTopic};
+use zero2ai_chain::{BlockSource, ChainHandle, ChainNet, ChainTopic};
 use zero2ai_net::{NetHandle, Topic};
 use zero2ai_proto::{
     ByteBuf, Cid, ManifestId, NodeId,
@@ -16,13 +19,18 @@ use zero2ai_proto::{
     },
     encode,
     limits::MANIFEST_BYTES,
-    record::{Address, NodeAnnouncement},
+    record::NodeAnnouncement,
     rpc::{ErrorCode, Method},
 };
 use zero2ai_rpc::{CallError, ConnectError, Peer, Peers};
 use zero2ai_swarm::{NewsSink, Source, SourceError};
 
-use crate::{clock::now_ms, directory::Directory};
+use crate::{
+    addresses::Addresses,
+    clock::now_ms,
+    directory::Directory,
+    heads::{News, Told},
+};
 
 /// Patience with one peer for one small answer. A dead peer costs this much, once.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -81,17 +89,22 @@ const OUTGOING: usize = 1_024;
 /// The chain's way out: gossip. Its head announcements carry the node's addresses along.
 pub(crate) struct GossipNet {
     queue: mpsc::Sender<(Topic, Vec<u8>)>,
-    addresses: Vec<Address>,
+    addresses: Addresses,
+    chain: ChainHandle,
+    net: NetHandle,
+    told: Mutex<Told>,
 }
 
 impl GossipNet {
     /// The way out, and the task that carries messages to the swarm until `stop`.
     pub(crate) fn new(
         net: NetHandle,
-        addresses: Vec<Address>,
+        chain: ChainHandle,
+        addresses: Addresses,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut waiting) = mpsc::channel::<(Topic, Vec<u8>)>(OUTGOING);
+        let out = Self { queue, addresses, chain, net: net.clone(), told: Mutex::default() };
         let task = async move {
             loop {
                 let message = tokio::select! {
@@ -107,7 +120,7 @@ impl GossipNet {
                 }
             }
         };
-        (Self { queue, addresses }, task)
+        (out, task)
     }
 }
 
@@ -117,7 +130,12 @@ impl ChainNet for GossipNet {
             ChainTopic::Consensus => (Topic::Consensus, data),
             ChainTopic::Tx => (Topic::Tx, data),
             ChainTopic::Head => {
-                let (addresses, head) = (self.addresses.clone(), ByteBuf::from(data));
+                let (addresses, head) = (self.addresses.now(), ByteBuf::from(data));
+                let height = self.chain.read(zero2ai_ledger::Ledger::height);
+                let news = News { height, addresses: addresses.clone(), peers: self.net.peers().len() };
+                if !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due(news, Instant::now()) {
+                    return;
+                }
                 match encode(&NodeAnnouncement { version: 1, addresses, head }) {
                     Ok(data) => (Topic::Head, data),
                     Err(error) => return tracing::error!(%error, "an announcement could not be encoded"),

@@ -14,6 +14,7 @@
 //! | [`http`] | the HTTP gateway as a part of the node: its token, its client |
 //! | [`judge`], [`glue`] | the swarm's questions answered from the ledger; traits wired |
 //! | [`models`], [`receipts`], [`directory`], `remembered`, [`account`] | what is served; the receipt log; where members are, and were before the start; the node's own transactions |
+//! | [`addresses`], [`heads`] | where this node can be reached, at this moment; how often it says so, and its height |
 //! | [`memory`] | which models go so that another fits |
 //! | [`content`] | the secrets that chunks are sealed under |
 
@@ -24,12 +25,14 @@ pub mod http;
 pub mod node;
 
 mod account;
+mod addresses;
 mod clock;
 mod content;
 mod core;
 mod directory;
 mod error;
 mod glue;
+mod heads;
 mod jobs;
 mod join;
 mod judge;

@@ -22,6 +22,7 @@ use zero2ai_swarm::{Board, Traffic, TrafficLimits};
 
 use crate::{
     account::Account,
+    addresses::Addresses,
     clock::now_ms,
     config::{Config, SwarmSettings},
     content::Contents,
@@ -187,10 +188,11 @@ impl Node {
         let [stop_http, stop_calls, stop_keepers, stop_receipts, stop_chain, stop_names, stop_net] = tokens;
         let swarm = start_swarm(&home, &config, ports.swarm, Arc::new(judge), stop_net.clone()).await?;
         let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
-        let addresses = addresses(endpoint.local_addr(), &swarm.handle.listen_addresses());
-        remember_ports(&path, endpoint.local_addr(), &addresses)?;
+        let addresses = Addresses::new(endpoint.local_addr(), swarm.handle.clone());
+        remember_ports(&path, endpoint.local_addr(), &addresses.now())?;
 
-        let (gossip, gossip_task) = GossipNet::new(swarm.handle.clone(), addresses.clone(), stop_net.clone());
+        let (gossip, gossip_task) =
+            GossipNet::new(swarm.handle.clone(), handle.clone(), addresses.clone(), stop_net.clone());
         let running = chain.run(Arc::new(gossip), Arc::new(RpcBlocks(roads.clone())), stop_chain.clone());
         let (chain_task, evidence) = (running.task, running.evidence);
         let (log, _) = Log::open(&path.join("receipts"), LogConfig::default())?;
@@ -337,10 +339,10 @@ impl Node {
         self.http.as_ref()
     }
 
-    /// Everywhere it can be reached.
+    /// Everywhere it can be reached now.
     #[must_use]
-    pub fn addresses(&self) -> &[Address] {
-        &self.core.addresses
+    pub fn addresses(&self) -> Vec<Address> {
+        self.core.addresses.now()
     }
 
     /// Runs until `stop` is cancelled or a critical task ends, then stops everything in order.
@@ -416,27 +418,6 @@ async fn start_swarm(
         }
         other => other.into(),
     })
-}
-
-/// What others are told: peer RPC at every address the swarm found for this machine, and the swarm itself.
-fn addresses(rpc: SocketAddr, swarm: &[String]) -> Vec<Address> {
-    let mut list: Vec<Address> = Vec::new();
-    if rpc.ip().is_unspecified() {
-        for text in swarm {
-            let mut parts = text.split('/').skip(1);
-            if let (Some("ip4" | "ip6"), Some(ip)) = (parts.next(), parts.next())
-                && let Ok(ip) = ip.parse()
-            {
-                list.push(Address::Rpc(SocketAddr::new(ip, rpc.port()).to_string()));
-            }
-        }
-    } else {
-        list.push(Address::Rpc(rpc.to_string()));
-    }
-    list.extend(swarm.iter().cloned().map(Address::Swarm));
-    list.retain(Address::is_valid);
-    list.truncate(zero2ai_proto::limits::ADDRESSES);
-    list
 }
 
 /// Where the command line on this machine reaches a node that listens everywhere.

@@ -1,5 +1,5 @@
 //! Ranking of endpoints by what was measured: round trip plus queue. Pure: it knows nothing of how anything is measured,
-//! and takes its randomness from the caller.
+//! and takes its randomness from the caller. It knows no price, no trust and no region: nothing that is signed tells them yet.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use zero2ai_proto::NodeId;
 /// A challenger must be better than the current endpoint by this much, in percent of the current cost, to replace it.
 /// Smaller, and callers hop between equals with every jitter of the network; larger, and they stay with a slow one.
 const HYSTERESIS_PERCENT: u128 = 20;
+/// And by this much, microseconds: less is the scheduling of a busy machine, and a new connection costs more than it saves.
+const HYSTERESIS_US: u128 = 3_000;
 
 /// The round trip assumed while none at all is known.
 const UNKNOWN_RTT: Duration = Duration::from_millis(100);
@@ -43,7 +45,27 @@ pub fn rank(candidates: &[Candidate]) -> Vec<usize> {
     order
 }
 
-/// The candidate to use, by index: the `current` one, unless the best is better by a fifth; `None` if there are none.
+/// True if a cost is so little above the best one that nobody should move for it.
+const fn is_near(cost: u128, best: u128) -> bool {
+    best + HYSTERESIS_US >= cost || best.saturating_mul(100) >= cost.saturating_mul(100 - HYSTERESIS_PERCENT)
+}
+
+/// The candidate to use, by index: the `current` one while it is about as good as the best; else, of those that are, the
+/// cheaper of two drawn by `random` (power of two choices: Mitzenmacher, IEEE TPDS 12(10), 2001), so that callers who all
+/// know the same figures do not fall on one endpoint together. `None` if there are none.
+#[must_use]
+pub fn choose(candidates: &[Candidate], current: Option<NodeId>, random: u64) -> Option<usize> {
+    let costs = costs(candidates);
+    let best = *costs.iter().min()?;
+    let near: Vec<usize> = (0..candidates.len()).filter(|&i| is_near(costs[i], best)).collect();
+    if let Some(stays) = near.iter().copied().find(|&i| Some(candidates[i].node) == current) {
+        return Some(stays);
+    }
+    let among: Vec<Candidate> = near.iter().map(|&i| candidates[i]).collect();
+    two_choices(&among, random).map(|i| near[i])
+}
+
+/// The candidate to use, by index: the `current` one, unless the best is clearly better; `None` if there are none.
 #[must_use]
 pub fn stay_or_move(candidates: &[Candidate], current: Option<NodeId>) -> Option<usize> {
     let best = *rank(candidates).first()?;
@@ -51,12 +73,12 @@ pub fn stay_or_move(candidates: &[Candidate], current: Option<NodeId>) -> Option
         return Some(best);
     };
     let costs = costs(candidates);
-    let clearly_better = costs[best] * 100 < costs[held] * (100 - HYSTERESIS_PERCENT);
-    Some(if clearly_better { best } else { held })
+    Some(if is_near(costs[held], costs[best]) { held } else { best })
 }
 
 /// Power of two choices: of two distinct candidates drawn by `random` the cheaper one, by index. Many callers who all know
-/// the same best endpoint spread their load this way instead of falling on it together. `None` if there are none.
+/// the same best endpoint spread their load this way instead of falling on it together. Of equals it is the one drawn first. `None`
+/// if there are none.
 #[must_use]
 pub fn two_choices(candidates: &[Candidate], random: u64) -> Option<usize> {
     let count = u64::try_from(candidates.len()).ok().filter(|n| *n > 0)?;
@@ -68,7 +90,7 @@ pub fn two_choices(candidates: &[Candidate], random: u64) -> Option<usize> {
     };
     let drawn = [usize::try_from(first).ok()?, usize::try_from(second).ok()?];
     let costs = costs(candidates);
-    drawn.into_iter().min_by_key(|&i| (costs[i], candidates[i].node, i))
+    drawn.into_iter().min_by_key(|&i| costs[i])
 }
 
 #[cfg(test)]
@@ -86,7 +108,7 @@ mod tests {
 
     /// Distinct nodes, small figures so that ties happen.
     fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
-        vec((option::of(0..50_u64), 0..20_u64), 0..20).prop_map(|all| {
+        vec((option::of(0..50_000_u64), 0..20_000_u64), 0..20).prop_map(|all| {
             let numbered = all.into_iter().zip(0..);
             numbered.map(|((rtt, queue), node)| candidate(node, rtt, queue)).collect()
         })
@@ -123,29 +145,62 @@ mod tests {
         }
 
         #[test]
-        fn whoever_stays_is_at_most_a_quarter_dearer_than_the_best(all in candidates(), held in 0..20_u8) {
+        fn whoever_stays_is_at_most_a_quarter_or_three_ms_dearer_than_the_best(all in candidates(), held in 0..20_u8) {
             let current = Some(PublicKey([held; 32]));
             let costs = costs(&all);
             match stay_or_move(&all, current) {
                 None => prop_assert!(all.is_empty()),
-                Some(i) => prop_assert!(costs[i] * 80 <= costs[rank(&all)[0]] * 100),
+                Some(i) => {
+                    let best = costs[rank(&all)[0]];
+                    prop_assert!(costs[i] * 80 <= best * 100 || costs[i] <= best + HYSTERESIS_US);
+                }
             }
+        }
+
+        #[test]
+        fn whatever_is_chosen_is_near_the_best_and_who_is_near_stays(
+            all in candidates(), held in 0..20_u8, random: u64,
+        ) {
+            let current = PublicKey([held; 32]);
+            let costs = costs(&all);
+            let near = |i: usize| is_near(costs[i], costs[rank(&all)[0]]);
+            match choose(&all, Some(current), random) {
+                None => prop_assert!(all.is_empty()),
+                Some(i) => {
+                    prop_assert!(near(i));
+                    let stays = all.iter().position(|c| c.node == current).filter(|&i| near(i));
+                    prop_assert!(stays.is_none_or(|stays| stays == i));
+                }
+            }
+        }
+
+        #[test]
+        fn callers_of_equals_spread(count in 2..9_u8) {
+            let all: Vec<_> = (0..count).map(|n| candidate(n, Some(10_000), 0)).collect();
+            let chosen: std::collections::BTreeSet<_> =
+                (0..64_u64).filter_map(|n| choose(&all, None, n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+            prop_assert_eq!(chosen.len(), usize::from(count));
         }
 
         #[test]
         fn two_choices_never_takes_the_dearest_of_many(all in candidates(), random: u64) {
             match two_choices(&all, random) {
                 None => prop_assert!(all.is_empty()),
-                Some(i) => prop_assert!(all.len() == 1 || i != *rank(&all).last().unwrap()),
+                Some(i) => {
+                    let costs = costs(&all);
+                    prop_assert!(all.len() == 1 || (0..all.len()).any(|j| j != i && costs[j] >= costs[i]));
+                }
             }
         }
     }
 
     #[test]
     fn a_small_gain_does_not_move_a_caller_and_a_large_one_does() {
-        let near = [candidate(1, Some(1_000), 0), candidate(2, Some(900), 0)];
+        let near = [candidate(1, Some(10_000), 0), candidate(2, Some(9_000), 0)];
         assert_eq!(stay_or_move(&near, Some(PublicKey([1; 32]))), Some(0));
-        let far = [candidate(1, Some(1_000), 0), candidate(2, Some(700), 0)];
+        let lan = [candidate(1, Some(3_000), 0), candidate(2, Some(300), 0)];
+        assert_eq!(stay_or_move(&lan, Some(PublicKey([1; 32]))), Some(0), "three milliseconds are noise");
+        let far = [candidate(1, Some(10_000), 0), candidate(2, Some(6_000), 0)];
         assert_eq!(stay_or_move(&far, Some(PublicKey([1; 32]))), Some(1));
         assert_eq!(stay_or_move(&far, None), Some(1));
         assert_eq!(stay_or_move(&far, Some(PublicKey([9; 32]))), Some(1), "the held one is gone");

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
     NodeId, decode,
     limits::FRAME_BYTES,
-    rpc::{ErrorCode, Method, RpcError},
+    rpc::{ErrorCode, Load, Method, RpcError},
 };
 
 use crate::frame::item_frame;
@@ -20,6 +20,13 @@ pub trait Handler: Send + Sync + 'static {
     /// [`crate::tuning::STRANGER_CONNECTIONS`]); what they may ask is for [`Handler::call`] to say. The node's own
     /// identity is not asked for.
     fn admitted(&self, node: &NodeId) -> bool;
+
+    /// How busy this node is, told with the answer to a call of `method`; `None` if nobody chooses where to make such calls.
+    /// Asked once a call of a member's, so it must answer from memory.
+    fn load(&self, method: u16) -> Option<Load> {
+        let _ = method;
+        None
+    }
 
     /// Answers one call: items go to `reply`, `Ok` ends them as a whole answer, `Err` is told to the caller. When
     /// `call.cancelled` fires, it should end soon: it is dropped after [`crate::tuning::CANCEL_GRACE`].

@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use tokio::{
 use zero2ai_proto::{
     ByteBuf, Bytes, CodecError, NodeId, decode, encode,
     limits::FRAME_BYTES,
-    rpc::{CallFrame, Method, ReplyFrame},
+    rpc::{CallFrame, Load, Method, ReplyFrame},
 };
 
 use crate::{
@@ -42,6 +42,8 @@ struct Shared {
     epoch: u32,
     /// Set when a call gave the peer up as silent: nobody should begin another one.
     silent: AtomicBool,
+    /// How busy it said it was, and when.
+    load: Mutex<Option<(Load, Instant)>>,
 }
 
 impl fmt::Debug for Peer {
@@ -52,7 +54,8 @@ impl fmt::Debug for Peer {
 
 impl Peer {
     pub(crate) fn new(connection: Box<dyn Connection>, epoch: u32) -> Self {
-        Self { shared: Arc::new(Shared { connection, epoch, silent: AtomicBool::new(false) }), patience: PATIENCE }
+        let (silent, load) = (AtomicBool::new(false), Mutex::default());
+        Self { shared: Arc::new(Shared { connection, epoch, silent, load }), patience: PATIENCE }
     }
 
     /// The same connection, whose calls bear a silent machine for `patience` (see [`PATIENCE`]).
@@ -77,6 +80,17 @@ impl Peer {
     #[must_use]
     pub fn rtt(&self) -> Duration {
         self.shared.connection.rtt()
+    }
+
+    /// How busy the peer said it was with its last answer, and when that came; `None` if it never did.
+    #[must_use]
+    pub fn load(&self) -> Option<(Load, Instant)> {
+        *self.shared.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how busy the peer says it is.
+    pub fn note_load(&self, load: Load) {
+        *self.shared.load.lock().unwrap_or_else(PoisonError::into_inner) = Some((load, Instant::now()));
     }
 
     /// True once the connection is closed, or was given up because the peer's machine fell silent.
@@ -139,7 +153,7 @@ impl Peer {
             Ok(stream.recv)
         };
         let recv = watch.guard(send_all).await?.map_err(|e| watch.closed(&e.to_string()))?;
-        Ok(Replies { recv: Some(FrameReader::new(recv)), watch, method: PhantomData })
+        Ok(Replies { recv: Some(FrameReader::new(recv)), loaded: false, watch, method: PhantomData })
     }
 }
 
@@ -198,6 +212,8 @@ impl Watch {
 /// The items of an answer, as they come. Dropping it cancels the call at the peer.
 pub struct Replies<M: Method> {
     recv: Option<FrameReader>,
+    /// It was told how busy the peer is.
+    loaded: bool,
     watch: Watch,
     method: PhantomData<fn() -> M>,
 }
@@ -212,22 +228,30 @@ impl<M: Method> Replies<M> {
     /// The next item; `None` once the answer ended as a whole. After an error there is nothing more. Safe to drop and
     /// call again.
     pub async fn next(&mut self) -> Option<Result<M::Reply, CallError>> {
-        let recv = self.recv.as_mut()?;
-        let read = self.watch.guard(recv.next_frame(FRAME_BYTES)).await;
         let bad = |source: CodecError| CallError::Codec { method: M::NAME, what: "the answer", source };
-        let result = match read {
-            Ok(Ok(frame)) => match decode::<ReplyFrame<&Bytes>>(&frame, FRAME_BYTES) {
-                Ok(ReplyFrame::Item(bytes)) => decode(bytes, FRAME_BYTES).map_err(bad),
-                Ok(ReplyFrame::End) => {
-                    self.recv = None;
-                    return None;
-                }
-                Ok(ReplyFrame::Error(error)) => Err(CallError::Remote(error)),
-                Err(source) => Err(bad(source)),
-            },
-            Ok(Err(FrameError::Codec(source))) => Err(bad(source)),
-            Ok(Err(error)) => Err(self.watch.closed(&error.to_string())),
-            Err(error) => Err(error),
+        let result = loop {
+            let recv = self.recv.as_mut()?;
+            let read = self.watch.guard(recv.next_frame(FRAME_BYTES)).await;
+            break match read {
+                Ok(Ok(frame)) => match decode::<ReplyFrame<&Bytes>>(&frame, FRAME_BYTES) {
+                    Ok(ReplyFrame::Item(bytes)) => decode(bytes, FRAME_BYTES).map_err(bad),
+                    Ok(ReplyFrame::End) => {
+                        self.recv = None;
+                        return None;
+                    }
+                    Ok(ReplyFrame::Error(error)) => Err(CallError::Remote(error)),
+                    Ok(ReplyFrame::Load(load)) if !self.loaded => {
+                        self.loaded = true;
+                        self.watch.peer.note_load(load);
+                        continue;
+                    }
+                    Ok(ReplyFrame::Load(_)) => Err(self.watch.closed("it says twice how busy it is")),
+                    Err(source) => Err(bad(source)),
+                },
+                Ok(Err(FrameError::Codec(source))) => Err(bad(source)),
+                Ok(Err(error)) => Err(self.watch.closed(&error.to_string())),
+                Err(error) => Err(error),
+            };
         };
         if result.is_err() {
             // Tells the peer that nobody reads on.

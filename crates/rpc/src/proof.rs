@@ -17,7 +17,7 @@ use zero2ai_proto::{
     keys::random_bytes,
     limits::HANDSHAKE_BYTES,
     pool::{Keyring, PoolKey, ProofInput, Role, TransportLabel},
-    rpc::{Challenge, Hello, PROTOCOL, Proof, close},
+    rpc::{Challenge, FEATURE_LOAD, Hello, PROTOCOL, Proof, close},
 };
 
 use crate::{
@@ -40,6 +40,8 @@ pub(crate) struct Proven {
     pub(crate) epoch: u32,
     /// The key that both proved is past its grace.
     pub(crate) stale: bool,
+    /// Optional features that it understands.
+    pub(crate) features: u64,
 }
 
 /// Why a connection was not proven.
@@ -118,7 +120,7 @@ pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -
     let nonce = fresh_nonce()?;
     say(&mut *send, &challenge(&nonce, membership)).await?;
     let theirs: Challenge = recv.next(HANDSHAKE_BYTES).await?;
-    let (key, proven) = shared(membership, &theirs)?;
+    let (key, mut proven) = shared(membership, &theirs)?;
     if proven.stale {
         return Err(wrong_epoch(membership, &theirs));
     }
@@ -136,7 +138,7 @@ pub(crate) async fn dial(connection: &dyn Connection, membership: &Membership) -
     connection.widen();
     say(&mut *send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
-    greet(membership, &recv.next(HANDSHAKE_BYTES).await?)?;
+    proven.features = greet(membership, &recv.next(HANDSHAKE_BYTES).await?)?;
     Ok(proven)
 }
 
@@ -149,7 +151,7 @@ pub(crate) async fn listen(connection: &dyn Connection, membership: &Membership)
     say(&mut *send, &challenge(&nonce, membership)).await?;
     // Only then the epochs are compared: closing at once would overtake the challenge that tells the dialler ours.
     let proof = recv.next(HANDSHAKE_BYTES).await;
-    let (key, proven) = shared(membership, &theirs)?;
+    let (key, mut proven) = shared(membership, &theirs)?;
     let transcript = Transcript {
         membership,
         key,
@@ -163,7 +165,7 @@ pub(crate) async fn listen(connection: &dyn Connection, membership: &Membership)
     say(&mut *send, &transcript.own(Role::Listener)).await?;
     say(&mut *send, &hello(membership)).await?;
     send.shutdown().await.map_err(FrameError::from)?;
-    greet(membership, &recv.next(HANDSHAKE_BYTES).await?)?;
+    proven.features = greet(membership, &recv.next(HANDSHAKE_BYTES).await?)?;
     Ok(proven)
 }
 
@@ -176,13 +178,13 @@ fn challenge(nonce: &[u8; 32], membership: &Membership) -> Challenge {
 }
 
 fn hello(membership: &Membership) -> Hello {
-    Hello { pool: membership.pool, min_version: PROTOCOL, max_version: PROTOCOL, features: 0 }
+    Hello { pool: membership.pool, min_version: PROTOCOL, max_version: PROTOCOL, features: FEATURE_LOAD }
 }
 
 /// The key that both ends prove: the older one of theirs and ours.
 fn shared(membership: &Membership, theirs: &Challenge) -> Result<(PoolKey, Proven), ProofError> {
     let known = membership.keys.shared(theirs.epoch).ok_or_else(|| wrong_epoch(membership, theirs))?;
-    Ok((known.key, Proven { epoch: theirs.epoch, stale: known.until_ms <= now_ms() }))
+    Ok((known.key, Proven { epoch: theirs.epoch, stale: known.until_ms <= now_ms(), features: 0 }))
 }
 
 fn wrong_epoch(membership: &Membership, theirs: &Challenge) -> ProofError {
@@ -194,14 +196,15 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn greet(membership: &Membership, theirs: &Hello) -> Result<(), ProofError> {
+/// The features of a hello, if that fits ours.
+fn greet(membership: &Membership, theirs: &Hello) -> Result<u64, ProofError> {
     if theirs.pool != membership.pool {
         return Err(ProofError::OtherPool);
     }
     if !(theirs.min_version..=theirs.max_version).contains(&PROTOCOL) {
         return Err(ProofError::Version { min: theirs.min_version, max: theirs.max_version });
     }
-    Ok(())
+    Ok(theirs.features)
 }
 
 fn fresh_nonce() -> Result<[u8; 32], ProofError> {

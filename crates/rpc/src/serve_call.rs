@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
     NodeId,
     limits::FRAME_BYTES,
-    rpc::{CallFrame, ErrorCode, ReplyFrame, RpcError},
+    rpc::{CallFrame, ErrorCode, Load, ReplyFrame, RpcError},
 };
 
 use crate::{
@@ -28,12 +28,14 @@ use crate::{
 pub(crate) struct Caller {
     pub(crate) peer: NodeId,
     pub(crate) stale_key: bool,
+    /// It may hear how busy this node is, and understands it.
+    pub(crate) wants_load: bool,
     pub(crate) bounds: CallBounds,
 }
 
 /// Serves the call on `stream`. `abort` cancels it.
 pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Handler>, abort: CancellationToken) {
-    let Caller { peer, stale_key, bounds } = caller;
+    let Caller { peer, stale_key, wants_load, bounds } = caller;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
     let call: CallFrame = match timeout(REQUEST, recv.next(bounds.frame)).await {
         Ok(Ok(call)) => call,
@@ -56,7 +58,10 @@ pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Han
     let (body, given_up) = (call.body.into_vec(), cancelled.clone());
     let incoming = IncomingCall { peer, stale_key, method, body, timeout: limit, cancelled: given_up };
     let gone = send.abandoned();
-    let answer = answer(handler, incoming, ReplySink::new(queue), items, &mut *send, bounds.write);
+    let load = Arc::clone(&handler);
+    let load = move || load.load(method).filter(|_| wants_load);
+    let items = Items { waiting: items, patience: bounds.write };
+    let answer = answer(handler, incoming, ReplySink::new(queue), items, load, &mut *send);
     let give_up = async {
         tokio::select! {
             () = gone => {}
@@ -80,20 +85,27 @@ pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Han
     }
 }
 
+/// A call's items on their way out.
+struct Items {
+    waiting: mpsc::Receiver<Vec<u8>>,
+    /// For each to be taken.
+    patience: Duration,
+}
+
 /// Runs the handler and writes what it gives, side by side, until both are done.
 async fn answer(
     handler: Arc<dyn Handler>,
     call: IncomingCall,
     sink: ReplySink,
-    items: mpsc::Receiver<Vec<u8>>,
+    Items { waiting, patience }: Items,
+    load: impl Fn() -> Option<Load>,
     send: &mut dyn SendHalf,
-    patience: Duration,
 ) {
     let (method, peer, cancelled) = (call.method, call.peer, call.cancelled.clone());
     // The handler is polled inside one task that ends with it: nothing that it may have left broken is used again.
     let work = AssertUnwindSafe(async { handler.call(call, sink).await }).catch_unwind();
     let write = async {
-        let written = write_items(items, send, patience).await;
+        let written = write_items(waiting, send, patience).await;
         if written.is_err() {
             cancelled.cancel();
         }
@@ -112,7 +124,7 @@ async fn answer(
         }
     };
     // Whoever is not there to read it needs no answer.
-    if !matches!(timeout(patience, finish(send, &last)).await, Ok(Ok(()))) {
+    if !matches!(timeout(patience, finish(send, load(), &last)).await, Ok(Ok(()))) {
         send.reset();
     }
 }
@@ -133,14 +145,17 @@ async fn write_items(
     Ok(())
 }
 
-async fn finish(send: &mut dyn SendHalf, last: &ReplyFrame) -> Result<(), FrameError> {
+async fn finish(send: &mut dyn SendHalf, load: Option<Load>, last: &ReplyFrame) -> Result<(), FrameError> {
+    if let Some(load) = load {
+        frame::write(send, &<ReplyFrame>::Load(load), FRAME_BYTES).await?;
+    }
     frame::write(send, last, FRAME_BYTES).await?;
     Ok(send.shutdown().await?)
 }
 
 /// Refuses a call with an error, without reading it; gives up on a caller that does not take it.
 pub(crate) async fn say_error(send: &mut dyn SendHalf, error: RpcError) {
-    let _ = timeout(CANCEL_GRACE, finish(send, &ReplyFrame::Error(error))).await;
+    let _ = timeout(CANCEL_GRACE, finish(send, None, &ReplyFrame::Error(error))).await;
 }
 
 async fn elapsed(limit: Option<Duration>) {
@@ -239,7 +254,7 @@ mod tests {
         let ((told_reset, reset), (told_cancelled, cancelled)) = (oneshot::channel(), oneshot::channel());
         let recv: Box<dyn AsyncRead + Send + Unpin> = Box::new(io::Cursor::new(request));
         let stream = BiStream { send: Box::new(Pipe(split(near).1, Some(told_reset))), recv };
-        let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), stale_key: false, bounds };
+        let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), stale_key: false, wants_load: false, bounds };
         let handler = Arc::new(Sends(items, Mutex::new(Some(told_cancelled))));
         let served = serve(caller, stream, handler, CancellationToken::new());
         timeout(Duration::from_secs(15), served).await.expect("the call ends");

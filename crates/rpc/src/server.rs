@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
     NodeId,
-    rpc::{ErrorCode, RpcError, close},
+    rpc::{ErrorCode, FEATURE_LOAD, RpcError, close},
 };
 
 use crate::{
@@ -175,7 +175,8 @@ impl Server {
                         if proven.stale && now == Standing::Stranger {
                             break close::WRONG_KEY;
                         }
-                        let caller = Caller { peer, stale_key: proven.stale, bounds: now.bounds() };
+                        let wants_load = proven.features & FEATURE_LOAD != 0 && now != Standing::Stranger;
+                        let caller = Caller { peer, stale_key: proven.stale, wants_load, bounds: now.bounds() };
                         self.begin(caller, now, stream, &abort, &mut calls);
                     }
                     Err(_) => break close::STOPPING,

@@ -7,7 +7,7 @@ use zero2ai_proto::{
     manifest::{Domain, Subject},
     name::Selector,
     record::Address,
-    rpc::{CallFrame, Challenge, ErrorCode, Hello, Proof, ReplyFrame, RpcError},
+    rpc::{CallFrame, Challenge, ErrorCode, Hello, Load, Proof, ReplyFrame, RpcError},
     state::{GrantState, Rights, Signers},
     texts::{Embeddings, Texts},
     tx::Thresholds,
@@ -26,6 +26,7 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("rpc/call", &CallFrame { method: 13, timeout_ms: 5_000, body: bytes(0x13, 3) });
     v.add("rpc/reply_item", &ReplyFrame::Item(bytes(0x14, 3)));
     v.add("rpc/reply_end", &<ReplyFrame>::End);
+    v.add("rpc/reply_load", &<ReplyFrame>::Load(Load { queue: 2, queue_us: 1_500 }));
     v.add("rpc/reply_error", &<ReplyFrame>::Error(RpcError::new(ErrorCode::NotFound, "no such model")));
     add_calls(v);
     add_use(v);

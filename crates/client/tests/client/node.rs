@@ -19,7 +19,7 @@ use zero2ai_proto::{
     proof::StateProof,
     receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
     record::Address,
-    rpc::{ErrorCode, Method, RpcError},
+    rpc::{ErrorCode, Load, Method, RpcError},
     state::key,
     tensor::Tensor,
 };
@@ -33,6 +33,10 @@ pub(crate) enum Manners {
     Honest,
     /// Has no time.
     Busy,
+    /// Says that many milliseconds of calls wait for it, with the answer to each.
+    Crowded(u64),
+    /// Gives no answer to a prediction, while it says that its calls take a millisecond.
+    Hangs,
     /// Says that the caller's clock is wrong.
     Blames,
     /// Bills more than it gave.
@@ -139,7 +143,8 @@ impl Served {
         }
         match call.method {
             calls::Ping::ID => {
-                let pong = calls::Pong { time_ms: 0, height: 0, queue: 0, queue_us: 0, version: "test".into() };
+                let (queue, queue_us) = if self.manners == Manners::Hangs { (1, 1_000) } else { (0, 0) };
+                let pong = calls::Pong { time_ms: 0, height: 0, queue, queue_us, version: "test".into() };
                 reply.item::<calls::Ping>(&pong).await
             }
             calls::GetPoolKey::ID => {
@@ -175,6 +180,11 @@ impl Served {
             calls::SubmitTx::ID => {
                 let submitted = self.submit(&call.request::<calls::SubmitTx>()?)?;
                 reply.item::<calls::SubmitTx>(&submitted).await
+            }
+            calls::Predict::ID if self.manners == Manners::Hangs => {
+                self.predictions.fetch_add(1, Ordering::SeqCst);
+                call.cancelled.cancelled().await;
+                Err(refused(ErrorCode::Timeout, "cancelled"))
             }
             calls::Predict::ID => {
                 let predicted = self.predict(&call.request::<calls::Predict>()?)?;
@@ -352,6 +362,13 @@ impl Served {
 impl Handler for Served {
     fn admitted(&self, _: &NodeId) -> bool {
         true
+    }
+
+    fn load(&self, method: u16) -> Option<Load> {
+        match self.manners {
+            Manners::Crowded(ms) if method == calls::Predict::ID => Some(Load { queue: 9, queue_us: ms * 1_000 }),
+            _ => None,
+        }
     }
 
     fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {

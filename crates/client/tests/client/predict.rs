@@ -54,6 +54,42 @@ async fn a_node_that_is_full_or_lies_is_passed_over() {
 }
 
 #[tokio::test]
+async fn one_that_says_it_is_crowded_is_left_with_the_next_call() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let (crowded, idle) = (start(&chain, Some(1), Manners::Crowded(500)), start(&chain, Some(1), Manners::Honest));
+    let (client, found) = resolved(&chain, &crowded).await;
+    let first = client.predict(&found, input(), LONG).await.unwrap();
+    assert_eq!(first.node, crowded.id, "nobody has said anything yet");
+    let second = client.predict(&found, input(), LONG).await.unwrap();
+    assert_eq!((second.node, second.failed), (idle.id, 0));
+}
+
+#[tokio::test]
+async fn one_that_does_not_keep_to_its_word_is_left_within_two_seconds() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let (hangs, good) = (start(&chain, Some(1), Manners::Hangs), start(&chain, Some(1), Manners::Honest));
+    let (client, found) = resolved(&chain, &hangs).await;
+    let answer = client.predict(&found, input(), LONG).await.unwrap();
+    assert_eq!((answer.node, answer.failed), (good.id, 1));
+    assert!(answer.took < std::time::Duration::from_secs(2), "{:?}", answer.took);
+    assert_eq!(client.predict(&found, input(), LONG).await.unwrap().failed, 0, "it rests for a while");
+    // A ping says that it is there, not that it answers.
+    let again = client.resolve(&MODEL.parse().unwrap(), true).await.unwrap();
+    assert_eq!(client.predict(&again, input(), LONG).await.unwrap().node, good.id);
+    assert_eq!(hangs.served.predictions.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_may_be_much_work_is_waited_for_where_there_is_no_other() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let node = start(&chain, Some(1), Manners::Hangs);
+    let (client, found) = resolved(&chain, &node).await;
+    let error = client.predict(&found, input(), std::time::Duration::from_secs(3)).await.unwrap_err();
+    assert_eq!(error.kind(), zero2ai_client::ErrorKind::Timeout, "{error}");
+    assert_eq!(node.served.predictions.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn that_the_request_is_at_fault_takes_two_to_say() {
     let chain = Arc::new(Mutex::new(Chain::new()));
     let (one, good) = (start(&chain, Some(1), Manners::Blames), start(&chain, Some(1), Manners::Honest));

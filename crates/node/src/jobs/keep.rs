@@ -143,7 +143,7 @@ impl Core {
             name: name.clone(),
             version,
             manifest,
-            addresses: self.addresses.clone(),
+            addresses: self.addresses.now(),
             seq: now,
             expires_ms: now.saturating_add(ENDPOINT_TTL_MS),
         };
@@ -283,15 +283,22 @@ impl Core {
 pub(crate) async fn keep_serving(core: Arc<Core>, stop: CancellationToken) {
     let mut look = ticker(LOOK);
     let mut renew = ticker(RENEW);
+    let mut told = core.addresses.now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = look.tick() => core.load_missing().await,
-            _ = renew.tick() => {
-                for held in core.models.served() {
-                    core.announce(&held).await;
+            _ = look.tick() => {
+                core.load_missing().await;
+                if core.addresses.now() == told {
+                    continue;
                 }
+                tracing::info!("this node's addresses changed: it is announced anew");
             }
+            _ = renew.tick() => {}
+        }
+        told = core.addresses.now();
+        for held in core.models.served() {
+            core.announce(&held).await;
         }
     }
 }

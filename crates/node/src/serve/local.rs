@@ -219,7 +219,7 @@ fn invite(core: &Core, call: InviteCall) -> Result<InviteLine, RpcError> {
     let expires_ms = now_ms().saturating_add(call.ttl_ms);
     let ticket = Ticket { nonce, expires_ms, uses: call.uses, rights: call.rights };
     let ticket = Signed::sign(&ticket, &core.pool, &core.key).map_err(internal)?;
-    let bootstrap = vec![Bootstrap { node: core.id, addresses: core.addresses.clone() }];
+    let bootstrap = vec![Bootstrap { node: core.id, addresses: core.addresses.now() }];
     let invite = Invite { version: 1, pool: core.pool, key: core.pool_keys.current(), ticket, bootstrap };
     Ok(InviteLine { line: invite.to_line().map_err(internal)? })
 }

@@ -36,7 +36,7 @@ use zero2ai_proto::{
         WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
-    rpc::{ErrorCode, Method, RpcError},
+    rpc::{ErrorCode, Load, Method, RpcError},
     state::Rights,
 };
 use zero2ai_rpc::{Handler, IncomingCall, ReplySink};
@@ -73,6 +73,11 @@ impl Service {
 impl Handler for Service {
     fn admitted(&self, node: &NodeId) -> bool {
         self.core.chain.read(|l| l.member(node)).is_some_and(|m| m.rights != Rights(0))
+    }
+
+    fn load(&self, method: u16) -> Option<Load> {
+        let (queue, queue_us) = [Predict::ID, Generate::ID].contains(&method).then(|| self.core.models.load())?;
+        Some(Load { queue, queue_us })
     }
 
     fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {

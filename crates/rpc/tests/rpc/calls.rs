@@ -3,7 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::future::join_all;
-use zero2ai_proto::{ByteBuf, limits::FRAME_BYTES, rpc::ErrorCode};
+use zero2ai_proto::{
+    ByteBuf,
+    limits::FRAME_BYTES,
+    rpc::{ErrorCode, Load},
+};
 use zero2ai_rpc::{CallError, tuning};
 
 use crate::support::{Bytes, Count, Echo, LONG, Panic, Pool, Refuse, Unknown, Wait};
@@ -22,6 +26,32 @@ async fn a_large_body_goes_both_ways() {
     let peer = client.connect(server.addr, None).await.unwrap();
     let body = ByteBuf::from((0..3_000_000_u32).map(|i| i.to_le_bytes()[0]).collect::<Vec<_>>());
     assert_eq!(peer.call::<Echo>(&body, LONG).await.unwrap(), body);
+}
+
+#[tokio::test]
+async fn members_hear_with_an_answer_how_busy_the_node_is_and_others_do_not() {
+    let pool = Pool::new();
+    let (server, client) = (pool.server(), pool.endpoint());
+    let peer = client.connect(server.addr, None).await.unwrap();
+    let echo = ByteBuf::from(vec![1]);
+    peer.call::<Echo>(&echo, LONG).await.unwrap();
+    assert!(peer.load().is_none(), "it says nothing of it");
+    for (queue, queue_us) in [(3, 4_000), (0, 0)] {
+        let load = Load { queue, queue_us };
+        *server.answers.load.lock().unwrap() = Some(load);
+        peer.call::<Count>(&3, LONG).await.unwrap_err();
+        peer.call::<Echo>(&echo, LONG).await.unwrap();
+        assert_eq!(peer.load().unwrap().0, load);
+    }
+    *server.answers.load.lock().unwrap() = Some(Load { queue: 1, queue_us: 1 });
+    assert_eq!(code(peer.call::<Refuse>(&1, LONG).await), ErrorCode::Denied);
+    assert_eq!(peer.load().unwrap().0.queue, 1, "with a refusal too");
+
+    let stranger = pool.endpoint();
+    server.answers.strangers.lock().unwrap().insert(stranger.id());
+    let peer = stranger.connect(server.addr, None).await.unwrap();
+    peer.call::<Echo>(&echo, LONG).await.unwrap();
+    assert!(peer.load().is_none(), "the key alone does not tell how busy a node is");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId, SecretKey, methods,
     pool::{Keyring, PoolKey},
-    rpc::{ErrorCode, Method, RpcError},
+    rpc::{ErrorCode, Load, Method, RpcError},
 };
 use zero2ai_rpc::{Endpoint, EndpointConfig, Handler, IncomingCall, ReplySink, ServeError};
 
@@ -63,6 +63,8 @@ pub(crate) struct Answers {
     pub(crate) cancelled: Notify,
     /// Lets [`Wait`] go on.
     pub(crate) go: Notify,
+    /// How busy it says that it is, with the answers to [`Echo`] and [`Refuse`].
+    pub(crate) load: Mutex<Option<Load>>,
     /// Everybody else is admitted.
     pub(crate) strangers: Mutex<HashSet<NodeId>>,
 }
@@ -120,6 +122,10 @@ impl Answers {
 impl Handler for Answers {
     fn admitted(&self, node: &NodeId) -> bool {
         !self.strangers.lock().unwrap().contains(node)
+    }
+
+    fn load(&self, method: u16) -> Option<Load> {
+        self.load.lock().unwrap().filter(|_| [Echo::ID, Refuse::ID].contains(&method))
     }
 
     fn call<'a>(&'a self, call: IncomingCall, reply: ReplySink) -> BoxFuture<'a, Result<(), RpcError>> {
