@@ -8,7 +8,9 @@ use zero2ai_chunk::SealingSecret;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
-use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring, proof::SignedHeader, record::Address, rpc::RpcError};
+use zero2ai_proto::{
+    NodeId, PoolId, SecretKey, limits::ADDRESSES, pool::Keyring, proof::SignedHeader, record::Address, rpc::RpcError,
+};
 use zero2ai_store::Store;
 use zero2ai_swarm::{Board, Traffic};
 
@@ -33,7 +35,8 @@ pub(crate) struct Core {
     pub(crate) pool_keys: Keyring,
     pub(crate) sealing: SealingSecret,
     pub(crate) contents: Contents,
-    pub(crate) addresses: Vec<Address>,
+    /// Where it listens itself.
+    pub(crate) listens: Vec<Address>,
     pub(crate) store: Store,
     pub(crate) board: Board,
     pub(crate) traffic: Traffic,
@@ -62,10 +65,21 @@ impl Core {
         Ok((header, height))
     }
 
+    /// Where it can be reached now: where it listens, and through which relays.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        announced(&self.listens, &self.net)
+    }
+
     /// Members that are probably up, this node left out.
     pub(crate) fn others(&self) -> Vec<NodeId> {
         let mut list = self.directory.present(now_ms());
         list.retain(|n| *n != self.id);
         list
     }
+}
+
+/// What others are told: where this node listens, behind the circuits that lead to it, if any.
+pub(crate) fn announced(listens: &[Address], net: &NetHandle) -> Vec<Address> {
+    let circuits = net.circuit_addresses().into_iter().map(Address::Swarm).filter(Address::is_valid);
+    circuits.chain(listens.iter().cloned()).take(ADDRESSES).collect()
 }

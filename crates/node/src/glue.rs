@@ -19,10 +19,10 @@ use zero2ai_proto::{
     record::{Address, NodeAnnouncement},
     rpc::{ErrorCode, Method},
 };
-use zero2ai_rpc::{CallError, ConnectError, Peer, Peers};
+use zero2ai_rpc::{CallError, ConnectError, Detour, Peer, Peers};
 use zero2ai_swarm::{NewsSink, Source, SourceError};
 
-use crate::{clock::now_ms, directory::Directory};
+use crate::{clock::now_ms, core::announced, directory::Directory, forward::Forwards};
 
 /// Patience with one peer for one small answer. A dead peer costs this much, once.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -40,12 +40,19 @@ const WATCH: Duration = Duration::from_secs(300);
 pub(crate) struct Roads {
     pub(crate) peers: Arc<Peers>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) forwards: Arc<Forwards>,
 }
 
 impl Roads {
+    /// The open connection; or a new one, directly or through the swarm.
     pub(crate) async fn to(&self, node: &NodeId) -> Result<Peer, ConnectError> {
+        if let Some(peer) = self.peers.open(node) {
+            return Ok(peer);
+        }
         let addresses = self.directory.addresses(node).unwrap_or_default();
-        self.peers.get(*node, &addresses).await
+        let (likely, forwards, node) = (addresses.iter().any(Address::is_relayed), Arc::clone(&self.forwards), *node);
+        let address = async move { forwards.own(node).await };
+        self.peers.get_or(node, &addresses, Detour { likely, address: Box::pin(address) }).await
     }
 
     pub(crate) async fn call<M: Method>(
@@ -81,6 +88,7 @@ const OUTGOING: usize = 1_024;
 /// The chain's way out: gossip. Its head announcements carry the node's addresses along.
 pub(crate) struct GossipNet {
     queue: mpsc::Sender<(Topic, Vec<u8>)>,
+    net: NetHandle,
     addresses: Vec<Address>,
 }
 
@@ -92,6 +100,7 @@ impl GossipNet {
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut waiting) = mpsc::channel::<(Topic, Vec<u8>)>(OUTGOING);
+        let carrier = net.clone();
         let task = async move {
             loop {
                 let message = tokio::select! {
@@ -102,12 +111,12 @@ impl GossipNet {
                     // The chain's task is over, and its end says why the node stops.
                     return stop.cancelled().await;
                 };
-                if let Err(error) = net.publish(topic, data).await {
+                if let Err(error) = carrier.publish(topic, data).await {
                     tracing::debug!(topic = topic.name(), %error, "not gossiped");
                 }
             }
         };
-        (Self { queue, addresses }, task)
+        (Self { queue, net, addresses }, task)
     }
 }
 
@@ -117,7 +126,7 @@ impl ChainNet for GossipNet {
             ChainTopic::Consensus => (Topic::Consensus, data),
             ChainTopic::Tx => (Topic::Tx, data),
             ChainTopic::Head => {
-                let (addresses, head) = (self.addresses.clone(), ByteBuf::from(data));
+                let (addresses, head) = (announced(&self.addresses, &self.net), ByteBuf::from(data));
                 match encode(&NodeAnnouncement { version: 1, addresses, head }) {
                     Ok(data) => (Topic::Head, data),
                     Err(error) => return tracing::error!(%error, "an announcement could not be encoded"),

@@ -29,6 +29,7 @@ mod content;
 mod core;
 mod directory;
 mod error;
+mod forward;
 mod glue;
 mod jobs;
 mod join;

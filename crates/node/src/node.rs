@@ -28,6 +28,7 @@ use crate::{
     core::Core,
     directory::Directory,
     error::NodeError,
+    forward::{self, Forwards},
     glue::{GossipNet, Roads, RpcBlocks},
     home::{Home, Ports, RunningAt},
     http::{Http, HttpAt},
@@ -168,7 +169,6 @@ impl Node {
             None => None,
         };
         let directory = Arc::new(Directory::new(&home.bootstrap));
-        let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
         let trust = Arc::new(ChainTrust::new(handle.clone()));
         let known = home.bootstrap.clone();
         let bootstrap = known.iter().map(|b| b.node).collect();
@@ -178,6 +178,16 @@ impl Node {
         let tokens: [CancellationToken; 7] = std::array::from_fn(|_| CancellationToken::new());
         let [stop_http, stop_calls, stop_keepers, stop_receipts, stop_chain, stop_names, stop_net] = tokens;
         let swarm = start_swarm(&home, &config, ports.swarm, Arc::new(judge), stop_net.clone()).await?;
+        let (stop_forwards, tunnels) = (stop_net.child_token(), swarm.tunnels);
+        let forwards = Forwards::new(
+            id,
+            swarm.handle.clone(),
+            Arc::clone(&directory),
+            endpoint.local_addr().ip(),
+            stop_forwards.clone(),
+        );
+        let (peers, forwards) = (Arc::new(Peers::new(endpoint.clone())), Arc::new(forwards));
+        let roads = Roads { peers, directory: Arc::clone(&directory), forwards };
         let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
         let addresses = addresses(endpoint.local_addr(), &swarm.handle.listen_addresses());
         remember_ports(&path, endpoint.local_addr(), &addresses)?;
@@ -205,7 +215,7 @@ impl Node {
             key: home.key,
             sealing: home.sealing,
             contents,
-            addresses,
+            listens: addresses,
             models: Models::open(path.join("models.cbor"), config.worker.model_memory_bytes())?,
             wishes: Wishes::default(),
             upkeep: Upkeep::default(),
@@ -278,6 +288,11 @@ impl Node {
             Ok(())
         });
         tasks.add("events", stop_net.clone(), route(swarm.events, handle, directory, stop_net.clone()));
+        let outlet = reachable(endpoint.local_addr());
+        tasks.add("tunnels", stop_net.clone(), async move {
+            forward::serve(tunnels, outlet, stop_forwards).await;
+            Ok(())
+        });
         tasks.add("chain", stop_chain, flatten(chain_task));
         tasks.add("gossip", stop_net.clone(), async move {
             gossip_task.await;
@@ -316,8 +331,8 @@ impl Node {
 
     /// Everywhere it can be reached.
     #[must_use]
-    pub fn addresses(&self) -> &[Address] {
-        &self.core.addresses
+    pub fn addresses(&self) -> Vec<Address> {
+        self.core.addresses()
     }
 
     /// Runs until `stop` is cancelled or a critical task ends, then stops everything in order.

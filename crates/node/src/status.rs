@@ -23,7 +23,7 @@ pub(crate) fn status(core: &Core) -> NodeStatusReply {
         pool: core.pool,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rights,
-        addresses: core.addresses.clone(),
+        addresses: core.addresses(),
         height: chain.height,
         head_age_ms: now_ms().saturating_sub(chain.head_time_ms),
         halted: chain.halted,

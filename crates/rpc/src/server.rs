@@ -175,7 +175,8 @@ impl Server {
                         if proven.stale && now == Standing::Stranger {
                             break close::WRONG_KEY;
                         }
-                        let caller = Caller { peer, stale_key: proven.stale, bounds: now.bounds() };
+                        let from = connection.remote_addr();
+                        let caller = Caller { peer, from, stale_key: proven.stale, bounds: now.bounds() };
                         self.begin(caller, now, stream, &abort, &mut calls);
                     }
                     Err(_) => break close::STOPPING,

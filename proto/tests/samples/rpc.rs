@@ -82,6 +82,8 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/proven_audit", &models::proven_audit());
     v.add("calls/describe", &c::DescribeCall { name: name(), version: 1 });
     v.add("calls/prepared", &c::Prepared { preparation: Some(models::picture()) });
+    v.add("calls/forward", &c::ForwardCall { node: key(2).public() });
+    v.add("calls/forwarded", &c::Forwarded { port: 40_123 });
     v.add("calls/provider_receipts", &models::provider_receipts());
 }
 

@@ -74,7 +74,7 @@ impl Core {
         let (export, _) = self.audit_proofs(name)?;
         let at = |p: &ProviderReceipts| {
             let mut addresses = match p.provider == self.id {
-                true => self.addresses.clone(),
+                true => self.addresses(),
                 false => self.directory.addresses(&p.provider).unwrap_or_default(),
             };
             addresses.truncate(ADDRESSES);

@@ -143,7 +143,7 @@ impl Core {
             name: name.clone(),
             version,
             manifest,
-            addresses: self.addresses.clone(),
+            addresses: self.addresses(),
             seq: now,
             expires_ms: now.saturating_add(ENDPOINT_TTL_MS),
         };

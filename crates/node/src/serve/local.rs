@@ -217,7 +217,10 @@ fn invite(core: &Core, call: InviteCall) -> Result<InviteLine, RpcError> {
     let expires_ms = now_ms().saturating_add(call.ttl_ms);
     let ticket = Ticket { nonce, expires_ms, uses: call.uses, rights: call.rights };
     let ticket = Signed::sign(&ticket, &core.pool, &core.key).map_err(internal)?;
-    let bootstrap = vec![Bootstrap { node: core.id, addresses: core.addresses.clone() }];
+    // Who comes from outside a NAT reaches its relays first.
+    let relay = |node| Some(Bootstrap { node, addresses: core.directory.addresses(&node)? });
+    let own = Bootstrap { node: core.id, addresses: core.addresses() };
+    let bootstrap = core.net.relays().into_iter().filter_map(relay).chain([own]).collect();
     let invite = Invite { version: 1, pool: core.pool, key: core.pool_keys.current(), ticket, bootstrap };
     Ok(InviteLine { line: invite.to_line().map_err(internal)? })
 }

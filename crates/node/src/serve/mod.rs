@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
-        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot, Grant, Have, Head,
+        AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot, Grant, Have, Head,
         Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
         WatchHave,
     },
@@ -138,6 +138,11 @@ impl Service {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await
             }
             GetSnapshot::ID => self.snapshots.give(core, &mut reply).await,
+            Forward::ID => {
+                let node = call.request::<Forward>()?.node;
+                let port = core.roads.forwards.open(call.peer, call.from.ip().to_canonical(), node).await?;
+                reply.item::<Forward>(&Forwarded { port }).await
+            }
             // Also while the chain is halted: it may be halted because signers lack the key.
             GetPoolKey::ID => reply.item::<GetPoolKey>(&core.pool_keys.current()).await,
             Receipts::ID => {
