@@ -7,11 +7,13 @@
 //! | [`binary`] | finding the binary |
 //! | [`daemon`] | one node as a child process, killed with its handle |
 //! | [`network`] | a pool of several nodes |
+//! | [`nat`] | a pool whose members are behind NATs, with one relay |
 //! | [`faults`] | loops that cut nodes off at random moments, and the checks after it |
 
 pub mod binary;
 pub mod daemon;
 pub mod faults;
+pub mod nat;
 pub mod network;
 
 pub use daemon::{Daemon, Ran};

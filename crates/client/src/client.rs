@@ -118,6 +118,15 @@ impl Client {
         self.inner.pool
     }
 
+    /// Whether the open connection to `node` goes to one of its own addresses, rather than by way of another node; `None` if
+    /// there is none.
+    #[must_use]
+    pub fn is_direct(&self, node: NodeId, addresses: &[Address]) -> Option<bool> {
+        let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        let at = plain(self.inner.peers.open(&node)?.remote_addr());
+        Some(addresses.iter().filter_map(Address::rpc_socket).any(|own| plain(own) == at))
+    }
+
     /// Calls any method that answers with one item, at `node`, within `patience`, dialling included.
     ///
     /// # Errors

@@ -1,6 +1,10 @@
 //! What this node is, knows and does: gathered for `zero2ai status`.
 
-use zero2ai_proto::{local::NodeStatusReply, state::Rights};
+use zero2ai_net::Path;
+use zero2ai_proto::{
+    local::{NodeStatusReply, Placed, Reach},
+    state::Rights,
+};
 
 use crate::{clock::now_ms, core::Core};
 
@@ -35,5 +39,22 @@ pub(crate) fn status(core: &Core) -> NodeStatusReply {
         receipts: core.receipts.size(),
         anchored,
         contradicted,
+        placed: placed(core),
+    }
+}
+
+/// What the swarm knows of how this node is reached.
+fn placed(core: &Core) -> Placed {
+    let relayed = core.net.paths().into_iter().filter(|(_, path)| *path == Path::Relayed);
+    Placed {
+        reach: match core.net.reach() {
+            zero2ai_net::Reach::Unknown => Reach::Unknown,
+            zero2ai_net::Reach::Open => Reach::Open,
+            zero2ai_net::Reach::Behind => Reach::Behind,
+        },
+        external: core.net.external_addresses(),
+        relays: core.net.relays(),
+        relaying: core.net.is_relay(),
+        relayed: relayed.map(|(node, _)| node).collect(),
     }
 }

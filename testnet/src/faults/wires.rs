@@ -83,11 +83,11 @@ fn sweep() -> Result<()> {
     Ok(())
 }
 
-fn ip(arguments: &str) -> Result<()> {
+pub(crate) fn ip(arguments: &str) -> Result<()> {
     words(arguments).map(drop)
 }
 
-fn words(arguments: &str) -> Result<String> {
+pub(crate) fn words(arguments: &str) -> Result<String> {
     let ran = Command::new("ip").args(arguments.split_whitespace()).output().context("running ip: is it installed?")?;
     ensure!(ran.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&ran.stderr).trim());
     Ok(String::from_utf8_lossy(&ran.stdout).into_owned())

@@ -198,7 +198,8 @@ fn peer(core: &Core, call: PeerCall) -> PeerReply {
     PeerReply {
         addresses: core.directory.addresses(node).unwrap_or_default(),
         heard_ms_ago: core.directory.heard_at(node).map(|at| now_ms().saturating_sub(at)),
-        connected: core.net.peers().contains(node),
+        connected: core.net.path(node).is_some(),
+        relayed: core.net.path(node) == Some(zero2ai_net::Path::Relayed),
     }
 }
 
