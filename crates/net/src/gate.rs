@@ -232,7 +232,7 @@ async fn read<const N: usize>(stream: &mut SubstreamBox) -> Result<[u8; N], Gate
 }
 
 /// Who knocks. When a hole is punched both ends dial, and one of them takes the listener's part.
-const fn role(point: &ConnectedPoint) -> Endpoint {
+pub(crate) const fn role(point: &ConnectedPoint) -> Endpoint {
     match point {
         ConnectedPoint::Dialer { role_override, .. } => *role_override,
         ConnectedPoint::Listener { .. } => Endpoint::Listener,

@@ -49,6 +49,8 @@ mod providers;
 mod queries;
 mod reach;
 mod records;
+#[cfg(test)]
+mod relay_tests;
 mod swarm;
 mod transport;
 mod tunnel;

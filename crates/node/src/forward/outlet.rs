@@ -66,3 +66,91 @@ async fn outlet(peer: NodeId, tunnel: Tunnel, rpc: SocketAddr, ration: Arc<Bucke
     }
     peer
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{sync::Arc as Shared, time::Duration};
+
+    use tokio::time::timeout;
+    use zero2ai_net::{DATAGRAM_BYTES, Judge, NetConfig, RecordFacts, Running, Topic, Verdict, start};
+    use zero2ai_proto::{
+        PoolId, SecretKey,
+        pool::{Keyring, PoolKey},
+    };
+
+    use super::*;
+
+    struct Anyone;
+
+    impl Judge for Anyone {
+        fn admitted(&self, _: &NodeId) -> bool {
+            true
+        }
+        fn record(&self, _: &[u8; 32], _: &[u8]) -> Result<RecordFacts, String> {
+            Err("none".into())
+        }
+        fn provider(&self, _: &[u8; 32], _: &NodeId) -> bool {
+            false
+        }
+        fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
+            Verdict::Reject
+        }
+    }
+
+    async fn swarm(keys: &Keyring) -> (NodeId, Running) {
+        let (key, listen) = (SecretKey::generate().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let (id, pool_keys) = (key.public(), keys.clone());
+        let config = NetConfig { key, pool: PoolId([3; 32]), pool_keys, listen, bootstrap: vec![], mdns: false };
+        (id, start(config, Shared::new(Anyone), CancellationToken::new()).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_ends_at_the_rpc_port_and_nowhere_else() {
+        let keys = Keyring::from(PoolKey::generate().unwrap());
+        let ((_, caller), (target, there)) = (swarm(&keys).await, swarm(&keys).await);
+        let bind = async || UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        let (rpc, elsewhere) = (bind().await, bind().await);
+        tokio::spawn(serve(there.tunnels, rpc.local_addr().unwrap(), CancellationToken::new()));
+
+        let tunnel = caller.handle.tunnel(target, there.handle.listen_addresses()).await.unwrap();
+        let (mut send, mut receive) = tunnel.split();
+        // The only things a member can say are bytes: none of them is an address.
+        let said = elsewhere.local_addr().unwrap().to_string();
+        send.send([said.as_bytes(), b"second"]).await.unwrap();
+        let (patience, mut buffer) = (Duration::from_secs(10), [0; DATAGRAM_BYTES]);
+        let (length, outlet) = timeout(patience, rpc.recv_from(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!(&buffer[..length], said.as_bytes());
+        assert!(outlet.ip().is_loopback());
+        // What is not from the RPC port does not go back, even if it finds the outlet's own.
+        elsewhere.send_to(b"from elsewhere", outlet).await.unwrap();
+        rpc.send_to(b"from the RPC port", outlet).await.unwrap();
+        let back = timeout(patience, receive.receive(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!(back, b"from the RPC port");
+        let nothing = timeout(Duration::from_millis(300), elsewhere.recv_from(&mut buffer)).await;
+        assert!(nothing.is_err(), "nothing came anywhere else");
+    }
+
+    #[tokio::test]
+    async fn one_member_has_so_many_tunnels_and_no_more() {
+        let keys = Keyring::from(PoolKey::generate().unwrap());
+        let ((_, caller), (target, there)) = (swarm(&keys).await, swarm(&keys).await);
+        let rpc = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        tokio::spawn(serve(there.tunnels, rpc.local_addr().unwrap(), CancellationToken::new()));
+        let mut open = Vec::new();
+        for n in 0..OUTLETS_EACH + 8 {
+            let tunnel = caller.handle.tunnel(target, there.handle.listen_addresses()).await.unwrap();
+            let (mut send, receive) = tunnel.split();
+            // One that was closed at once may show it only now.
+            let _ = send.send([n.to_string()]).await;
+            open.push((send, receive));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut came = 0;
+        let mut buffer = [0; DATAGRAM_BYTES];
+        while let Ok(Ok(_)) = timeout(Duration::from_millis(500), rpc.recv_from(&mut buffer)).await {
+            came += 1;
+        }
+        assert_eq!(came, OUTLETS_EACH);
+    }
+}
