@@ -93,7 +93,9 @@ impl Client {
         loop {
             match waiting.next() {
                 // A detour would be asked of the very nodes that are looked for here.
-                Some((node, addresses)) => dials.push(async move { (*node, self.dial_directly(*node, addresses).await) }),
+                Some((node, addresses)) => {
+                    dials.push(async move { (*node, self.dial_directly(*node, addresses).await) })
+                }
                 None if dials.is_empty() => break,
                 None => {}
             }

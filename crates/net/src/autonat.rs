@@ -6,7 +6,7 @@
 //! in vain or do without; he reads and changes nothing by it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     task::{Context, Poll},
 };
 
@@ -14,9 +14,8 @@ use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionHandler as _, ConnectionHandlerSelect, ConnectionId, FromSwarm,
-        NetworkBehaviour, NewExternalAddrCandidate, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        derive_prelude::Either,
+        ConnectionDenied, ConnectionHandler as _, ConnectionHandlerSelect, ConnectionId, FromSwarm, NetworkBehaviour,
+        NewExternalAddrCandidate, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, derive_prelude::Either,
     },
 };
 
@@ -27,11 +26,21 @@ pub(crate) struct EitherWay<B> {
     inner: B,
     /// Addresses handed to it: it keeps them all, and peers choose them.
     candidates: HashSet<Multiaddr>,
+    /// Of these, those to be told to every behaviour.
+    told: VecDeque<Multiaddr>,
 }
 
 impl<B> EitherWay<B> {
     pub(crate) fn new(inner: B) -> Self {
-        Self { inner, candidates: HashSet::new() }
+        Self { inner, candidates: HashSet::new(), told: VecDeque::new() }
+    }
+
+    /// A peer that this node dialled from its listening port sees it at this address. identify would put the listening port
+    /// in the place of one that a NAT chose, and no hole could be punched there.
+    pub(crate) fn observed(&mut self, address: &Multiaddr) {
+        if !self.candidates.contains(address) && self.tested(address) {
+            self.told.push_back(address.clone());
+        }
     }
 
     /// True if an address that a peer says it sees us at may be tested.
@@ -55,13 +64,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for EitherWay<B> {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let accepted = self.inner.handle_established_inbound_connection(id, peer, local, remote)?;
-        let dialled = self.inner.handle_established_outbound_connection(
-            id,
-            peer,
-            remote,
-            Endpoint::Listener,
-            PortUse::Reuse,
-        )?;
+        let dialled =
+            self.inner.handle_established_outbound_connection(id, peer, remote, Endpoint::Listener, PortUse::Reuse)?;
         Ok(dialled.select(accepted))
     }
 
@@ -92,6 +96,9 @@ impl<B: NetworkBehaviour> NetworkBehaviour for EitherWay<B> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some(address) = self.told.pop_front() {
+            return Poll::Ready(ToSwarm::NewExternalAddrCandidate(address));
+        }
         // Only dialled connections' handlers are ever told anything.
         self.inner.poll(cx).map(|action| action.map_in(Either::Left))
     }
@@ -109,5 +116,8 @@ mod tests {
         assert!(!filter.tested(&"/ip4/5.6.7.8/tcp/1".parse().unwrap()));
         assert_eq!((1..1_000).filter(|n| filter.tested(&address(*n))).count(), CANDIDATES);
         assert!(filter.tested(&address(1)), "what is known is passed on again");
+        let mut filter = EitherWay::new(());
+        (1..1_000).chain(1..1_000).for_each(|n| filter.observed(&address(n)));
+        assert_eq!(filter.told.len(), CANDIDATES);
     }
 }

@@ -45,7 +45,7 @@ impl Driver {
                 tracing::debug!(from = %send_back_addr, reason = chain(&error), "an inbound connection was refused");
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.listening(listener_id, &address),
-            SwarmEvent::ExpiredListenAddr { listener_id, address } => self.listening(listener_id, &address),
+            SwarmEvent::ExpiredListenAddr { .. } => self.listens_anew(),
             SwarmEvent::ExternalAddrConfirmed { address } => self.confirmed(address),
             SwarmEvent::ExternalAddrExpired { address } => self.expired(address),
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "the swarm's listener reports an error"),

@@ -152,7 +152,8 @@ mod tests {
         let through = (400..600).filter(|n| come(&mut origins, *n, "127.0.0.1")).count();
         assert_eq!(through, PENDING_LOOPBACK);
 
-        let relay: Multiaddr = format!("/ip4/10.9.9.7/udp/1/quic-v1/p2p/{}/p2p-circuit", PeerId::random()).parse().unwrap();
+        let relay: Multiaddr =
+            format!("/ip4/10.9.9.7/udp/1/quic-v1/p2p/{}/p2p-circuit", PeerId::random()).parse().unwrap();
         let mut circuit = |number: usize| {
             let (id, from) = (ConnectionId::new_unchecked(number), Protocol::P2p(PeerId::random()).into());
             origins.handle_pending_inbound_connection(id, &relay, &from).is_ok()

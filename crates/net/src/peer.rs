@@ -38,6 +38,11 @@ impl Link {
     pub(crate) const fn id(&self) -> ConnectionId {
         self.id
     }
+
+    /// True if this node dialled it, and directly.
+    pub(crate) const fn is_dialled(&self) -> bool {
+        self.dialled.is_some()
+    }
 }
 
 impl Peer {

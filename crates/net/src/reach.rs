@@ -4,8 +4,12 @@
 use std::time::Instant;
 
 use libp2p::{
-    Multiaddr, PeerId, autonat, dcutr, identify,
-    core::{ConnectedPoint, transport::{ListenerId, PortUse}},
+    Multiaddr, PeerId, autonat,
+    core::{
+        ConnectedPoint,
+        transport::{ListenerId, PortUse},
+    },
+    dcutr, identify,
     kad::Mode,
     multiaddr::Protocol,
     relay,
@@ -29,8 +33,12 @@ impl Driver {
         if link.relayed || self.closing.contains_key(&connection) {
             return;
         }
-        if let Some(at) = ip(&info.observed_addr).filter(|_| is_direct(&bare(info.observed_addr.clone()))) {
+        let (dialled, observed) = (link.is_dialled(), bare(info.observed_addr.clone()));
+        if let Some(at) = ip(&observed).filter(|_| is_direct(&observed)) {
             self.nat.seen(peer, at);
+            if dialled {
+                self.swarm.behaviour_mut().reachable.observed(&observed);
+            }
         }
         let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
         let address = self.peers.get(&peer).and_then(|entry| entry.dialled()).filter(|_| relays).cloned();
@@ -59,6 +67,11 @@ impl Driver {
             tracing::info!(%address, "a relay takes connections for this node");
             self.nat.granted(listener);
         }
+        self.listens_anew();
+    }
+
+    /// The addresses at which this node listens are other ones.
+    pub(crate) fn listens_anew(&mut self) {
         let own = self.swarm.listeners().filter(|a| is_direct(a)).filter_map(ip).collect::<Vec<_>>();
         self.nat.listens(own.into_iter());
         self.placed_anew();

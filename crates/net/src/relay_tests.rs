@@ -81,7 +81,9 @@ impl Bare {
         let outcome = async {
             loop {
                 match self.swarm.select_next_some().await {
-                    SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } if peer_id == peer => return Ok(endpoint),
+                    SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } if peer_id == peer => {
+                        return Ok(endpoint);
+                    }
                     SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } if id == peer => {
                         return Err(crate::error::chain(&error));
                     }
@@ -119,7 +121,8 @@ impl Bare {
 
 /// A node that relays: somebody had to dial it back for that.
 async fn relay(keys: &Keyring) -> (Running, NodeId, Arc<Opinion>) {
-    let (key, judge, other) = (SecretKey::generate().unwrap(), Arc::new(Opinion::default()), Arc::new(Opinion::default()));
+    let (key, judge, other) =
+        (SecretKey::generate().unwrap(), Arc::new(Opinion::default()), Arc::new(Opinion::default()));
     let relay = start(config(&key, keys), Arc::clone(&judge) as _, CancellationToken::new()).await.unwrap();
     let address = relay.handle.listen_addresses().remove(0);
     let mut witness = config(&SecretKey::generate().unwrap(), keys);

@@ -45,7 +45,7 @@ pub(crate) struct Behaviours {
     pub(crate) identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
-    reachable: EitherWay<autonat::v2::client::Behaviour>,
+    pub(crate) reachable: EitherWay<autonat::v2::client::Behaviour>,
     dial_back: EitherWay<autonat::v2::server::Behaviour>,
     pub(crate) relay: relay::Behaviour,
     circuits: relay::client::Behaviour,
@@ -67,12 +67,7 @@ pub(crate) fn build(
 
 /// The gate of this node.
 pub(crate) fn gate(config: &NetConfig, judge: &Arc<dyn Judge>) -> Gate {
-    Gate {
-        pool: config.pool,
-        keys: config.pool_keys.clone(),
-        local: config.key.public(),
-        judge: Arc::clone(judge),
-    }
+    Gate { pool: config.pool, keys: config.pool_keys.clone(), local: config.key.public(), judge: Arc::clone(judge) }
 }
 
 /// The swarm over any transport. It takes the behaviour that circuits were made with: it ends with its transport.
@@ -163,8 +158,7 @@ pub(crate) async fn listen(
     address: SocketAddr,
 ) -> Result<(ListenerId, Multiaddr), NetError> {
     let multiaddr = Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1);
-    let listener = swarm
-        .listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
+    let listener = swarm.listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
     loop {
         match swarm.select_next_some().await {
             SwarmEvent::NewListenAddr { address, .. } => return Ok((listener, address)),
@@ -231,7 +225,11 @@ pub(crate) fn bare(mut address: Multiaddr) -> Multiaddr {
 pub(crate) fn parse(text: &str) -> Result<Multiaddr, NetError> {
     let refuse = |reason: String| NetError::Address { text: text.chars().take(128).collect(), reason };
     let address = bare(text.parse::<Multiaddr>().map_err(|e| refuse(e.to_string()))?);
-    if dialable(&address) { Ok(address) } else { Err(refuse("not an IP address, UDP port and QUIC v1, nor a circuit at one".into())) }
+    if dialable(&address) {
+        Ok(address)
+    } else {
+        Err(refuse("not an IP address, UDP port and QUIC v1, nor a circuit at one".into()))
+    }
 }
 
 #[cfg(test)]

@@ -174,7 +174,8 @@ impl Lab {
 
     fn probe(&self) -> Result<Vec<f64>> {
         let log = std::fs::read_to_string(self.dir.path().join("b.log"))?;
-        let said: Value = log.lines().find_map(|l| serde_json::from_str(l).ok()).context("the node says where it is")?;
+        let said: Value =
+            log.lines().find_map(|l| serde_json::from_str(l).ok()).context("the node says where it is")?;
         let url = said["http"]["url"].as_str().context("a gateway")?.trim_start_matches("http://").to_owned();
         let token = std::fs::read_to_string(said["http"]["token_file"].as_str().context("a token")?)?;
         let ran = Command::new("ip")

@@ -57,7 +57,9 @@ impl World {
         }
         sweep()?;
         let world = Self(());
-        world.lay(nats).context("the namespaces could not be made: this needs a kernel with veth, bridge and nftables")?;
+        world
+            .lay(nats)
+            .context("the namespaces could not be made: this needs a kernel with veth, bridge and nftables")?;
         Ok(world)
     }
 

@@ -104,7 +104,10 @@ impl<S: AsyncRead + Unpin> TunnelReceiver<S> {
 }
 
 fn wrong(length: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a datagram of {length} bytes; 1 to {DATAGRAM_BYTES} are allowed"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a datagram of {length} bytes; 1 to {DATAGRAM_BYTES} are allowed"),
+    )
 }
 
 #[cfg(test)]

@@ -143,7 +143,8 @@ impl Forwards {
         ended: CancellationToken,
     ) -> impl Future<Output = Result<u16, RpcError>> + Send + 'static {
         let at = if caller == self.own { from } else { self.listen };
-        let (way, ration) = (Way { net: self.net.clone(), directory: Arc::clone(&self.directory), target }, Arc::clone(&self.ration));
+        let (way, ration) =
+            (Way { net: self.net.clone(), directory: Arc::clone(&self.directory), target }, Arc::clone(&self.ration));
         async move {
             let internal = |e: std::io::Error| RpcError::new(ErrorCode::Internal, format!("no UDP port for it: {e}"));
             let tunnel = way.tunnel().await?;

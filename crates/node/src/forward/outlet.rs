@@ -70,7 +70,7 @@ async fn outlet(peer: NodeId, tunnel: Tunnel, rpc: SocketAddr, ration: Arc<Bucke
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::{sync::Arc as Shared, time::Duration};
+    use std::time::Duration;
 
     use tokio::time::timeout;
     use zero2ai_net::{DATAGRAM_BYTES, Judge, NetConfig, RecordFacts, Running, Topic, Verdict, start};
@@ -102,7 +102,7 @@ mod tests {
         let (key, listen) = (SecretKey::generate().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
         let (id, pool_keys) = (key.public(), keys.clone());
         let config = NetConfig { key, pool: PoolId([3; 32]), pool_keys, listen, bootstrap: vec![], mdns: false };
-        (id, start(config, Shared::new(Anyone), CancellationToken::new()).await.unwrap())
+        (id, start(config, Arc::new(Anyone), CancellationToken::new()).await.unwrap())
     }
 
     #[tokio::test]

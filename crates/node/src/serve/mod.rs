@@ -31,9 +31,9 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
-        AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot, Grant, Have, Head,
-        Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
-        WatchHave,
+        AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot,
+        Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx,
+        TrustSteps, WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Method, RpcError},
