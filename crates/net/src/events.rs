@@ -138,7 +138,7 @@ impl Driver {
     /// Takes what a peer says of itself: which process it is, and where it listens.
     fn identified(&mut self, peer: PeerId, connection: ConnectionId, info: identify::Info) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.named(connection, info.agent_version);
+        entry.named(connection, info.agent_version.clone());
         if entry.restarted(Instant::now()) {
             self.meet_again(peer);
             return;

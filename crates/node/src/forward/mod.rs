@@ -92,7 +92,8 @@ impl Forwards {
 
     /// Where this node itself reaches `target`'s RPC; `None` if the swarm has no way there either.
     pub(crate) async fn own(&self, target: NodeId) -> Option<SocketAddr> {
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        // From where this node's own packets to this machine come.
+        let ip = if self.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.listen };
         match self.open(self.own, ip, target).await {
             Ok(port) => Some(SocketAddr::new(ip, port)),
             Err(error) => {
