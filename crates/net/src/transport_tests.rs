@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
+    ops::Range,
     pin::Pin,
     sync::{Arc, Mutex, atomic::AtomicUsize, atomic::Ordering},
     time::Duration,
@@ -84,11 +85,13 @@ async fn accept<T: Transport + Unpin>(transport: &mut T) -> Result<T::Output, T:
     }
 }
 
-/// What passed, and which byte is to be changed.
+/// What passed, and which bytes are to be changed.
 struct Wire {
     seen: Mutex<Vec<u8>>,
     passed: AtomicUsize,
-    flip: Option<usize>,
+    /// How much had passed when both ends were connected.
+    connected: AtomicUsize,
+    flip: Range<usize>,
 }
 
 /// Somebody in the middle: whoever connects is connected on to `target`.
@@ -109,8 +112,8 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let bytes = &mut buffer[..count];
         let before = wire.passed.fetch_add(count, Ordering::SeqCst);
-        if let Some(at) = wire.flip.filter(|at| (before..before + count).contains(at)) {
-            bytes[at - before] ^= 0x20;
+        for (_, byte) in bytes.iter_mut().enumerate().filter(|(n, _)| wire.flip.contains(&(before + n))) {
+            *byte ^= 0x20;
         }
         wire.seen.lock().unwrap().extend_from_slice(bytes);
         if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
@@ -120,8 +123,9 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
 }
 
 /// Connects two ends through a relay, and sends words over a stream. `Ok` if they came, as they were.
-async fn exchange(dialler: &Keyring, listener: &Keyring, flip: Option<usize>) -> (Result<(), String>, Arc<Wire>) {
-    let wire = Arc::new(Wire { seen: Mutex::default(), passed: AtomicUsize::new(0), flip });
+async fn exchange(dialler: &Keyring, listener: &Keyring, flip: Range<usize>) -> (Result<(), String>, Arc<Wire>) {
+    let [passed, connected] = std::array::from_fn(|_| AtomicUsize::new(0));
+    let wire = Arc::new(Wire { seen: Mutex::default(), passed, connected, flip });
     let (mut a, mut b) = (end(dialler), end(listener));
     let address = relay(listen(&mut b.transport).await, Arc::clone(&wire)).await;
     let outcome = async {
@@ -129,6 +133,7 @@ async fn exchange(dialler: &Keyring, listener: &Keyring, flip: Option<usize>) ->
         let (dialled, accepted) = join(dial, accept(&mut b.transport)).await;
         let mut dialled = dialled.map_err(|e| e.to_string())?.1;
         let mut accepted = accepted.map_err(|e| e.to_string())?.1;
+        wire.connected.store(wire.passed.load(Ordering::SeqCst), Ordering::SeqCst);
         let send = async {
             let mut stream = poll_fn(|cx| dialled.poll_outbound_unpin(cx)).await?;
             let talk = async {
@@ -159,7 +164,7 @@ async fn exchange(dialler: &Keyring, listener: &Keyring, flip: Option<usize>) ->
 async fn a_relay_reads_nothing_and_whatever_it_changes_ends_the_connection() {
     let key = PoolKey::generate().unwrap();
     let keys = Keyring::from(key.clone());
-    let (outcome, wire) = exchange(&keys, &keys, None).await;
+    let (outcome, wire) = exchange(&keys, &keys, 0..0).await;
     outcome.unwrap();
     let seen = wire.seen.lock().unwrap().clone();
     let shows = |bytes: &[u8]| seen.windows(bytes.len()).any(|window| window == bytes);
@@ -168,21 +173,23 @@ async fn a_relay_reads_nothing_and_whatever_it_changes_ends_the_connection() {
     let secret = &encoded[encoded.len() - 32..];
     assert!(!shows(WORDS) && !shows(b"/yamux") && !shows(secret), "and nothing behind it");
 
-    let places: Vec<usize> = (0..seen.len()).step_by(17).collect();
-    let tries = join_all(places.iter().map(|at| exchange(&keys, &keys, Some(*at)))).await;
-    for (at, (outcome, wire)) in places.iter().zip(tries) {
-        // A byte that was never sent, because the exchange was shorter this time, was not changed.
-        if wire.passed.load(Ordering::SeqCst) > *at {
-            assert!(outcome.is_err(), "byte {at} of {} was changed, and nobody noticed", seen.len());
-        }
+    // The last of what connects them may still be on its way when the words are: so not up to the last byte.
+    let connected = wire.connected.load(Ordering::SeqCst);
+    let places: Vec<usize> = (0..connected * 2 / 3).step_by(23).collect();
+    assert!(places.len() > 10, "{connected} bytes connect them");
+    let tries = join_all(places.iter().map(|at| exchange(&keys, &keys, *at..at + 1))).await;
+    for (at, (outcome, _)) in places.iter().zip(tries) {
+        assert!(outcome.is_err(), "byte {at} of {connected} was changed, and nobody noticed");
     }
+    let words = exchange(&keys, &keys, connected + 64..usize::MAX).await.0;
+    assert!(words.is_err(), "the words themselves were changed");
 }
 
 #[tokio::test]
 async fn without_the_key_nobody_comes_through_a_relay() {
     let [ours, theirs] = std::array::from_fn(|_| Keyring::from(PoolKey::generate().unwrap()));
     for (dialler, listener) in [(&theirs, &ours), (&ours, &theirs)] {
-        let why = exchange(dialler, listener, None).await.0.unwrap_err();
+        let why = exchange(dialler, listener, 0..0).await.0.unwrap_err();
         assert!(!why.contains("nothing came"), "{why}");
     }
 }
