@@ -181,7 +181,7 @@ async fn a_relay_reads_nothing_and_whatever_it_changes_ends_the_connection() {
     for (at, (outcome, _)) in places.iter().zip(tries) {
         assert!(outcome.is_err(), "byte {at} of {connected} was changed, and nobody noticed");
     }
-    let words = exchange(&keys, &keys, connected + 64..usize::MAX).await.0;
+    let words = exchange(&keys, &keys, connected..usize::MAX).await.0;
     assert!(words.is_err(), "the words themselves were changed");
 }
 
