@@ -69,6 +69,25 @@ methods! {
     GetPoolKey = 21: Empty => PoolKey;
     /// How pictures or sounds become what a version that is served here takes, as its publisher said.
     Prepare = 22: DescribeCall => Prepared;
+    /// Asks for a way to a node that does not answer the caller directly: a UDP port of the node asked, whose datagrams go
+    /// to the other node's peer RPC and back. For members.
+    Forward = 23: ForwardCall => Forwarded;
+}
+
+/// Request of [`Forward`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardCall {
+    /// Whom the caller wants to reach.
+    pub node: NodeId,
+}
+
+/// Answer to [`Forward`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// UDP port at the address where the caller reached the node asked. It takes datagrams of the caller's IP address alone,
+    /// from the first port that sends one, and closes after a minute without any. Who answers there proves to be the node
+    /// wanted, as at any other address.
+    pub port: u16,
 }
 
 /// A request without content.

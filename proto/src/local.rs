@@ -101,6 +101,34 @@ pub struct NodeStatusReply {
     pub anchored: u64,
     /// Signers that are proved to have contradicted themselves, and the height: the newest 64.
     pub contradicted: Vec<(NodeId, u64)>,
+    /// How it is reached from outside its network.
+    pub placed: Placed,
+}
+
+/// Whether a node can be reached from outside its network, as far as its peers have told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reach {
+    /// Nobody has tested it yet; peers on the same network reach it.
+    Unknown,
+    /// A peer dialled it back at the address that peers see.
+    Open,
+    /// Peers see another address than its own, and none was dialled back with success.
+    Behind,
+}
+
+/// How a node is reached, and how it reaches others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// What its peers found.
+    pub reach: Reach,
+    /// Swarm addresses at which a peer dialled it back with success, at most 32.
+    pub external: Vec<String>,
+    /// Relays that take connections for it, at most 2.
+    pub relays: Vec<NodeId>,
+    /// True if it relays for others.
+    pub relaying: bool,
+    /// Of the connected peers, those that it reaches through a relay alone.
+    pub relayed: Vec<NodeId>,
 }
 
 /// A model this node holds.
@@ -362,4 +390,6 @@ pub struct PeerReply {
     pub heard_ms_ago: Option<u64>,
     /// True if the swarm is connected to it.
     pub connected: bool,
+    /// True if it is connected through a relay alone.
+    pub relayed: bool,
 }

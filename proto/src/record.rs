@@ -33,6 +33,12 @@ impl Address {
         }
     }
 
+    /// True if it leads through a relay: whoever has such an address says that he is behind a NAT.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        matches!(self, Self::Swarm(text) if text.contains("/p2p-circuit"))
+    }
+
     /// True if it is short enough and, for peer RPC, a socket address.
     #[must_use]
     pub fn is_valid(&self) -> bool {

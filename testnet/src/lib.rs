@@ -7,6 +7,7 @@
 //! | [`binary`] | finding the binary |
 //! | [`daemon`] | one node as a child process, killed with its handle |
 //! | [`network`] | a pool of several nodes |
+//! | [`nat`] | a pool whose members are behind NATs, with one relay |
 //! | [`faults`] | loops that cut nodes off at random moments, and the checks after it |
 //! | [`lab`] | what the network costs and how soon it reacts, measured |
 
@@ -14,6 +15,7 @@ pub mod binary;
 pub mod daemon;
 pub mod faults;
 pub mod lab;
+pub mod nat;
 pub mod network;
 
 pub use daemon::{Beside, Daemon, Ran};

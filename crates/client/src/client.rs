@@ -11,17 +11,21 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, timeout_at};
 use zero2ai_proto::{
     NodeId, PoolId, SecretKey,
+    calls::{Forward, ForwardCall},
     limits::ADDRESSES,
     pool::{Keyring, PoolKey},
     record::Address,
     rpc::Method,
 };
-use zero2ai_rpc::{CallError, ConnectError, Endpoint, EndpointConfig, Peer, Peers, Replies};
+use zero2ai_rpc::{CallError, ConnectError, Detour, Endpoint, EndpointConfig, Peer, Peers, Replies};
 
 use crate::{choice::Used, error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
 
 /// How long a call bears a silent machine: such calls (a transaction, a command to one's own node) are dear to repeat.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a node may take to find a way to another one: a dial through the swarm.
+const FORWARD: Duration = Duration::from_secs(7);
 
 /// What a client is made of.
 #[derive(Clone, Debug)]
@@ -116,6 +120,15 @@ impl Client {
         self.inner.pool
     }
 
+    /// Whether the open connection to `node` goes to one of its own addresses, rather than by way of another node; `None` if
+    /// there is none.
+    #[must_use]
+    pub fn is_direct(&self, node: NodeId, addresses: &[Address]) -> Option<bool> {
+        let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        let at = plain(self.inner.peers.open(&node)?.remote_addr());
+        Some(addresses.iter().filter_map(Address::rpc_socket).any(|own| plain(own) == at))
+    }
+
     /// Calls any method that answers with one item, at `node`, within `patience`, dialling included.
     ///
     /// # Errors
@@ -155,15 +168,34 @@ impl Client {
         addresses: &'a [Address],
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<Peer, ConnectError>> {
+        self.connect_to(node, addresses, deadline, true)
+    }
+
+    /// The same, at the node's own addresses alone.
+    pub(crate) fn dial_directly<'a>(
+        &'a self,
+        node: NodeId,
+        addresses: &'a [Address],
+    ) -> BoxFuture<'a, Result<Peer, ConnectError>> {
+        self.connect_to(node, addresses, None, false)
+    }
+
+    fn connect_to<'a>(
+        &'a self,
+        node: NodeId,
+        addresses: &'a [Address],
+        deadline: Option<Instant>,
+        detours: bool,
+    ) -> BoxFuture<'a, Result<Peer, ConnectError>> {
         let addresses = &addresses[..addresses.len().min(ADDRESSES)];
         let dial = async move {
-            let peer = self.inner.peers.get(node, addresses).await?;
+            let peer = self.peer(node, addresses, detours).await?;
             if !self.is_behind(&peer) || !self.catch_up().await {
                 return Ok(peer);
             }
             // What was proved with the older key may open nothing any more.
             self.inner.peers.forget(&node);
-            self.inner.peers.get(node, addresses).await
+            self.peer(node, addresses, detours).await
         };
         async move {
             match deadline {
@@ -172,6 +204,25 @@ impl Client {
             }
         }
         .boxed()
+    }
+
+    /// An open connection to `node`: the one there is; or a new one, at its addresses or by way of the node that this client
+    /// asks for names.
+    pub(crate) async fn peer(&self, node: NodeId, addresses: &[Address], detours: bool) -> Result<Peer, ConnectError> {
+        if let Some(peer) = self.inner.peers.open(&node) {
+            return Ok(peer);
+        }
+        if !detours {
+            return self.inner.peers.get(node, addresses).await;
+        }
+        let (likely, client) = (addresses.iter().any(Address::is_relayed), self.clone());
+        let address = async move {
+            let home = client.home().await.ok().filter(|home| home.id() != node)?;
+            let forwarded = home.call::<Forward>(&ForwardCall { node }, FORWARD).await;
+            // Who answers there must still prove to be `node`.
+            forwarded.ok().map(|f| SocketAddr::new(home.remote_addr().ip(), f.port))
+        };
+        self.inner.peers.get_or(node, addresses, Detour { likely, address: address.boxed() }).await
     }
 }
 

@@ -92,7 +92,10 @@ impl Client {
         let mut last = None;
         loop {
             match waiting.next() {
-                Some((node, addresses)) => dials.push(async move { (*node, self.dial(*node, addresses, None).await) }),
+                // A detour would be asked of the very nodes that are looked for here.
+                Some((node, addresses)) => {
+                    dials.push(async move { (*node, self.dial_directly(*node, addresses).await) })
+                }
                 None if dials.is_empty() => break,
                 None => {}
             }

@@ -189,7 +189,7 @@ impl Client {
     /// Round trip and queue of one node; `None` if it does not answer in time.
     async fn ping(&self, node: NodeId, addresses: &[Address]) -> Option<(Duration, u64)> {
         let probe = async {
-            let peer = self.inner.peers.get(node, addresses).await.ok()?;
+            let peer = self.peer(node, addresses, true).await.ok()?;
             let start = Instant::now();
             let pong = peer.call::<Ping>(&Empty {}, PROBE).await.ok()?;
             note(&peer, &pong);

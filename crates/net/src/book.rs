@@ -77,6 +77,11 @@ impl Book {
         self.entries.contains_key(peer)
     }
 
+    /// Where this peer may be.
+    pub(crate) fn addresses(&self, peer: &PeerId) -> impl Iterator<Item = Multiaddr> + use<'_> {
+        self.entries.get(peer).into_iter().flat_map(|entry| entry.addresses.iter().cloned())
+    }
+
     fn make_room(&mut self) -> bool {
         if self.entries.len() < PEERS {
             return true;

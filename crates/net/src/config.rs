@@ -1,6 +1,6 @@
 //! What the caller configures, and every tunable of this crate with its reason.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring};
 
@@ -55,6 +55,41 @@ pub(crate) const STREAMS: u32 = 128;
 pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes in flight on one connection.
 pub(crate) const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Time for a connection through a relay: the circuit, Noise and yamux. Longer holds more of whoever never answers.
+pub(crate) const CIRCUIT_SETUP: Duration = Duration::from_secs(8);
+/// Streams on a relayed connection. Each may have 256 KiB on the way before the gate has looked at its sender.
+pub(crate) const CIRCUIT_STREAMS: usize = 64;
+/// Addresses that peers say they see us at and that are tested, since the start. Beyond it no more are.
+pub(crate) const CANDIDATES: usize = 32;
+/// Members that this node holds a reservation for, as a relay. Beyond it they are refused and ask another relay.
+pub(crate) const RESERVATIONS: usize = 128;
+/// Circuits through this node at once.
+pub(crate) const CIRCUITS: usize = 256;
+/// Of these, circuits that one member asked for.
+pub(crate) const CIRCUITS_PER_PEER: usize = 32;
+/// How long one circuit lives; then both ends connect again. It bounds what a forgotten one costs.
+pub(crate) const CIRCUIT_LIFE: Duration = Duration::from_secs(3_600);
+/// Bytes that one circuit carries in its life, both ways: gossip and calls for an hour, and bulk at what `crates/node` lets
+/// through a relay (1 MiB/s) for a quarter of one.
+pub(crate) const CIRCUIT_BYTES: u64 = 1 << 30;
+/// A member may ask for one circuit in this time on average, after a burst of [`CIRCUIT_BURST`]. Redials of a member that is
+/// away count, too.
+pub(crate) const CIRCUIT_EVERY: Duration = Duration::from_secs(1);
+/// Circuits asked for in one go.
+pub(crate) const CIRCUIT_BURST: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// The same for reservations; each lives an hour and is renewed before its end.
+pub(crate) const RESERVE_EVERY: Duration = Duration::from_secs(5);
+/// Reservations asked for in one go.
+pub(crate) const RESERVE_BURST: NonZeroU32 = NonZeroU32::new(16).unwrap();
+/// After a hole was punched, a relayed connection is left this long for what is under way on it.
+pub(crate) const RELAYED_AFTER_PUNCH: Duration = Duration::from_secs(3);
+/// A connection made to dial somebody back, whom AutoNAT asked us to test, is closed after this long.
+pub(crate) const DIAL_BACK: Duration = Duration::from_secs(5);
+/// Time to open a tunnel on a connection that there is.
+pub(crate) const TUNNEL_OPENING: Duration = Duration::from_secs(5);
+/// Tunnels that peers opened and that wait for the node. When full, more are closed at once.
+pub(crate) const TUNNELS: usize = 32;
 
 /// Pause after the connections to a restarted peer were ended, before that is done again; doubled each time, seven times at most.
 pub(crate) const MEETING_PAUSE: Duration = Duration::from_millis(500);

@@ -8,7 +8,8 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    PeerId, Swarm,
+    Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
     gossipsub::PublishError,
     kad::{self, Quorum, Record, RecordKey},
     swarm::{
@@ -26,22 +27,25 @@ use zero2ai_proto::{NodeId, record::dht_key::places};
 
 use crate::{
     announce::{Announcer, quorum},
-    book::Book,
+    book::{ADDRESSES_EACH, Book},
     config::{
         ADMISSION_TICKS, BOOTSTRAP_TICKS, COMMANDS, EVENTS, EXPIRY_TICKS, FEW_PEERS, GOODBYE, MEETING_PAUSE,
-        MEETINGS_KEPT, NetConfig, REPLICATION, TICK,
+        MEETINGS_KEPT, NetConfig, REPLICATION, TICK, TUNNELS,
     },
     error::{NetError, chain},
     gossip::Topics,
     handle::{Command, Counters, NetEvent, NetHandle, Reply, View},
     identity::peer_id,
     judge::{Judge, Topic},
+    nat::Nat,
     peer::Peer,
     providers::OWN_KEYS,
     queries::{Queries, Search},
     records::Shelf,
-    swarm::{Behaviours, Wire, build, listen, parse, quic, short},
+    swarm::{Behaviours, build, build_over, listen, parse, short},
+    transport::Secured,
     trim::{LEFT, surplus},
+    tunnel::Tunnel,
 };
 
 /// Bootstrap nodes of one configuration: more are refused at the start.
@@ -56,6 +60,9 @@ pub struct Running {
     pub handle: NetHandle,
     /// What it tells. Dropping the receiver drops all gossip; the swarm goes on.
     pub events: mpsc::Receiver<NetEvent>,
+    /// Tunnels that members opened to this node, and who. 32 may wait; more are closed at once, and all are once the
+    /// receiver is dropped.
+    pub tunnels: mpsc::Receiver<(NodeId, Tunnel)>,
     /// Ends with `Ok` when it was told to stop, with an error if the listener failed. Whoever holds it must notice.
     pub task: JoinHandle<Result<(), NetError>>,
 }
@@ -67,8 +74,9 @@ pub struct Running {
 /// [`NetError::Listen`] if the port is taken, [`NetError::Address`] for an unusable bootstrap address,
 /// [`NetError::Setup`].
 pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationToken) -> Result<Running, NetError> {
-    let wire = quic(&config, &judge)?;
-    start_over(wire, config, judge, stop).await
+    let topics = Topics::new(&short(&config));
+    let swarm = build(&config, &judge, &topics)?;
+    run(swarm, topics, config, judge, stop).await
 }
 
 /// [`start`] over another transport, which proves identities and whose addresses look like QUIC's. For simulations alone: no
@@ -79,7 +87,19 @@ pub async fn start(config: NetConfig, judge: Arc<dyn Judge>, stop: CancellationT
 /// As [`start`].
 #[doc(hidden)]
 pub async fn start_over(
-    wire: Wire,
+    wire: Secured,
+    config: NetConfig,
+    judge: Arc<dyn Judge>,
+    stop: CancellationToken,
+) -> Result<Running, NetError> {
+    let topics = Topics::new(&short(&config));
+    let swarm = build_over(wire, &config, &judge, &topics)?;
+    run(swarm, topics, config, judge, stop).await
+}
+
+async fn run(
+    mut swarm: Swarm<Behaviours>,
+    topics: Topics,
     config: NetConfig,
     judge: Arc<dyn Judge>,
     stop: CancellationToken,
@@ -95,20 +115,25 @@ pub async fn start_over(
         let bad = |reason: &str| NetError::Setup { part: "bootstrap", reason: format!("node {node} {reason}") };
         book.bootstrap(peer_id(node).ok_or_else(|| bad("is no public key"))?, parse(address)?, now);
     }
-    let topics = Topics::new(&short(&config));
-    let mut swarm = build(&config, &judge, &topics, wire)?;
-    let address = listen(&mut swarm, config.listen).await?;
+    let (listener, address) = listen(&mut swarm, config.listen).await?;
     tracing::info!(%address, node = %local.short(), "the swarm listens");
 
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (events, event_queue) = mpsc::channel(EVENTS);
+    let (tunnels, tunnel_queue) = mpsc::channel(TUNNELS);
     let (view, seen) = watch::channel(View::default());
     let counters = Arc::new(Counters::default());
     let mut driver = Driver {
         swarm,
+        listener,
+        local,
         judge,
         topics,
         book,
+        nat: Nat::default(),
+        relaying: false,
+        closing: HashMap::new(),
+        tunnels,
         queries: Queries::default(),
         announcer: Announcer::new(now),
         peers: BTreeMap::new(),
@@ -121,9 +146,10 @@ pub async fn start_over(
         met_again: HashMap::new(),
         ticks: 0,
     };
-    driver.show();
+    driver.listening(listener, &address);
     let task = tokio::spawn(driver.run(command_queue, stop));
-    Ok(Running { handle: NetHandle { commands, view: seen, counters }, events: event_queue, task })
+    let handle = NetHandle { commands, view: seen, counters };
+    Ok(Running { handle, events: event_queue, tunnels: tunnel_queue, task })
 }
 
 /// A caller that waits for a connection.
@@ -136,11 +162,20 @@ pub(crate) struct Dialing {
 /// The swarm and everything that is known around it.
 pub(crate) struct Driver {
     pub(crate) swarm: Swarm<Behaviours>,
+    /// The one listener whose end is the swarm's; others are circuits.
+    pub(crate) listener: ListenerId,
+    pub(crate) local: NodeId,
     pub(crate) judge: Arc<dyn Judge>,
     pub(crate) topics: Topics,
     pub(crate) book: Book,
     pub(crate) queries: Queries,
     pub(crate) announcer: Announcer,
+    pub(crate) nat: Nat,
+    /// Whether this node relays for others.
+    pub(crate) relaying: bool,
+    /// Connections that have served, and when each is closed: at most those there are.
+    pub(crate) closing: HashMap<ConnectionId, Instant>,
+    pub(crate) tunnels: mpsc::Sender<(NodeId, Tunnel)>,
     pub(crate) peers: BTreeMap<PeerId, Peer>,
     /// Peers whose coming was told and whose going was not.
     pub(crate) told: BTreeSet<NodeId>,
@@ -210,6 +245,11 @@ impl Driver {
             }
             Command::Restore { records, reply } => {
                 drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().restore(records))));
+            Command::Reach { node, addresses, reply } => self.reach(node, &addresses, reply),
+            Command::Tunnel { node, reply } => {
+                if let Some(peer) = peer_id(&node) {
+                    self.swarm.behaviour_mut().tunnels.open(peer, reply);
+                }
             }
         }
     }
@@ -270,11 +310,36 @@ impl Driver {
             self.book.connected(&peer, Instant::now());
             return drop(reply.send(Ok(())));
         }
-        let opts = DialOpts::peer_id(peer).addresses(vec![multiaddr]).condition(PeerCondition::Disconnected).build();
+        let opts = DialOpts::peer_id(peer).addresses(vec![multiaddr]);
+        self.begin(opts.condition(PeerCondition::Disconnected).build(), Dialing { node, address, reply });
+    }
+
+    /// Connects to a node wherever it may be: at these addresses, and at those that the book and the DHT know.
+    fn reach(&mut self, node: NodeId, addresses: &[String], reply: Reply<()>) {
+        let address = addresses.first().cloned().unwrap_or_else(|| "no known address".to_owned());
+        let Some(peer) = peer_id(&node) else {
+            let reason = "that identity is no public key".to_owned();
+            return drop(reply.send(Err(NetError::Dial { node, address, reason })));
+        };
+        if self.peers.contains_key(&peer) {
+            return drop(reply.send(Ok(())));
+        }
+        let told = addresses.iter().take(ADDRESSES_EACH).filter_map(|text| parse(text).ok());
+        let mut all: Vec<Multiaddr> = told.chain(self.book.addresses(&peer)).collect();
+        all.sort();
+        all.dedup();
+        let opts = DialOpts::peer_id(peer).addresses(all).extend_addresses_through_behaviour();
+        self.begin(opts.condition(PeerCondition::Disconnected).build(), Dialing { node, address, reply });
+    }
+
+    fn begin(&mut self, opts: DialOpts, dialing: Dialing) {
         let id = opts.connection_id();
         match self.swarm.dial(opts) {
-            Ok(()) => drop(self.dials.insert(id, Dialing { node, address, reply })),
-            Err(error) => drop(reply.send(Err(NetError::Dial { node, address, reason: chain(&error) }))),
+            Ok(()) => drop(self.dials.insert(id, dialing)),
+            Err(error) => {
+                let Dialing { node, address, reply } = dialing;
+                drop(reply.send(Err(NetError::Dial { node, address, reason: chain(&error) })));
+            }
         }
     }
 
@@ -309,6 +374,7 @@ impl Driver {
             // Fails only with an empty routing table, which the next connection fills.
             let _ = kad.bootstrap();
         }
+        self.keep_reachable(now);
         if self.ticks.is_multiple_of(ADMISSION_TICKS) {
             self.expel();
             self.trim(now);

@@ -59,6 +59,14 @@ pub enum NetError {
         /// Every cause along the chain, in one line.
         reason: String,
     },
+    /// A node is connected, and no tunnel to it could be opened.
+    #[error("no tunnel to node {}: {reason}", node.short())]
+    Tunnel {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        reason: &'static str,
+    },
     /// A record is not valid, or a better one is known.
     #[error("the record was not published: {0}")]
     Record(#[from] Refusal),

@@ -16,11 +16,11 @@ use crate::{
     book::ADDRESSES_EACH,
     driver::Driver,
     error::{NetError, chain},
-    handle::{NetEvent, View},
+    handle::{NetEvent, Path, View},
     identity::node_id,
     judge::Verdict,
     peer::Peer,
-    swarm::{BehavioursEvent, bare, dialable, is_loopback},
+    swarm::{BehavioursEvent, bare, dialable, is_direct, is_loopback, relay_of},
 };
 
 /// Nodes taken from one mDNS report: the local network can be full of strangers.
@@ -44,8 +44,14 @@ impl Driver {
                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(from = %send_back_addr, reason = chain(&error), "an inbound connection was refused");
             }
-            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.show(),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.listening(listener_id, &address),
+            SwarmEvent::ExpiredListenAddr { .. } => self.listens_anew(),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.confirmed(address),
+            SwarmEvent::ExternalAddrExpired { address } => self.expired(address),
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "the swarm's listener reports an error"),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id != self.listener => {
+                self.circuit_ended(listener_id, reason);
+            }
             SwarmEvent::ListenerClosed { reason, .. } => {
                 let source = reason.err().map_or_else(|| "it was closed".into(), Into::into);
                 return Err(NetError::ListenerClosed { source });
@@ -70,6 +76,9 @@ impl Driver {
             BehavioursEvent::Identify(identify::Event::Received { peer_id, info, connection_id }) => {
                 self.identified(peer_id, connection_id, info);
             }
+            BehavioursEvent::Reachable(event) => Self::tested(&event),
+            BehavioursEvent::Punch(event) => self.punched(event),
+            BehavioursEvent::Tunnels(event) => self.tunnelled(event),
             BehavioursEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
             _ => {}
         }
@@ -85,24 +94,28 @@ impl Driver {
             return;
         };
         let now = Instant::now();
-        let loopback = is_loopback(endpoint.get_remote_address());
-        let entry = self.peers.entry(peer).or_insert_with(|| Peer::new(node, loopback));
+        let entry = self.peers.entry(peer).or_insert_with(|| Peer::new(node));
         let first = entry.links.is_empty();
-        entry.came(connection, now);
+        entry.came(connection, endpoint, now);
+        self.passing(connection, endpoint);
         self.book.connected(&peer, now);
         if first {
             self.untold = true;
             self.announcer.peer_joined(now);
-            self.show();
             self.tell();
         }
+        self.show();
     }
 
     fn went(&mut self, peer: PeerId, connection: ConnectionId, left: u32) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.went(connection);
+        self.closing.remove(&connection);
+        if entry.is_relayed() {
+            self.nat.gone(&peer);
+        }
         if left > 0 {
-            return;
+            return self.show();
         }
         self.peers.remove(&peer);
         self.untold = true;
@@ -130,18 +143,22 @@ impl Driver {
     /// Takes what a peer says of itself: which process it is, and where it listens.
     fn identified(&mut self, peer: PeerId, connection: ConnectionId, info: identify::Info) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.named(connection, info.agent_version);
+        entry.named(connection, info.agent_version.clone());
         if entry.restarted(Instant::now()) {
             self.meet_again(peer);
             return;
         }
+        self.placed(peer, connection, &info);
         self.learn(peer, info.listen_addrs);
     }
 
     /// Takes the addresses at which a connected peer says it listens.
     fn learn(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let Some(entry) = self.peers.get(&peer) else { return };
-        let usable = |address: &Multiaddr| dialable(address) && (entry.loopback || !is_loopback(address));
+        // Through ourselves nobody is reached whom we do not reach anyway.
+        let here = |address: &Multiaddr| relay_of(address).as_ref().and_then(node_id) == Some(self.local);
+        let usable =
+            |address: &Multiaddr| dialable(address) && !here(address) && (entry.loopback || !is_loopback(address));
         let addresses: Vec<_> = addresses.into_iter().map(bare).filter(usable).take(ADDRESSES_EACH).collect();
         let now = Instant::now();
         let dropped = self.book.learn(peer, &addresses, now);
@@ -228,9 +245,18 @@ impl Driver {
 
     /// Brings what handles see up to date.
     pub(crate) fn show(&mut self) {
-        let peers = self.peers.values().map(|peer| peer.node).collect();
-        let addresses = self.swarm.listeners().map(ToString::to_string).collect();
-        self.view.send_replace(View { peers, addresses });
+        let paths = self.peers.values().map(|peer| (peer.node, Path::of(peer.is_relayed()))).collect();
+        let direct = self.swarm.listeners().filter(|a| is_direct(a));
+        let view = View {
+            addresses: direct.map(ToString::to_string).collect(),
+            circuits: self.circuits(),
+            external: self.nat.external().map(ToString::to_string).collect(),
+            relays: self.nat.reserved().filter_map(node_id).collect(),
+            reach: self.nat.reach(),
+            relaying: self.relaying,
+            paths,
+        };
+        self.view.send_replace(view);
     }
 }
 

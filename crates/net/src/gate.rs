@@ -1,5 +1,6 @@
-//! The gate: what a fresh QUIC connection must pass before the swarm learns of it. TLS has proven the peer's identity;
-//! here both ends prove the pool key on the first stream, and both ask whether the other is admitted.
+//! The gate: what a fresh connection must pass before the swarm learns of it. TLS (over QUIC) or Noise (through a relay)
+//! has proven the peer's identity; here both ends prove the pool key on the first stream, and both ask whether the other
+//! is admitted.
 //!
 //! ```text
 //! dialler  → hello {version u8, epoch u32 be, nonce 32}     (only if the listener is admitted)
@@ -11,18 +12,28 @@
 //! A stranger who connects learns from TLS this node's identity and that it speaks libp2p; if he says hello as a node
 //! would, in the right version, also a nonce and, from its hello, that version and epoch. After that, only that
 //! something closes his connection: not which pool this is, and nothing of what is in it.
+//!
+//! Through a relay it is the same exchange, inside the encryption from end to end, and not Noise's prologue with the key in
+//! it: two ends whose newest keys differ could not agree on one prologue before they have spoken, and of a wrong one Noise
+//! only says that it failed. The relay, a member itself, sees two identities that ask for each other, the name of the Noise
+//! protocol, and ciphertext; what it changes ends the connection (see `transport`). It could as well answer in the place of
+//! the target, but only as itself: the proof is over the identities that Noise authenticated, and a dialler ends what is
+//! not whom it dialled.
 
 use std::{
     io,
     sync::Arc,
+    task::Poll,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
 use libp2p::{
     PeerId,
-    core::{ConnectedPoint, Endpoint, muxing::StreamMuxerExt},
-    quic,
+    core::{
+        ConnectedPoint, Endpoint,
+        muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox},
+    },
 };
 use tokio::time::timeout;
 use zero2ai_proto::{
@@ -80,13 +91,12 @@ impl Gate {
     /// Lets the connection through, or closes it and says why.
     pub(crate) async fn pass(
         self: Arc<Self>,
-        (peer, mut connection): (PeerId, quic::Connection),
+        (peer, mut connection): (PeerId, StreamMuxerBox),
         point: ConnectedPoint,
-    ) -> Result<(PeerId, quic::Connection), GateError> {
-        // The endpoint, not the direction of the packets: hole punching overrides roles on both sides alike.
+    ) -> Result<(PeerId, StreamMuxerBox), GateError> {
         let outcome = timeout(GATE_TIMEOUT, async {
             let remote = node_id(&peer).ok_or(GateError::Identity)?;
-            match point.to_endpoint() {
+            match role(&point) {
                 Endpoint::Dialer => self.knock(remote, &mut connection).await,
                 Endpoint::Listener => self.answer(remote, &mut connection).await,
             }
@@ -102,12 +112,16 @@ impl Gate {
         }
     }
 
-    async fn knock(&self, listener: NodeId, connection: &mut quic::Connection) -> Result<(), GateError> {
-        // TLS has authenticated the listener, so it can be turned down before it hears anything.
+    async fn knock(&self, listener: NodeId, connection: &mut StreamMuxerBox) -> Result<(), GateError> {
+        // It is authenticated already, so it can be turned down before it hears anything.
         if !self.judge.admitted(&listener) {
             return Err(GateError::Unadmitted(listener));
         }
-        let mut stream = poll_fn(|cx| connection.poll_outbound_unpin(cx)).await.map_err(broken)?;
+        let stream = poll_fn(|cx| connection.poll_outbound_unpin(cx)).await.map_err(GateError::Broken)?;
+        driven(connection, self.ask(listener, stream)).await
+    }
+
+    async fn ask(&self, listener: NodeId, mut stream: SubstreamBox) -> Result<(), GateError> {
         let (hello, dialer_nonce) = self.hello()?;
         stream.write_all(&hello).await.map_err(GateError::Broken)?;
         stream.flush().await.map_err(GateError::Broken)?;
@@ -137,8 +151,12 @@ impl Gate {
         stream.close().await.map_err(GateError::Broken)
     }
 
-    async fn answer(&self, dialer: NodeId, connection: &mut quic::Connection) -> Result<(), GateError> {
-        let mut stream = poll_fn(|cx| connection.poll_inbound_unpin(cx)).await.map_err(broken)?;
+    async fn answer(&self, dialer: NodeId, connection: &mut StreamMuxerBox) -> Result<(), GateError> {
+        let stream = poll_fn(|cx| connection.poll_inbound_unpin(cx)).await.map_err(GateError::Broken)?;
+        driven(connection, self.reply(dialer, stream)).await
+    }
+
+    async fn reply(&self, dialer: NodeId, mut stream: SubstreamBox) -> Result<(), GateError> {
         let (theirs, dialer_nonce) = read_hello(&mut stream).await?;
         let (hello, listener_nonce) = self.hello()?;
         stream.write_all(&hello).await.map_err(GateError::Broken)?;
@@ -188,7 +206,7 @@ impl Gate {
 }
 
 /// The other end's newest epoch, and its nonce.
-async fn read_hello(stream: &mut quic::Stream) -> Result<(u32, [u8; 32]), GateError> {
+async fn read_hello(stream: &mut SubstreamBox) -> Result<(u32, [u8; 32]), GateError> {
     let [version] = read::<1>(stream).await?;
     if version != VERSION {
         return Err(GateError::Version(version));
@@ -202,7 +220,7 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn read<const N: usize>(stream: &mut quic::Stream) -> Result<[u8; N], GateError> {
+async fn read<const N: usize>(stream: &mut SubstreamBox) -> Result<[u8; N], GateError> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes).await.map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
@@ -213,6 +231,39 @@ async fn read<const N: usize>(stream: &mut quic::Stream) -> Result<[u8; N], Gate
     Ok(bytes)
 }
 
-fn broken(error: quic::Error) -> GateError {
-    GateError::Broken(io::Error::other(error))
+/// Who knocks. When a hole is punched both ends dial, and one of them takes the listener's part.
+pub(crate) const fn role(point: &ConnectedPoint) -> Endpoint {
+    match point {
+        ConnectedPoint::Dialer { role_override, .. } => *role_override,
+        ConnectedPoint::Listener { .. } => Endpoint::Listener,
+    }
+}
+
+/// The outcome of an exchange on a stream of a connection that moves its bytes only while it is polled: yamux, through a
+/// relay. (QUIC has a task of its own.)
+async fn driven(
+    connection: &mut StreamMuxerBox,
+    exchange: impl Future<Output = Result<(), GateError>>,
+) -> Result<(), GateError> {
+    tokio::pin!(exchange);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = exchange.as_mut().poll(cx) {
+                return Poll::Ready(outcome);
+            }
+            match connection.poll_unpin(cx) {
+                Poll::Ready(Ok(_)) => {}
+                // What came before the end can still be read.
+                Poll::Ready(Err(error)) => {
+                    let outcome = exchange.as_mut().poll(cx);
+                    return Poll::Ready(match outcome {
+                        Poll::Ready(outcome) => outcome,
+                        Poll::Pending => Err(GateError::Broken(error)),
+                    });
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
 }

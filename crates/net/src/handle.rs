@@ -5,10 +5,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use zero2ai_proto::{NodeId, limits::GOSSIP_BYTES};
 
-use crate::{error::NetError, judge::Topic};
+use crate::{config::TUNNEL_OPENING, error::NetError, judge::Topic, nat::Reach, tunnel::Tunnel};
 
 /// What the swarm tells the node, through a queue of 256. When it is full, gossip is dropped (and counted, see
 /// [`NetHandle::dropped_gossip`]); peers that came or went are told as soon as there is room, a peer that went and came
@@ -47,15 +50,38 @@ pub(crate) enum Command {
     Providers { key: [u8; 32], reply: Reply<Vec<NodeId>> },
     Publish { topic: Topic, data: Vec<u8>, reply: Reply<()> },
     Dial { node: NodeId, address: String, reply: Reply<()> },
+    Reach { node: NodeId, addresses: Vec<String>, reply: Reply<()> },
+    /// The reply is dropped if there is no connection, or the node takes no tunnel.
+    Tunnel { node: NodeId, reply: oneshot::Sender<Tunnel> },
     Held { reply: Reply<Vec<HeldRecord>> },
     Restore { records: Vec<HeldRecord>, reply: Reply<usize> },
+}
+
+/// How a peer is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// From here to there: at its address, or through a punched hole.
+    Direct,
+    /// Through a relay.
+    Relayed,
+}
+
+impl Path {
+    pub(crate) const fn of(relayed: bool) -> Self {
+        if relayed { Self::Relayed } else { Self::Direct }
+    }
 }
 
 /// What the driver lets everyone see.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
-    pub(crate) peers: Vec<NodeId>,
+    pub(crate) paths: Vec<(NodeId, Path)>,
     pub(crate) addresses: Vec<String>,
+    pub(crate) circuits: Vec<String>,
+    pub(crate) external: Vec<String>,
+    pub(crate) relays: Vec<NodeId>,
+    pub(crate) reach: Reach,
+    pub(crate) relaying: bool,
 }
 
 /// Counters shared by driver and handles.
@@ -171,10 +197,72 @@ impl NetHandle {
     /// Nodes connected now, at most 512.
     #[must_use]
     pub fn peers(&self) -> Vec<NodeId> {
-        self.view.borrow().peers.clone()
+        self.view.borrow().paths.iter().map(|(node, _)| *node).collect()
     }
 
-    /// Multiaddresses this node listens on.
+    /// The same, each with the way it is connected.
+    #[must_use]
+    pub fn paths(&self) -> Vec<(NodeId, Path)> {
+        self.view.borrow().paths.clone()
+    }
+
+    /// The way one node is connected; `None` if it is not.
+    #[must_use]
+    pub fn path(&self, node: &NodeId) -> Option<Path> {
+        self.view.borrow().paths.iter().find(|(id, _)| id == node).map(|(_, path)| *path)
+    }
+
+    /// Whether this node can be reached from outside its network, as far as peers have told.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.view.borrow().reach
+    }
+
+    /// Relays that take connections for this node, at most 2.
+    #[must_use]
+    pub fn relays(&self) -> Vec<NodeId> {
+        self.view.borrow().relays.clone()
+    }
+
+    /// True if this node relays for others: some peer reached it at an address that it was not told by this node.
+    #[must_use]
+    pub fn is_relay(&self) -> bool {
+        self.view.borrow().relaying
+    }
+
+    /// Multiaddresses of circuits that lead to this node, without its own identity at the end.
+    #[must_use]
+    pub fn circuit_addresses(&self) -> Vec<String> {
+        self.view.borrow().circuits.clone()
+    }
+
+    /// Multiaddresses at which a peer dialled this node back with success, at most 32.
+    #[must_use]
+    pub fn external_addresses(&self) -> Vec<String> {
+        self.view.borrow().external.clone()
+    }
+
+    /// Opens a tunnel to a member: over the connection there is, a direct one before a relayed one; or over a new one, at
+    /// `addresses` (the first 8) and wherever else it is known to be.
+    ///
+    /// # Errors
+    /// [`NetError::Dial`]; [`NetError::Tunnel`] if it takes none within five seconds: it has too many, or is of an older
+    /// version.
+    pub async fn tunnel(&self, node: NodeId, addresses: Vec<String>) -> Result<Tunnel, NetError> {
+        if self.path(&node).is_none() {
+            self.ask(|reply| Command::Reach { node, addresses, reply }).await?;
+        }
+        let (reply, opened) = oneshot::channel();
+        self.commands.send(Command::Tunnel { node, reply }).await.map_err(|_| NetError::Stopped)?;
+        let refused = |reason| NetError::Tunnel { node, reason };
+        match timeout(TUNNEL_OPENING, opened).await {
+            Ok(Ok(tunnel)) => Ok(tunnel),
+            Ok(Err(_)) => Err(refused("it is not connected, or takes none")),
+            Err(_) => Err(refused("no answer came in time")),
+        }
+    }
+
+    /// Multiaddresses this node listens on itself.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<String> {
         self.view.borrow().addresses.clone()

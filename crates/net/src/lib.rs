@@ -12,6 +12,7 @@
 //! | `identity` | `NodeId` to `PeerId` and back |
 //! | `origins` | how many may be on their way to the gate from one place |
 //! | `gate` | the pool proof and the admission check, before a connection reaches the swarm |
+//! | `transport` | what connections are made of: QUIC, or Noise and yamux through a relay; and the gate at their end |
 //! | `peer` | a peer's connections, and whether its process is a new one: pure |
 //! | `records`, `providers` | what the DHT makes this node hold: bounded, sequenced, expiring |
 //! | `dht` | Kademlia, told which peer each record came from |
@@ -19,13 +20,17 @@
 //! | `swarm` | the behaviours put together, and listening |
 //! | `book`, `trim` | whom to dial, and when again; whom to let go: pure |
 //! | `queries`, `announce` | questions under way; what is due to be published again |
-//! | `driver`, `events` | the task that owns the swarm |
+//! | `nat` | whether this node can be reached, and through which relays: pure |
+//! | `autonat` | AutoNAT over connections of either direction |
+//! | `tunnel` | datagrams to members that nothing reaches directly |
+//! | `driver`, `events`, `reach` | the task that owns the swarm |
 //! | `handle` | [`NetHandle`], which hides the task's channel |
 //!
-//! A connection's life: QUIC handshake (TLS proves the identity) → the gate (pool key, then admission, within three
+//! A connection's life: QUIC handshake (TLS proves the identity), or a relay's circuit and Noise → the gate (pool key, then admission, within three
 //! seconds) → swarm → [`NetEvent::PeerUp`] … [`NetEvent::PeerDown`] → dialled again with back-off.
 
 mod announce;
+mod autonat;
 mod book;
 mod config;
 mod dht;
@@ -37,20 +42,28 @@ mod gossip;
 mod handle;
 mod identity;
 mod judge;
+mod nat;
 mod origins;
 mod peer;
 mod providers;
 mod queries;
+mod reach;
 mod records;
+#[cfg(test)]
+mod relay_tests;
 mod swarm;
+mod transport;
 mod trim;
+mod tunnel;
 
 pub use config::NetConfig;
 #[doc(hidden)]
 pub use driver::start_over;
 pub use driver::{Running, start};
 pub use error::{Cause, NetError, Refusal};
-pub use handle::{HeldRecord, NetEvent, NetHandle};
+pub use handle::{HeldRecord, NetEvent, NetHandle, Path};
 pub use judge::{Judge, RecordFacts, Topic, Verdict};
+pub use nat::Reach;
 #[doc(hidden)]
-pub use swarm::Wire;
+pub use transport::Secured as Wire;
+pub use tunnel::{DATAGRAM_BYTES, Tunnel, TunnelReceiver, TunnelSender};

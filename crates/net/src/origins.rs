@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    fmt,
     net::IpAddr,
     task::{Context, Poll},
 };
@@ -18,31 +19,54 @@ use libp2p::{
     },
 };
 
-use crate::config::{PENDING_LOOPBACK, PENDING_PER_IP};
+use crate::{
+    config::{PENDING_LOOPBACK, PENDING_PER_IP},
+    swarm::relay_of,
+};
 
 /// Refuses a connection from a place that has its share of pending ones.
 #[derive(Debug, thiserror::Error)]
 #[error("too many connections from {0} wait for their pool proof")]
-pub(crate) struct TooMany(IpAddr);
+pub(crate) struct TooMany(Place);
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Ip(IpAddr),
+    /// Through this relay, whose word alone says from whom.
+    Relay(PeerId),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => write!(f, "{ip}"),
+            Self::Relay(relay) => write!(f, "relay {relay}"),
+        }
+    }
+}
 
 /// Connections on their way to the gate, and where each comes from. As many as `connection_limits` lets pend: whatever
 /// is refused or fails is forgotten by its [`ListenFailure`].
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
-    pending: HashMap<ConnectionId, IpAddr>,
+    pending: HashMap<ConnectionId, Place>,
 }
 
 /// Who answers for an address: an IPv6 network hands each customer 2^64 of them.
-fn origin(address: &Multiaddr) -> Option<IpAddr> {
-    let ip = match address.iter().next()? {
+fn origin(local: &Multiaddr, remote: &Multiaddr) -> Option<Place> {
+    if let Some(relay) = relay_of(local) {
+        return Some(Place::Relay(relay));
+    }
+    let ip = match remote.iter().next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
         Protocol::Ip6(ip) => IpAddr::V6(ip).to_canonical(),
         _ => return None,
     };
-    Some(match ip {
+    Some(Place::Ip(match ip {
         IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         other => other,
-    })
+    }))
 }
 
 impl NetworkBehaviour for Origins {
@@ -52,16 +76,17 @@ impl NetworkBehaviour for Origins {
     fn handle_pending_inbound_connection(
         &mut self,
         id: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        // The swarm listens on QUIC over IP alone.
-        let Some(ip) = origin(remote) else { return Ok(()) };
-        let share = if ip.is_loopback() { PENDING_LOOPBACK } else { PENDING_PER_IP };
-        if self.pending.values().filter(|from| **from == ip).count() >= share {
-            return Err(ConnectionDenied::new(TooMany(ip)));
+        // The swarm listens on QUIC over IP and on relays alone.
+        let Some(place) = origin(local, remote) else { return Ok(()) };
+        let loopback = matches!(place, Place::Ip(ip) if ip.is_loopback());
+        let share = if loopback { PENDING_LOOPBACK } else { PENDING_PER_IP };
+        if self.pending.values().filter(|from| **from == place).count() >= share {
+            return Err(ConnectionDenied::new(TooMany(place)));
         }
-        self.pending.insert(id, ip);
+        self.pending.insert(id, place);
         Ok(())
     }
 
@@ -126,6 +151,14 @@ mod tests {
         assert!(come(&mut origins, 300, "10.9.9.8") && come(&mut origins, 301, "2001:db8:0:1::1"));
         let through = (400..600).filter(|n| come(&mut origins, *n, "127.0.0.1")).count();
         assert_eq!(through, PENDING_LOOPBACK);
+
+        let relay: Multiaddr =
+            format!("/ip4/10.9.9.7/udp/1/quic-v1/p2p/{}/p2p-circuit", PeerId::random()).parse().unwrap();
+        let mut circuit = |number: usize| {
+            let (id, from) = (ConnectionId::new_unchecked(number), Protocol::P2p(PeerId::random()).into());
+            origins.handle_pending_inbound_connection(id, &relay, &from).is_ok()
+        };
+        assert_eq!((800..900).filter(|n| circuit(*n)).count(), PENDING_PER_IP, "one relay is one place");
 
         let address: Multiaddr = "/ip4/10.9.9.9/udp/1/quic-v1".parse().unwrap();
         let failed = ListenFailure {

@@ -5,21 +5,23 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport, connection_limits,
-    core::{muxing::StreamMuxerBox, transport::Boxed},
-    identify,
+    Multiaddr, PeerId, StreamProtocol, Swarm, autonat, connection_limits,
+    core::transport::ListenerId,
+    dcutr, identify,
     identity::Keypair,
     mdns,
     multiaddr::Protocol,
-    ping, quic,
-    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    ping, relay,
+    swarm::{self, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
 use zero2ai_proto::keys::random_bytes;
 
 use crate::{
+    autonat::EitherWay,
     config::{
-        CONNECTION_WINDOW, ESTABLISHED, HANDSHAKE_TIMEOUT, IDLE_CONNECTION, NetConfig, PENDING_INBOUND,
-        PENDING_OUTBOUND, PER_PEER, QUIC_IDLE_MS, QUIC_KEEP_ALIVE, STREAM_WINDOW, STREAMS,
+        CIRCUIT_BURST, CIRCUIT_BYTES, CIRCUIT_EVERY, CIRCUIT_LIFE, CIRCUITS, CIRCUITS_PER_PEER, ESTABLISHED,
+        IDLE_CONNECTION, NetConfig, PENDING_INBOUND, PENDING_OUTBOUND, PER_PEER, RESERVATIONS, RESERVE_BURST,
+        RESERVE_EVERY,
     },
     dht::Dht,
     error::NetError,
@@ -29,6 +31,8 @@ use crate::{
     judge::Judge,
     origins::Origins,
     records::{Capacity, Shelf},
+    transport::{Secured, beside_circuits, build_transport},
+    tunnel::Tunnels,
 };
 
 /// Everything the swarm speaks. Limits come first, so that they refuse before anything else is set up.
@@ -41,29 +45,12 @@ pub(crate) struct Behaviours {
     pub(crate) identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
-}
-
-/// What carries a swarm: authenticated, multiplexed connections.
-pub type Wire = Boxed<(PeerId, StreamMuxerBox)>;
-
-/// QUIC with the gate in it.
-pub(crate) fn quic(config: &NetConfig, judge: &Arc<dyn Judge>) -> Result<Wire, NetError> {
-    let gate = Arc::new(Gate {
-        pool: config.pool,
-        keys: config.pool_keys.clone(),
-        local: config.key.public(),
-        judge: Arc::clone(judge),
-    });
-    let mut quic = quic::Config::new(&keypair(&config.key)?);
-    quic.handshake_timeout = HANDSHAKE_TIMEOUT;
-    quic.max_idle_timeout = QUIC_IDLE_MS;
-    quic.keep_alive_interval = QUIC_KEEP_ALIVE;
-    quic.max_concurrent_stream_limit = STREAMS;
-    quic.max_stream_data = STREAM_WINDOW;
-    quic.max_connection_data = CONNECTION_WINDOW;
-    let transport =
-        quic::tokio::Transport::new(quic).and_then(move |connection, point| Arc::clone(&gate).pass(connection, point));
-    Ok(transport.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed())
+    pub(crate) reachable: EitherWay<autonat::v2::client::Behaviour>,
+    dial_back: EitherWay<autonat::v2::server::Behaviour>,
+    pub(crate) relay: relay::Behaviour,
+    circuits: relay::client::Behaviour,
+    punch: dcutr::Behaviour,
+    pub(crate) tunnels: Tunnels,
 }
 
 /// The swarm of one pool, not yet listening.
@@ -71,22 +58,48 @@ pub(crate) fn build(
     config: &NetConfig,
     judge: &Arc<dyn Judge>,
     topics: &Topics,
-    wire: Wire,
 ) -> Result<Swarm<Behaviours>, NetError> {
     let keys = keypair(&config.key)?;
-    let behaviours = behaviours(config, &keys, judge, topics)?;
-    let builder = SwarmBuilder::with_existing_identity(keys)
-        .with_tokio()
-        .with_other_transport(|_| wire)
-        .map_err(|never| -> NetError { match never {} })?
-        .with_behaviour(|_| behaviours)
-        .map_err(|never| -> NetError { match never {} })?;
-    Ok(builder.with_swarm_config(|c| c.with_idle_connection_timeout(IDLE_CONNECTION)).build())
+    let (carrier, circuits) = relay::client::new(keys.public().to_peer_id());
+    let transport = build_transport(&keys, carrier, gate(config, judge))?;
+    over(transport, circuits, config, judge, topics)
+}
+
+/// [`build`] over another transport, without a gate.
+pub(crate) fn build_over(
+    wire: Secured,
+    config: &NetConfig,
+    judge: &Arc<dyn Judge>,
+    topics: &Topics,
+) -> Result<Swarm<Behaviours>, NetError> {
+    let keys = keypair(&config.key)?;
+    let (carrier, circuits) = relay::client::new(keys.public().to_peer_id());
+    over(beside_circuits(wire, carrier, &keys)?, circuits, config, judge, topics)
+}
+
+/// The gate of this node.
+pub(crate) fn gate(config: &NetConfig, judge: &Arc<dyn Judge>) -> Gate {
+    Gate { pool: config.pool, keys: config.pool_keys.clone(), local: config.key.public(), judge: Arc::clone(judge) }
+}
+
+/// The swarm over any transport. It takes the behaviour that circuits were made with: it ends with its transport.
+pub(crate) fn over(
+    transport: Secured,
+    circuits: relay::client::Behaviour,
+    config: &NetConfig,
+    judge: &Arc<dyn Judge>,
+    topics: &Topics,
+) -> Result<Swarm<Behaviours>, NetError> {
+    let keys = keypair(&config.key)?;
+    let behaviours = behaviours(config, &keys, circuits, judge, topics)?;
+    let settings = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_CONNECTION);
+    Ok(Swarm::new(transport, behaviours, keys.public().to_peer_id(), settings))
 }
 
 fn behaviours(
     config: &NetConfig,
     keys: &Keypair,
+    circuits: relay::client::Behaviour,
     judge: &Arc<dyn Judge>,
     topics: &Topics,
 ) -> Result<Behaviours, NetError> {
@@ -109,6 +122,11 @@ fn behaviours(
     let identify = identify::Config::new(format!("/zero2ai/{pool}/1"), keys.public())
         .with_agent_version(format!("zero2ai/{} {:016x}", env!("CARGO_PKG_VERSION"), u64::from_le_bytes(start)))
         .with_push_listen_addr_updates(true);
+    let tunnel = StreamProtocol::try_from_owned(format!("/zero2ai/{pool}/tunnel/1"))
+        .map_err(|e| NetError::Setup { part: "tunnels", reason: e.to_string() })?;
+    let mut relay = relay::Behaviour::new(local, relaying());
+    // Left to itself it begins as soon as anything confirms an address, even one at another relay.
+    relay.set_status(Some(relay::Status::Disable));
     Ok(Behaviours {
         limits: connection_limits::Behaviour::new(limits),
         origins: Origins::default(),
@@ -117,7 +135,28 @@ fn behaviours(
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::default(),
         mdns: Toggle::from(mdns),
+        reachable: EitherWay::new(autonat::v2::client::Behaviour::default()),
+        dial_back: EitherWay::new(autonat::v2::server::Behaviour::default()),
+        relay,
+        circuits,
+        punch: dcutr::Behaviour::new(local),
+        tunnels: Tunnels::new(tunnel),
     })
+}
+
+/// What this node carries for others. libp2p's own limits are for connections that are upgraded within two minutes.
+fn relaying() -> relay::Config {
+    let config = relay::Config {
+        max_reservations: RESERVATIONS,
+        max_circuits: CIRCUITS,
+        max_circuits_per_peer: CIRCUITS_PER_PEER,
+        max_circuit_duration: CIRCUIT_LIFE,
+        max_circuit_bytes: CIRCUIT_BYTES,
+        reservation_rate_limiters: Vec::new(),
+        circuit_src_rate_limiters: Vec::new(),
+        ..relay::Config::default()
+    };
+    config.reservation_rate_per_peer(RESERVE_BURST, RESERVE_EVERY).circuit_src_per_peer(CIRCUIT_BURST, CIRCUIT_EVERY)
 }
 
 /// The first 16 digits of the pool's id: enough to keep pools apart in protocol and topic names.
@@ -126,12 +165,15 @@ pub(crate) fn short(config: &NetConfig) -> String {
 }
 
 /// Listens, and returns once the first address is known.
-pub(crate) async fn listen(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -> Result<Multiaddr, NetError> {
+pub(crate) async fn listen(
+    swarm: &mut Swarm<Behaviours>,
+    address: SocketAddr,
+) -> Result<(ListenerId, Multiaddr), NetError> {
     let multiaddr = Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1);
-    swarm.listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
+    let listener = swarm.listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
     loop {
         match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { address, .. } => return Ok(address),
+            SwarmEvent::NewListenAddr { address, .. } => return Ok((listener, address)),
             SwarmEvent::ListenerError { error, .. } | SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
                 return Err(NetError::Listen { address, source: error.into() });
             }
@@ -144,16 +186,34 @@ pub(crate) async fn listen(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -
     }
 }
 
-/// True for addresses that this swarm can dial: `/ip4|ip6/udp/quic-v1`, neither unspecified nor multicast.
+/// True for addresses that this swarm can dial: directly, or `/p2p/RELAY/p2p-circuit` at a relay's direct address.
 pub(crate) fn dialable(address: &Multiaddr) -> bool {
+    relay_of(address).is_some() || is_direct(address)
+}
+
+/// True for `/ip4|ip6/udp/quic-v1`, neither unspecified nor multicast.
+pub(crate) fn is_direct(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
+    quic(&mut parts) && parts.next().is_none()
+}
+
+/// The relay in the address of a circuit without its target; `None` if it is no such address.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut parts = address.iter();
+    match (quic(&mut parts), parts.next(), parts.next(), parts.next()) {
+        (true, Some(Protocol::P2p(relay)), Some(Protocol::P2pCircuit), None) => Some(relay),
+        _ => None,
+    }
+}
+
+fn quic<'a>(parts: &mut impl Iterator<Item = Protocol<'a>>) -> bool {
     let ip_ok = match parts.next() {
         Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
         Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
         _ => false,
     };
     let port_ok = matches!(parts.next(), Some(Protocol::Udp(port)) if port != 0);
-    ip_ok && port_ok && parts.next() == Some(Protocol::QuicV1) && parts.next().is_none()
+    ip_ok && port_ok && parts.next() == Some(Protocol::QuicV1)
 }
 
 /// True for an address on the same machine.
@@ -177,7 +237,11 @@ pub(crate) fn bare(mut address: Multiaddr) -> Multiaddr {
 pub(crate) fn parse(text: &str) -> Result<Multiaddr, NetError> {
     let refuse = |reason: String| NetError::Address { text: text.chars().take(128).collect(), reason };
     let address = bare(text.parse::<Multiaddr>().map_err(|e| refuse(e.to_string()))?);
-    if dialable(&address) { Ok(address) } else { Err(refuse("not an IP address, UDP port and QUIC v1".into())) }
+    if dialable(&address) {
+        Ok(address)
+    } else {
+        Err(refuse("not an IP address, UDP port and QUIC v1, nor a circuit at one".into()))
+    }
 }
 
 #[cfg(test)]
@@ -207,6 +271,10 @@ mod tests {
             parse(&format!("/ip4/1.2.3.4/udp/5/quic-v1/p2p/{id}")).unwrap().to_string(),
             "/ip4/1.2.3.4/udp/5/quic-v1"
         );
+        let (relay, id) = (libp2p::PeerId::random(), libp2p::PeerId::random());
+        let circuit = format!("/ip4/1.2.3.4/udp/5/quic-v1/p2p/{relay}/p2p-circuit");
+        let parsed = parse(&format!("{circuit}/p2p/{id}")).unwrap();
+        assert_eq!((parsed.to_string(), relay_of(&parsed), is_direct(&parsed)), (circuit, Some(relay), false));
         for bad in [
             "",
             "10.0.0.7:7000",
@@ -214,6 +282,8 @@ mod tests {
             "/ip4/1.2.3.4/tcp/1",
             "/ip4/1.2.3.4/udp/0/quic-v1",
             "/ip4/1.2.3.4/udp/1/quic-v1/p2p-circuit",
+            "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit",
+            "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit",
             "/dns4/host/udp/1/quic-v1",
             "/ip4/239.1.1.1/udp/1/quic-v1",
         ] {

@@ -115,12 +115,16 @@ async fn a_revoked_peer_is_disconnected() {
     until("admitted again, it comes back by itself", async || a.handle.peers() == [b.id]).await;
 }
 
+/// What a libp2p program says that wants to ping, and one that wants a reservation or a circuit.
+const PING: &[u8] = b"\x13/multistream/1.0.0\n\x10/ipfs/ping/1.0.0\n";
+const HOP: &[u8] = b"\x13/multistream/1.0.0\n\x20/libp2p/circuit/relay/0.2.0/hop\n";
+
 #[tokio::test]
 async fn strangers_with_garbage_or_silence_harm_nobody() {
     let pool = Pool::new();
     let mut a = pool.node(&[]).await;
     let mut kept = Vec::new();
-    for words in [&b""[..], &[0; 37], &[1; 4096], b"\x13/multistream/1.0.0\n\x10/ipfs/ping/1.0.0\n"] {
+    for words in [&b""[..], &[0; 37], &[1; 4096], PING, HOP] {
         let (_, mut connection) = raw_dial(&a).await;
         let mut stream = poll_fn(|cx| connection.poll_outbound_unpin(cx)).await.unwrap();
         stream.write_all(words).await.unwrap();
@@ -136,7 +140,7 @@ async fn strangers_with_garbage_or_silence_harm_nobody() {
     let silent = raw_dial(&a).await;
     let b = pool.node(&[&a]).await;
     until("members get in meanwhile", async || a.handle.peers() == [b.id]).await;
-    until("all five strangers are turned away", async || a.handle.refused() >= 5).await;
+    until("all six strangers are turned away", async || a.handle.refused() >= 6).await;
     assert_eq!(a.handle.peers(), [b.id]);
     while let Ok(event) = a.running.events.try_recv() {
         assert_eq!(event, NetEvent::PeerUp(b.id));

@@ -18,9 +18,11 @@ impl Addresses {
         Self { rpc, net }
     }
 
-    /// Peer RPC at every address the swarm listens on, and the swarm itself; at most [`ADDRESSES`].
+    /// The circuits that lead to it, if any; peer RPC at every address the swarm listens on, and the swarm itself; at most
+    /// [`ADDRESSES`].
     pub(crate) fn now(&self) -> Vec<Address> {
-        list(self.rpc, &self.net.listen_addresses())
+        let circuits = self.net.circuit_addresses().into_iter().map(Address::Swarm).filter(Address::is_valid);
+        circuits.chain(list(self.rpc, &self.net.listen_addresses())).take(ADDRESSES).collect()
     }
 }
 

@@ -22,13 +22,14 @@ use zero2ai_proto::{
     record::NodeAnnouncement,
     rpc::{ErrorCode, Method},
 };
-use zero2ai_rpc::{CallError, ConnectError, Peer, Peers};
+use zero2ai_rpc::{CallError, ConnectError, Detour, Peer, Peers};
 use zero2ai_swarm::{NewsSink, Source, SourceError};
 
 use crate::{
     addresses::Addresses,
     clock::now_ms,
     directory::Directory,
+    forward::Forwards,
     heads::{News, Told},
 };
 
@@ -48,12 +49,19 @@ const WATCH: Duration = Duration::from_secs(300);
 pub(crate) struct Roads {
     pub(crate) peers: Arc<Peers>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) forwards: Arc<Forwards>,
 }
 
 impl Roads {
+    /// The open connection; or a new one, directly or through the swarm.
     pub(crate) async fn to(&self, node: &NodeId) -> Result<Peer, ConnectError> {
+        if let Some(peer) = self.peers.open(node) {
+            return Ok(peer);
+        }
         let addresses = self.directory.addresses(node).unwrap_or_default();
-        self.peers.get(*node, &addresses).await
+        let (likely, forwards, node) = (addresses.iter().any(Address::is_relayed), Arc::clone(&self.forwards), *node);
+        let address = async move { forwards.own(node).await };
+        self.peers.get_or(node, &addresses, Detour { likely, address: Box::pin(address) }).await
     }
 
     pub(crate) async fn call<M: Method>(
@@ -105,6 +113,7 @@ impl GossipNet {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut waiting) = mpsc::channel::<(Topic, Vec<u8>)>(OUTGOING);
         let out = Self { queue, addresses, chain, net: net.clone(), told: Mutex::default() };
+        let carrier = net;
         let task = async move {
             loop {
                 let message = tokio::select! {
@@ -115,7 +124,7 @@ impl GossipNet {
                     // The chain's task is over, and its end says why the node stops.
                     return stop.cancelled().await;
                 };
-                if let Err(error) = net.publish(topic, data).await {
+                if let Err(error) = carrier.publish(topic, data).await {
                     tracing::debug!(topic = topic.name(), %error, "not gossiped");
                 }
             }

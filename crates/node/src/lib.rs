@@ -31,6 +31,7 @@ mod content;
 mod core;
 mod directory;
 mod error;
+mod forward;
 mod glue;
 mod heads;
 mod jobs;

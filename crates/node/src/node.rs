@@ -29,6 +29,7 @@ use crate::{
     core::Core,
     directory::Directory,
     error::NodeError,
+    forward::{self, Forwards},
     glue::{GossipNet, Roads, RpcBlocks},
     home::{Home, Ports, RunningAt},
     http::{Http, HttpAt},
@@ -178,7 +179,6 @@ impl Node {
         known.retain(|old| home.bootstrap.iter().all(|b| b.node != old.node));
         known.extend(home.bootstrap.iter().cloned());
         let directory = Arc::new(Directory::new(&known));
-        let roads = Roads { peers: Arc::new(Peers::new(endpoint.clone())), directory: Arc::clone(&directory) };
         let trust = Arc::new(ChainTrust::new(handle.clone()));
         let bootstrap = home.bootstrap.iter().map(|b| b.node).collect();
         let judge = LedgerJudge { pool: home.pool, chain: handle.clone(), trust: Arc::clone(&trust), bootstrap };
@@ -187,6 +187,16 @@ impl Node {
         let tokens: [CancellationToken; 7] = std::array::from_fn(|_| CancellationToken::new());
         let [stop_http, stop_calls, stop_keepers, stop_receipts, stop_chain, stop_names, stop_net] = tokens;
         let swarm = start_swarm(&home, &config, ports.swarm, Arc::new(judge), stop_net.clone()).await?;
+        let (stop_forwards, tunnels) = (stop_net.child_token(), swarm.tunnels);
+        let forwards = Forwards::new(
+            id,
+            swarm.handle.clone(),
+            Arc::clone(&directory),
+            endpoint.local_addr().ip(),
+            stop_forwards.clone(),
+        );
+        let (peers, forwards) = (Arc::new(Peers::new(endpoint.clone())), Arc::new(forwards));
+        let roads = Roads { peers, directory: Arc::clone(&directory), forwards };
         let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
         let addresses = Addresses::new(endpoint.local_addr(), swarm.handle.clone());
         remember_ports(&path, endpoint.local_addr(), &addresses.now())?;
@@ -303,6 +313,11 @@ impl Node {
             Ok(())
         });
         tasks.add("events", stop_net.clone(), route(swarm.events, handle, directory, stop_net.clone()));
+        let outlet = reachable(endpoint.local_addr());
+        tasks.add("tunnels", stop_net.clone(), async move {
+            forward::serve(tunnels, outlet, stop_forwards).await;
+            Ok(())
+        });
         tasks.add("chain", stop_chain, flatten(chain_task));
         tasks.add("gossip", stop_net.clone(), async move {
             gossip_task.await;

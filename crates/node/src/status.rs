@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zero2ai_net::Path;
 use zero2ai_proto::{
     ManifestId, ModelName, NodeId,
-    local::{ActivityReply, NodeStatusReply, PeerActivity, TransferActivity},
+    local::{ActivityReply, NodeStatusReply, PeerActivity, Placed, Reach, TransferActivity},
     record::Address,
     state::Rights,
 };
@@ -45,6 +46,23 @@ pub(crate) fn status(core: &Core) -> NodeStatusReply {
         receipts: core.receipts.size(),
         anchored,
         contradicted,
+        placed: placed(core),
+    }
+}
+
+/// What the swarm knows of how this node is reached.
+fn placed(core: &Core) -> Placed {
+    let relayed = core.net.paths().into_iter().filter(|(_, path)| *path == Path::Relayed);
+    Placed {
+        reach: match core.net.reach() {
+            zero2ai_net::Reach::Unknown => Reach::Unknown,
+            zero2ai_net::Reach::Open => Reach::Open,
+            zero2ai_net::Reach::Behind => Reach::Behind,
+        },
+        external: core.net.external_addresses(),
+        relays: core.net.relays(),
+        relaying: core.net.is_relay(),
+        relayed: relayed.map(|(node, _)| node).collect(),
     }
 }
 
@@ -105,20 +123,21 @@ pub(crate) fn activity(core: &Core) -> ActivityReply {
 }
 
 fn peers(core: &Core, now: u64) -> Vec<PeerActivity> {
-    let swarm: BTreeSet<NodeId> = core.net.peers().into_iter().collect();
+    let swarm: BTreeMap<NodeId, Path> = core.net.paths().into_iter().collect();
     let link = |peer: &zero2ai_rpc::Peer| {
         let rtt = u64::try_from(peer.rtt().as_micros()).unwrap_or(u64::MAX);
         (peer.id(), (rtt, Address::Rpc(peer.remote_addr().to_string())))
     };
     let links: BTreeMap<NodeId, (u64, Address)> = core.roads.peers.connected().iter().map(link).collect();
-    let all: BTreeSet<NodeId> = core.directory.known().into_iter().chain(swarm.iter().copied()).collect();
+    let all: BTreeSet<NodeId> = core.directory.known().into_iter().chain(swarm.keys().copied()).collect();
     let mut list: Vec<PeerActivity> = core.chain.read(|l| {
         let one = |node: NodeId| {
             let link = links.get(&node);
             let said = || core.directory.addresses(&node)?.first().cloned();
             PeerActivity {
                 rights: l.member(&node).map_or(Rights(0), |m| m.rights),
-                swarm: swarm.contains(&node),
+                swarm: swarm.contains_key(&node),
+                relayed: swarm.get(&node) == Some(&Path::Relayed),
                 rtt_us: link.map(|(rtt, _)| *rtt),
                 address: link.map(|(_, address)| address.clone()).or_else(said),
                 heard_ms_ago: core.directory.heard_at(&node).map(|at| now.saturating_sub(at)),

@@ -1,6 +1,6 @@
 //! What a server implements, and what it is given.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -38,6 +38,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct IncomingCall {
     /// Who calls: authenticated, and proven to hold a pool key; not necessarily admitted on the ledger.
     pub peer: NodeId,
+    /// From where, as this node sees it.
+    pub from: SocketAddr,
     /// What the caller proved is an earlier pool key past its grace: nothing may be answered but what it needs to get the newer
     /// one. Only of admitted identities; others are not let in with it.
     pub stale_key: bool,

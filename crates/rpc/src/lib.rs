@@ -43,4 +43,4 @@ pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::{BindError, CallError, ConnectError, ServeError};
 pub use handler::{Handler, IncomingCall, ReplySink};
 pub use peer::{Peer, Replies};
-pub use peers::Peers;
+pub use peers::{Detour, Peers};

@@ -2,24 +2,44 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::{
     FutureExt,
-    future::{BoxFuture, Shared, select_ok},
+    future::{BoxFuture, Either, Shared, select, select_ok},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use zero2ai_proto::{NodeId, record::Address};
 
 use crate::{
     endpoint::Endpoint,
     error::ConnectError,
     peer::Peer,
-    tuning::{CACHED_PEERS, DIALS, HANDSHAKE},
+    tuning::{CACHED_PEERS, DETOUR, DETOURED, DIALS, HANDSHAKE, HEAD_START, SHORT_START},
 };
 
 type Dial = Shared<BoxFuture<'static, Result<Peer, ConnectError>>>;
+
+/// A way to a node that does not answer at its addresses: found out only when it is needed, since that takes a question.
+pub struct Detour {
+    /// True if the node says itself that its addresses are of little use: then it is asked for soon.
+    pub likely: bool,
+    /// An address that leads there; `None` if there is none.
+    pub address: BoxFuture<'static, Option<SocketAddr>>,
+}
+
+impl fmt::Debug for Detour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detour").field("likely", &self.likely).finish_non_exhaustive()
+    }
+}
+
+/// Nodes that were reached by a detour of late, and when: at most [`CACHED_PEERS`].
+type Detoured = Arc<Mutex<HashMap<NodeId, Instant>>>;
 
 /// Connections of one endpoint. At most [`CACHED_PEERS`] are kept; the least recently used goes, and closes when its last
 /// user is done.
@@ -27,6 +47,7 @@ type Dial = Shared<BoxFuture<'static, Result<Peer, ConnectError>>>;
 pub struct Peers {
     endpoint: Endpoint,
     slots: Mutex<Slots>,
+    detoured: Detoured,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +62,8 @@ struct Slot {
     dial: Dial,
     /// When the dial was made.
     begun: Instant,
+    /// How long it may take.
+    limit: Duration,
     used: u64,
 }
 
@@ -49,7 +72,7 @@ impl Slot {
     /// whose waiters have all gone stands still; the next one would be told of its time, long past.
     fn is_dead(&self) -> bool {
         match self.dial.peek() {
-            None => self.begun.elapsed() >= HANDSHAKE,
+            None => self.begun.elapsed() >= self.limit,
             Some(Ok(peer)) => peer.is_closed(),
             Some(Err(_)) => true,
         }
@@ -60,7 +83,7 @@ impl Peers {
     /// An empty cache over `endpoint`.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, slots: Mutex::default() }
+        Self { endpoint, slots: Mutex::default(), detoured: Detoured::default() }
     }
 
     /// The endpoint that dials.
@@ -75,7 +98,16 @@ impl Peers {
     /// # Errors
     /// No address, or the dial failed at every one: the last failure.
     pub async fn get(&self, node: NodeId, addresses: &[Address]) -> Result<Peer, ConnectError> {
-        self.slot(node, addresses).await
+        self.slot(node, addresses, None).await
+    }
+
+    /// The same; and if no address answers soon, the detour is asked for and dialled beside them, and the first to answer is
+    /// taken. "Soon" is [`HEAD_START`], or [`SHORT_START`] for a node that was reached by a detour within [`DETOURED`].
+    ///
+    /// # Errors
+    /// Neither answered: the failure of the addresses, or of the detour if there were none.
+    pub async fn get_or(&self, node: NodeId, addresses: &[Address], detour: Detour) -> Result<Peer, ConnectError> {
+        self.slot(node, addresses, Some(detour)).await
     }
 
     /// The open connection to `node`, if there is one; a use like [`Peers::get`].
@@ -103,7 +135,7 @@ impl Peers {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).by_node.remove(node);
     }
 
-    fn slot(&self, node: NodeId, addresses: &[Address]) -> Dial {
+    fn slot(&self, node: NodeId, addresses: &[Address], detour: Option<Detour>) -> Dial {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.clock += 1;
         let used = slots.clock;
@@ -119,13 +151,20 @@ impl Peers {
         {
             slots.by_node.remove(&oldest);
         }
-        let dial = dial(self.endpoint.clone(), node, addresses);
-        slots.by_node.insert(node, Slot { dial: dial.clone(), begun: Instant::now(), used });
+        let limit = if detour.is_some() { HANDSHAKE + DETOUR } else { HANDSHAKE };
+        let direct = direct(self.endpoint.clone(), node, addresses);
+        let dial = match detour {
+            None => direct.shared(),
+            Some(detour) => {
+                either(self.endpoint.clone(), node, direct, detour, Arc::clone(&self.detoured)).boxed().shared()
+            }
+        };
+        slots.by_node.insert(node, Slot { dial: dial.clone(), begun: Instant::now(), limit, used });
         dial
     }
 }
 
-fn dial(endpoint: Endpoint, node: NodeId, addresses: &[Address]) -> Dial {
+fn direct(endpoint: Endpoint, node: NodeId, addresses: &[Address]) -> BoxFuture<'static, Result<Peer, ConnectError>> {
     let sockets: Vec<_> = addresses.iter().filter_map(Address::rpc_socket).take(DIALS).collect();
     async move {
         if sockets.is_empty() {
@@ -138,7 +177,57 @@ fn dial(endpoint: Endpoint, node: NodeId, addresses: &[Address]) -> Dial {
         select_ok(attempts).await.map(|(peer, _)| peer)
     }
     .boxed()
-    .shared()
+}
+
+/// The addresses first, the detour beside them if they are slow, and alone if they fail.
+async fn either(
+    endpoint: Endpoint,
+    node: NodeId,
+    mut direct: BoxFuture<'static, Result<Peer, ConnectError>>,
+    detour: Detour,
+    detoured: Detoured,
+) -> Result<Peer, ConnectError> {
+    let soon = detour.likely || was_detoured(&detoured, &node);
+    let failed = match timeout(if soon { SHORT_START } else { HEAD_START }, &mut direct).await {
+        Ok(Ok(peer)) => return Ok(peer),
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    };
+    let around = async {
+        let addr = detour.address.await?;
+        let peer = endpoint.connect(addr, Some(node)).await;
+        Some(peer.inspect(|_| note(&detoured, node)))
+    };
+    let around = timeout(DETOUR, around).map(|outcome| outcome.ok().flatten()).boxed();
+    match failed {
+        Some(error) => match around.await {
+            Some(Err(detour)) if matches!(error, ConnectError::NoAddress { .. }) => Err(detour),
+            Some(Ok(peer)) => Ok(peer),
+            _ => Err(error),
+        },
+        None => match select(direct, around).await {
+            Either::Left((Ok(peer), _)) => Ok(peer),
+            Either::Left((Err(error), around)) => match around.await {
+                Some(Ok(peer)) => Ok(peer),
+                _ => Err(error),
+            },
+            Either::Right((Some(Ok(peer)), _)) => Ok(peer),
+            Either::Right((_, direct)) => direct.await,
+        },
+    }
+}
+
+fn was_detoured(detoured: &Detoured, node: &NodeId) -> bool {
+    let known = detoured.lock().unwrap_or_else(PoisonError::into_inner);
+    known.get(node).is_some_and(|at| at.elapsed() < DETOURED)
+}
+
+fn note(detoured: &Detoured, node: NodeId) {
+    let mut known = detoured.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|_, at| at.elapsed() < DETOURED);
+    if known.len() < CACHED_PEERS {
+        known.insert(node, Instant::now());
+    }
 }
 
 #[cfg(test)]
@@ -181,7 +270,7 @@ mod tests {
         tokio::spawn(async move { server.serve(Arc::new(Nothing), CancellationToken::new()).await });
         let peers = Peers::new(endpoint());
         let put = |begun| {
-            let slot = Slot { dial: pending().boxed().shared(), begun, used: 0 };
+            let slot = Slot { dial: pending().boxed().shared(), begun, limit: HANDSHAKE, used: 0 };
             peers.slots.lock().unwrap().by_node.insert(node, slot);
         };
         put(Instant::now());
@@ -189,5 +278,52 @@ mod tests {
         put(Instant::now().checked_sub(HANDSHAKE).unwrap());
         let peer = tokio::time::timeout(HANDSHAKE, peers.get(node, &addresses)).await.unwrap().unwrap();
         assert_eq!(peer.id(), node);
+    }
+
+    #[tokio::test]
+    async fn a_detour_is_asked_for_only_if_no_address_answers_and_then_soon() {
+        let pool_keys = Keyring::from(PoolKey::generate().unwrap());
+        let endpoint = || {
+            let (bind, key) = ((Ipv4Addr::LOCALHOST, 0).into(), SecretKey::generate().unwrap());
+            Endpoint::bind(EndpointConfig { bind, key, pool: PoolId([1; 32]), pool_keys: pool_keys.clone() }).unwrap()
+        };
+        let server = endpoint();
+        let (node, at) = (server.id(), server.local_addr());
+        tokio::spawn(async move { server.serve(Arc::new(Nothing), CancellationToken::new()).await });
+        let peers = Peers::new(endpoint());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let begun = Arc::new(Mutex::new(Instant::now()));
+        let detour = |address| {
+            let (asked, begun) = (Arc::clone(&asked), Arc::clone(&begun));
+            let address = async move {
+                let waited = begun.lock().unwrap().elapsed();
+                asked.lock().unwrap().push(waited);
+                address
+            };
+            Detour { likely: false, address: address.boxed() }
+        };
+        let good = [Address::Rpc(at.to_string())];
+        peers.get_or(node, &good, detour(Some(at))).await.unwrap();
+        assert!(asked.lock().unwrap().is_empty(), "the address answered");
+        // A socket that swallows everything, as a NAT does.
+        let hole = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let dead = [Address::Rpc(hole.local_addr().unwrap().to_string())];
+        for _ in 0..2 {
+            peers.forget(&node);
+            *begun.lock().unwrap() = Instant::now();
+            assert_eq!(peers.get_or(node, &dead, detour(Some(at))).await.unwrap().id(), node);
+            peers.get_or(node, &dead, detour(Some(at))).await.unwrap();
+        }
+        let waited = asked.lock().unwrap().clone();
+        assert_eq!(waited.len(), 2, "asked once for each dial; the open connection is used");
+        assert!(waited[0] >= HEAD_START && (SHORT_START..HEAD_START).contains(&waited[1]), "{waited:?}");
+        peers.forget(&node);
+        let lost = peers.get_or(node, &dead, detour(None)).await.unwrap_err();
+        assert!(matches!(lost, ConnectError::Unreachable { .. }), "{lost}");
+        let nowhere = peers.get_or(SecretKey::generate().unwrap().public(), &[], detour(None)).await.unwrap_err();
+        assert!(matches!(nowhere, ConnectError::NoAddress { .. }), "{nowhere}");
+        // The detour leads to another node than was wanted.
+        let wrong = peers.get_or(SecretKey::generate().unwrap().public(), &[], detour(Some(at))).await.unwrap_err();
+        assert!(matches!(wrong, ConnectError::WrongIdentity { .. }), "{wrong}");
     }
 }

@@ -1,6 +1,6 @@
 //! One call at the serving end, from its first byte to its last.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use tokio::{
@@ -27,6 +27,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     pub(crate) peer: NodeId,
+    pub(crate) from: SocketAddr,
     pub(crate) stale_key: bool,
     /// It may hear how busy this node is, and understands it.
     pub(crate) wants_load: bool,
@@ -35,7 +36,7 @@ pub(crate) struct Caller {
 
 /// Serves the call on `stream`. `abort` cancels it.
 pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Handler>, abort: CancellationToken) {
-    let Caller { peer, stale_key, wants_load, bounds } = caller;
+    let Caller { peer, from, stale_key, wants_load, bounds } = caller;
     let (mut send, mut recv) = (stream.send, FrameReader::new(stream.recv));
     let call: CallFrame = match timeout(REQUEST, recv.next(bounds.frame)).await {
         Ok(Ok(call)) => call,
@@ -56,7 +57,7 @@ pub(crate) async fn serve(caller: Caller, stream: BiStream, handler: Arc<dyn Han
     let cancelled = abort.child_token();
     let (queue, items) = mpsc::channel(REPLY_QUEUE);
     let (body, given_up) = (call.body.into_vec(), cancelled.clone());
-    let incoming = IncomingCall { peer, stale_key, method, body, timeout: limit, cancelled: given_up };
+    let incoming = IncomingCall { peer, from, stale_key, method, body, timeout: limit, cancelled: given_up };
     let gone = send.abandoned();
     let load = Arc::clone(&handler);
     let load = move || load.load(method).filter(|_| wants_load);

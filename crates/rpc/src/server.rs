@@ -176,7 +176,8 @@ impl Server {
                             break close::WRONG_KEY;
                         }
                         let wants_load = proven.features & FEATURE_LOAD != 0 && now != Standing::Stranger;
-                        let caller = Caller { peer, stale_key: proven.stale, wants_load, bounds: now.bounds() };
+                        let from = connection.remote_addr();
+                        let caller = Caller { peer, from, stale_key: proven.stale, wants_load, bounds: now.bounds() };
                         self.begin(caller, now, stream, &abort, &mut calls);
                     }
                     Err(_) => break close::STOPPING,

@@ -67,6 +67,16 @@ pub const FLUSH: Duration = Duration::from_millis(200);
 pub const CACHED_PEERS: usize = 256;
 /// Addresses of one node dialled at once by [`crate::Peers`]; the rest are not tried.
 pub const DIALS: usize = 4;
+/// How long the addresses of a node are dialled alone before [`crate::Detour`] is asked for another: about six round trips
+/// over half the globe.
+pub const HEAD_START: Duration = Duration::from_secs(1);
+/// The same for a node that was reached by a detour of late, or says itself that it is behind a NAT: callers on its own network
+/// still come directly.
+pub const SHORT_START: Duration = Duration::from_millis(150);
+/// How long it is remembered that a node was reached by a detour.
+pub const DETOURED: Duration = Duration::from_secs(300);
+/// Time for a detour: asking for it, and the handshake through it.
+pub const DETOUR: Duration = Duration::from_secs(10);
 
 /// The dialling end pings when nothing else was sent for so long: keeps NATs open, and shows within [`PATIENCE`] that a
 /// peer died. Costs two small packets.

@@ -134,7 +134,7 @@ pub(crate) async fn doctor(home: &Path, patient: Option<Patient>, out: Output) -
         }
     } else {
         let why = "needs the running node";
-        for check in ["clock", "peers", "chain", "rights"] {
+        for check in ["clock", "peers", "reach", "chain", "rights"] {
             report.skipped(check, why);
         }
         if let Some(patient) = &patient {

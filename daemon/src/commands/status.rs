@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use zero2ai_proto::{
+    NodeId,
     calls::Empty,
-    local::{NodeStatus, NodeStatusReply},
+    local::{NodeStatus, NodeStatusReply, Placed, Reach},
 };
 
 use crate::{
@@ -32,7 +33,38 @@ fn status_json(s: &NodeStatusReply) -> Value {
         "peers": s.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), "models": models,
         "chunks": s.chunks, "store_bytes": s.store_bytes, "receipts": s.receipts, "anchored": s.anchored,
         "contradicted": contradicted.collect::<Vec<_>>(),
+        "reach": reach_name(s.placed.reach), "external": s.placed.external, "relaying": s.placed.relaying,
+        "relays": s.placed.relays.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "relayed_peers": s.placed.relayed.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
+}
+
+/// The word for it in JSON.
+const fn reach_name(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Unknown => "unknown",
+        Reach::Open => "open",
+        Reach::Behind => "behind",
+    }
+}
+
+/// How the node is reached from outside its network, in words.
+pub(crate) fn reached(placed: &Placed) -> String {
+    let relays = placed.relays.iter().map(NodeId::short).collect::<Vec<_>>().join(", ");
+    let relaying = if placed.relaying { "; relays for others" } else { "" };
+    match placed.reach {
+        Reach::Unknown => format!("from its own network; not tested from outside yet{relaying}"),
+        Reach::Open => format!("directly, at {}{relaying}", placed.external.join(", ")),
+        Reach::Behind if relays.is_empty() => "behind a NAT, and by no relay: only whom it calls itself".to_owned(),
+        Reach::Behind => format!("behind a NAT, by way of relay {relays}{relaying}"),
+    }
+}
+
+fn peers(s: &NodeStatusReply) -> String {
+    match s.placed.relayed.len() {
+        0 => s.peers.len().to_string(),
+        relayed => format!("{}, {relayed} of them through a relay", s.peers.len()),
+    }
 }
 
 fn status_text(s: &NodeStatusReply) -> String {
@@ -46,7 +78,8 @@ fn status_text(s: &NodeStatusReply) -> String {
         ("rights", output::rights(s.rights)),
         ("addresses", addresses.join(", ")),
         ("chain", format!("height {}, newest block {age} old, {} waiting{halted}", s.height, s.mempool)),
-        ("peers", s.peers.len().to_string()),
+        ("reached", reached(&s.placed)),
+        ("peers", peers(s)),
         ("store", format!("{} chunks, {} sealed", s.chunks, output::bytes(s.store_bytes))),
         ("receipts", format!("{}, {} of them anchored", s.receipts, s.anchored)),
     ]);

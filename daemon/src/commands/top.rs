@@ -170,7 +170,7 @@ fn peers_table(peers: &[PeerActivity]) -> String {
         let rtt = p.rtt_us.map_or_else(|| "-".to_owned(), |us| format!("{:.2}", us as f64 / 1e3));
         table.row([
             p.node.short(),
-            if p.swarm { "connected" } else { "-" }.to_owned(),
+            way(p).to_owned(),
             rtt,
             p.heard_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", output::age(ms))),
             p.address.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
@@ -180,9 +180,18 @@ fn peers_table(peers: &[PeerActivity]) -> String {
     table.render(0)
 }
 
+/// How the swarm is connected to a peer.
+fn way(p: &PeerActivity) -> &'static str {
+    match (p.swarm, p.relayed) {
+        (false, _) => "-",
+        (true, false) => "connected",
+        (true, true) => "through a relay",
+    }
+}
+
 fn peer_json(p: &PeerActivity) -> Value {
     json!({
-        "node": p.node.to_string(), "swarm": p.swarm, "rtt_us": p.rtt_us, "heard_ms_ago": p.heard_ms_ago,
+        "node": p.node.to_string(), "swarm": p.swarm, "relayed": p.relayed, "rtt_us": p.rtt_us, "heard_ms_ago": p.heard_ms_ago,
         "address": p.address.as_ref().map(ToString::to_string), "rights": p.rights.names(),
     })
 }
@@ -221,6 +230,7 @@ mod tests {
             node: SecretKey::from_bytes(&[n; 32]).public(),
             rights: Rights::MEMBER,
             swarm: n == 0,
+            relayed: false,
             rtt_us: (n == 0).then_some(1_500),
             address: None,
             heard_ms_ago: None,

@@ -44,6 +44,8 @@ pub struct PeerActivity {
     pub rights: Rights,
     /// True if the swarm (Kademlia, gossip) is connected to it.
     pub swarm: bool,
+    /// True if that goes through a relay alone.
+    pub relayed: bool,
     /// Round trip of peer RPC, microseconds, where a connection is open.
     pub rtt_us: Option<u64>,
     /// Where it was reached, or else the first place where it says that it can be.

@@ -69,6 +69,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::AuditProofs,
         c::GetSnapshot,
         c::Prepare,
+        c::Forward,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,

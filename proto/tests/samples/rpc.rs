@@ -83,6 +83,8 @@ fn add_calls(v: &mut Vectors) {
     v.add("calls/proven_audit", &models::proven_audit());
     v.add("calls/describe", &c::DescribeCall { name: name(), version: 1 });
     v.add("calls/prepared", &c::Prepared { preparation: Some(models::picture()) });
+    v.add("calls/forward", &c::ForwardCall { node: key(2).public() });
+    v.add("calls/forwarded", &c::Forwarded { port: 40_123 });
     v.add("calls/provider_receipts", &models::provider_receipts());
 }
 
@@ -125,6 +127,13 @@ fn add_local(v: &mut Vectors) {
         receipts: 3,
         anchored: 2,
         contradicted: vec![(key(3).public(), 6)],
+        placed: l::Placed {
+            reach: l::Reach::Behind,
+            external: vec!["/ip4/5.6.7.8/udp/7000/quic-v1".into()],
+            relays: vec![key(2).public()],
+            relaying: false,
+            relayed: vec![key(3).public()],
+        },
     };
     v.add("local/status", &status);
     v.add("local/invite", &l::InviteCall { rights: Rights::USER, uses: 1, ttl_ms: 3_600_000 });
@@ -139,7 +148,7 @@ fn add_local(v: &mut Vectors) {
     v.add("local/rotated", &l::RotateReply { epoch: 4, height: 9 });
     v.add("local/peer", &l::PeerCall { node: key(2).public() });
     let addresses = vec![Address::Rpc("127.0.0.1:4242".into())];
-    v.add("local/peer_reply", &l::PeerReply { addresses, heard_ms_ago: Some(1_200), connected: true });
+    v.add("local/peer_reply", &l::PeerReply { addresses, heard_ms_ago: Some(1_200), connected: true, relayed: true });
     v.add("local/names", &l::NamesCall { prefix: "acme/".into() });
     v.add("local/named", &ledger::named());
     v.add("local/history", &l::HistoryCall { name: name() });
@@ -320,6 +329,7 @@ fn add_activity(v: &mut Vectors, models: &[l::ResidentModel]) {
         node: key(2).public(),
         rights: Rights::MEMBER,
         swarm: true,
+        relayed: false,
         rtt_us: Some(1_500),
         address: Some(Address::Rpc("127.0.0.1:4242".into())),
         heard_ms_ago: Some(1_200),

@@ -113,6 +113,7 @@ fn requests(frame: Option<CallFrame>) {
         c::Receipts,
         c::Describe,
         c::Prepare,
+        c::Forward,
         l::PublishPath,
         l::ValidatePath,
         l::FetchLive
@@ -131,7 +132,7 @@ fn requests(frame: Option<CallFrame>) {
 
 fn replies(number: u8, bytes: &[u8]) {
     one_of!(number, bytes; c::Pong, c::Redeemed, c::Resolved, c::SealedBlock, c::Proved, TrustStep, c::Submitted, c::Piece,
-        c::Bitfield, c::HaveNews, c::Predicted, c::Generated, c::Replicated, ProviderReceipts, w::ModelInfo, c::Prepared);
+        c::Bitfield, c::HaveNews, c::Predicted, c::Generated, c::Replicated, ProviderReceipts, w::ModelInfo, c::Prepared, c::Forwarded);
 }
 
 fn local(number: u8, bytes: &[u8]) {

@@ -200,7 +200,8 @@ fn peer(core: &Core, call: PeerCall) -> PeerReply {
     PeerReply {
         addresses: core.directory.addresses(node).unwrap_or_default(),
         heard_ms_ago: core.directory.heard_at(node).map(|at| now_ms().saturating_sub(at)),
-        connected: core.net.peers().contains(node),
+        connected: core.net.path(node).is_some(),
+        relayed: core.net.path(node) == Some(zero2ai_net::Path::Relayed),
     }
 }
 
@@ -219,7 +220,10 @@ fn invite(core: &Core, call: InviteCall) -> Result<InviteLine, RpcError> {
     let expires_ms = now_ms().saturating_add(call.ttl_ms);
     let ticket = Ticket { nonce, expires_ms, uses: call.uses, rights: call.rights };
     let ticket = Signed::sign(&ticket, &core.pool, &core.key).map_err(internal)?;
-    let bootstrap = vec![Bootstrap { node: core.id, addresses: core.addresses.now() }];
+    // Who comes from outside a NAT reaches its relays first.
+    let relay = |node| Some(Bootstrap { node, addresses: core.directory.addresses(&node)? });
+    let own = Bootstrap { node: core.id, addresses: core.addresses.now() };
+    let bootstrap = core.net.relays().into_iter().filter_map(relay).chain([own]).collect();
     let invite = Invite { version: 1, pool: core.pool, key: core.pool_keys.current(), ticket, bootstrap };
     Ok(InviteLine { line: invite.to_line().map_err(internal)? })
 }

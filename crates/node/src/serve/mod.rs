@@ -31,9 +31,9 @@ use tokio::sync::Semaphore;
 use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
-        AuditProofs, Blocks, Describe, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot, Grant, Have, Head,
-        Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx, TrustSteps,
-        WatchHave,
+        AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot,
+        Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx,
+        TrustSteps, WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Load, Method, RpcError},
@@ -143,6 +143,11 @@ impl Service {
                 ledger::audit_proofs(core, &self.audits, call.request::<AuditProofs>()?, &mut reply).await
             }
             GetSnapshot::ID => self.snapshots.give(core, &mut reply).await,
+            Forward::ID => {
+                let node = call.request::<Forward>()?.node;
+                let port = core.roads.forwards.open(call.peer, call.from.ip().to_canonical(), node).await?;
+                reply.item::<Forward>(&Forwarded { port }).await
+            }
             // Also while the chain is halted: it may be halted because signers lack the key.
             GetPoolKey::ID => reply.item::<GetPoolKey>(&core.pool_keys.current()).await,
             Receipts::ID => {

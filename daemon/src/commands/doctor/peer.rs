@@ -5,6 +5,7 @@ use zero2ai_proto::{
     NodeId,
     calls::Empty,
     local::{PeerCall, PeerKnown, PoolShow},
+    record::Address,
     state::Rights,
 };
 
@@ -28,7 +29,11 @@ pub(super) async fn check(report: &mut Report, session: &Session, node: NodeId) 
     let heard = known
         .heard_ms_ago
         .map_or_else(|| "not heard of since this node started".into(), |ms| format!("last heard {} ago", age(ms)));
-    let swarm = if known.connected { "connected in the swarm" } else { "not connected in the swarm" };
+    let swarm = match (known.connected, known.relayed) {
+        (true, true) => "connected in the swarm, through a relay",
+        (true, false) => "connected in the swarm, directly",
+        (false, _) => "not connected in the swarm",
+    };
     if known.addresses.is_empty() {
         let says = format!(
             "nobody said where {} is, and it is {swarm}: is it running? A node announces itself every few seconds once it is.",
@@ -40,7 +45,7 @@ pub(super) async fn check(report: &mut Report, session: &Session, node: NodeId) 
     report.ok("address", format!("{} ({heard}, {swarm})", list(&known.addresses)));
     match ping(session, node, &known.addresses).await {
         Ok((pong, rtt)) => {
-            report.ok("dial", "a connection stands, and the identity is the right one");
+            report.ok("dial", format!("{}, and the identity is the right one", way(session, node, &known.addresses)));
             report.ok("pool proof", "both ends proved the pool key");
             let says = format!("{:.2} ms, version {}, height {}", millis(rtt), pong.version, pong.height);
             report.ok("answer", says);
@@ -58,6 +63,15 @@ pub(super) async fn check(report: &mut Report, session: &Session, node: NodeId) 
             report.add(stages[stage], Finding::Failed(Failure::from(error)));
             skip(report, &stages[stage + 1..], "comes after what failed");
         }
+    }
+}
+
+/// The way of the connection that stands.
+fn way(session: &Session, node: NodeId, addresses: &[Address]) -> &'static str {
+    match session.client.is_direct(node, addresses) {
+        Some(true) => "a direct connection stands",
+        Some(false) => "a connection stands, by way of this node and the swarm",
+        None => "a connection stood",
     }
 }
 

@@ -8,12 +8,13 @@ use zero2ai_proto::{
     NodeId,
     calls::{Empty, Pong},
     limits::CLOCK_SKEW_MS,
-    local::{NodeStatusReply, PeerCall, PeerKnown, PoolShow},
+    local::{NodeStatusReply, PeerCall, PeerKnown, PoolShow, Reach},
     state::Rights,
 };
 
 use super::{Report, ping};
 use crate::{
+    commands::status::reached,
     exit::Exit,
     output::{self, age, plural},
     session::{QUICK, Session},
@@ -32,6 +33,7 @@ pub(super) async fn check(report: &mut Report, session: &Session, status: &NodeS
     let pongs: Vec<(NodeId, Pong, i128)> = pongs.into_iter().flatten().collect();
     clock(report, &pongs);
     peers(report, session, status, pongs.len()).await;
+    reach(report, status);
     chain(report, status, heartbeat, &pongs);
     if status.rights == Rights::default() {
         report.failed(
@@ -93,6 +95,19 @@ async fn peers(report: &mut Report, session: &Session, status: &NodeStatusReply,
     } else {
         report.ok("peers", format!("{connected} connected, {members}"));
     }
+}
+
+/// What AutoNAT found. A NAT is no failure while a relay stands in for it.
+fn reach(report: &mut Report, status: &NodeStatusReply) {
+    let placed = &status.placed;
+    if placed.reach == Reach::Behind && placed.relays.is_empty() {
+        let says = format!(
+            "peers see this node at another address than its own, cannot dial it there, and none of the {} relays for it:              other members behind NATs cannot call it. Forward its two UDP ports in the router (listen_rpc and listen_swarm in              config.toml), or run a member of this pool on a machine that can be reached: it relays by itself.",
+            plural(status.peers.len() as u64, "connected peer")
+        );
+        return report.failed("reach", Exit::Unreachable, says);
+    }
+    report.ok("reach", reached(placed));
 }
 
 fn chain(report: &mut Report, status: &NodeStatusReply, heartbeat: Duration, pongs: &[(NodeId, Pong, i128)]) {

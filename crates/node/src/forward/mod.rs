@@ -1,0 +1,188 @@
+//! Peer RPC to nodes that no UDP packet reaches directly: its packets go through the swarm, over whatever connection there
+//! is (relayed, or through a punched hole), and come out at the other node's RPC port.
+//!
+//! ```text
+//! caller ── UDP ──► forward at this node ── tunnel (swarm) ──► outlet at the target ── UDP ──► its RPC port
+//! ```
+//! Nothing of peer RPC knows of it: TLS, pool proof, identity and flow control are between caller and target. This node
+//! and a relay carry QUIC packets, and can drop and delay them. A caller is this node itself, or a member that asks for it
+//! (method `Forward`), such as a program without a swarm.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `mod` | forwards by caller and target, and their bounds |
+//! | `outlet` | tunnels that others opened to this node |
+//! | `pump` | datagrams between a socket and a tunnel |
+//! | `bucket` | what goes through relays, rationed |
+
+mod bucket;
+mod outlet;
+mod pump;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio::{net::UdpSocket, time::timeout};
+use tokio_util::sync::CancellationToken;
+use zero2ai_net::{NetHandle, Tunnel};
+use zero2ai_proto::{NodeId, record::Address, rpc::ErrorCode, rpc::RpcError};
+
+use crate::directory::Directory;
+use bucket::Bucket;
+use pump::{Origin, Pump};
+
+pub(crate) use outlet::serve;
+
+/// Forwards of all callers together. Each holds a UDP port. Beyond it a caller is told `Busy`.
+const FORWARDS: usize = 128;
+/// Forwards of one member. The node's own count among all alone.
+const FORWARDS_EACH: usize = 8;
+/// Time to find a connection to the target and open a tunnel on it.
+const OPENING: Duration = Duration::from_secs(6);
+/// Bytes a second that this node sends through relays, on average: a relay is a member's own line.
+const RELAYED: u64 = 1024 * 1024;
+/// Bytes that it may send at once after a pause.
+const RELAYED_BURST: u64 = 512 * 1024;
+
+type Opening = Shared<BoxFuture<'static, Result<u16, RpcError>>>;
+
+struct Forward {
+    opening: Opening,
+    from: IpAddr,
+    ended: CancellationToken,
+}
+
+impl Forward {
+    fn is_dead(&self) -> bool {
+        self.ended.is_cancelled() || matches!(self.opening.peek(), Some(Err(_)))
+    }
+}
+
+/// See the module.
+pub(crate) struct Forwards {
+    own: NodeId,
+    net: NetHandle,
+    directory: Arc<Directory>,
+    /// Where members find what they asked for: the address on which this node's RPC listens.
+    listen: IpAddr,
+    ration: Arc<Bucket>,
+    open: Mutex<HashMap<(NodeId, NodeId), Forward>>,
+    stop: CancellationToken,
+}
+
+impl Forwards {
+    pub(crate) fn new(
+        own: NodeId,
+        net: NetHandle,
+        directory: Arc<Directory>,
+        listen: IpAddr,
+        stop: CancellationToken,
+    ) -> Self {
+        let (ration, open) = (Arc::new(Bucket::new(RELAYED, RELAYED_BURST)), Mutex::default());
+        Self { own, net, directory, listen, ration, open, stop }
+    }
+
+    /// Where this node itself reaches `target`'s RPC; `None` if the swarm has no way there either.
+    pub(crate) async fn own(&self, target: NodeId) -> Option<SocketAddr> {
+        // From where this node's own packets to this machine come.
+        let ip = if self.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.listen };
+        match self.open(self.own, ip, target).await {
+            Ok(port) => Some(SocketAddr::new(ip, port)),
+            Err(error) => {
+                tracing::debug!(target = %target.short(), %error, "no detour");
+                None
+            }
+        }
+    }
+
+    /// The UDP port at which `caller`, at `from`, reaches `target`'s RPC: the open one, or a new one.
+    pub(crate) async fn open(&self, caller: NodeId, from: IpAddr, target: NodeId) -> Result<u16, RpcError> {
+        if target == self.own {
+            return Err(RpcError::new(ErrorCode::Invalid, "that is this node itself: call it directly"));
+        }
+        self.slot(caller, from, target)?.await
+    }
+
+    fn slot(&self, caller: NodeId, from: IpAddr, target: NodeId) -> Result<Opening, RpcError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, forward| !forward.is_dead());
+        if let Some(forward) = open.get(&(caller, target)).filter(|forward| forward.from == from) {
+            return Ok(forward.opening.clone());
+        }
+        // The caller moved to another address: its old one gets nothing any more.
+        if let Some(old) = open.remove(&(caller, target)) {
+            old.ended.cancel();
+        }
+        let each = open.keys().filter(|(by, _)| *by == caller).count();
+        if open.len() >= FORWARDS || (caller != self.own && each >= FORWARDS_EACH) {
+            let says = format!(
+                "{each} forwards for this caller and {} in all are open; {FORWARDS_EACH} and {FORWARDS} may be. One closes \
+                 after a minute without a packet",
+                open.len()
+            );
+            return Err(RpcError::new(ErrorCode::Busy, says));
+        }
+        let ended = self.stop.child_token();
+        let opening = self.begin(caller, from, target, ended.clone()).boxed().shared();
+        open.insert((caller, target), Forward { opening: opening.clone(), from, ended });
+        Ok(opening)
+    }
+
+    fn begin(
+        &self,
+        caller: NodeId,
+        from: IpAddr,
+        target: NodeId,
+        ended: CancellationToken,
+    ) -> impl Future<Output = Result<u16, RpcError>> + Send + 'static {
+        let at = if caller == self.own { from } else { self.listen };
+        let (way, ration) =
+            (Way { net: self.net.clone(), directory: Arc::clone(&self.directory), target }, Arc::clone(&self.ration));
+        async move {
+            let internal = |e: std::io::Error| RpcError::new(ErrorCode::Internal, format!("no UDP port for it: {e}"));
+            let tunnel = way.tunnel().await?;
+            let socket = UdpSocket::bind((at, 0)).await.map_err(internal)?;
+            let port = socket.local_addr().map_err(internal)?.port();
+            tracing::debug!(caller = %caller.short(), target = %target.short(), port, relayed = tunnel.is_relayed(), "a forward");
+            let pump = Pump { socket, origin: Origin::FirstOf(from), ration };
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = ended.cancelled() => {}
+                    () = pump.run(tunnel, || way.tunnel().map(Result::ok)) => ended.cancel(),
+                }
+            });
+            Ok(port)
+        }
+    }
+}
+
+/// How tunnels to one node are opened.
+struct Way {
+    net: NetHandle,
+    directory: Arc<Directory>,
+    target: NodeId,
+}
+
+impl Way {
+    async fn tunnel(&self) -> Result<Tunnel, RpcError> {
+        let known = self.directory.addresses(&self.target).unwrap_or_default();
+        let swarm = known.iter().filter(|a| matches!(a, Address::Swarm(_))).map(ToString::to_string).collect();
+        let none = |why: String| {
+            let says = format!("no way to node {} through the swarm: {why}", self.target.short());
+            RpcError::new(ErrorCode::Unavailable, says)
+        };
+        match timeout(OPENING, self.net.tunnel(self.target, swarm)).await {
+            Ok(Ok(tunnel)) => Ok(tunnel),
+            Ok(Err(error)) => Err(none(error.to_string())),
+            Err(_) => Err(none("nothing came in time".to_owned())),
+        }
+    }
+}
