@@ -245,6 +245,7 @@ impl Driver {
             }
             Command::Restore { records, reply } => {
                 drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().restore(records))));
+            }
             Command::Reach { node, addresses, reply } => self.reach(node, &addresses, reply),
             Command::Tunnel { node, reply } => {
                 if let Some(peer) = peer_id(&node) {

@@ -43,18 +43,56 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetError>>;
 /// What a handle asks of the driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Put { key: [u8; 32], value: Vec<u8>, copies: usize, reply: Reply<usize> },
-    Get { key: [u8; 32], newest: bool, reply: Reply<Option<Vec<u8>>> },
-    Provide { key: [u8; 32], reply: Reply<()> },
-    Unprovide { key: [u8; 32], reply: Reply<()> },
-    Providers { key: [u8; 32], reply: Reply<Vec<NodeId>> },
-    Publish { topic: Topic, data: Vec<u8>, reply: Reply<()> },
-    Dial { node: NodeId, address: String, reply: Reply<()> },
-    Reach { node: NodeId, addresses: Vec<String>, reply: Reply<()> },
+    Put {
+        key: [u8; 32],
+        value: Vec<u8>,
+        copies: usize,
+        reply: Reply<usize>,
+    },
+    Get {
+        key: [u8; 32],
+        newest: bool,
+        reply: Reply<Option<Vec<u8>>>,
+    },
+    Provide {
+        key: [u8; 32],
+        reply: Reply<()>,
+    },
+    Unprovide {
+        key: [u8; 32],
+        reply: Reply<()>,
+    },
+    Providers {
+        key: [u8; 32],
+        reply: Reply<Vec<NodeId>>,
+    },
+    Publish {
+        topic: Topic,
+        data: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Dial {
+        node: NodeId,
+        address: String,
+        reply: Reply<()>,
+    },
+    Reach {
+        node: NodeId,
+        addresses: Vec<String>,
+        reply: Reply<()>,
+    },
     /// The reply is dropped if there is no connection, or the node takes no tunnel.
-    Tunnel { node: NodeId, reply: oneshot::Sender<Tunnel> },
-    Held { reply: Reply<Vec<HeldRecord>> },
-    Restore { records: Vec<HeldRecord>, reply: Reply<usize> },
+    Tunnel {
+        node: NodeId,
+        reply: oneshot::Sender<Tunnel>,
+    },
+    Held {
+        reply: Reply<Vec<HeldRecord>>,
+    },
+    Restore {
+        records: Vec<HeldRecord>,
+        reply: Reply<usize>,
+    },
 }
 
 /// How a peer is connected.
