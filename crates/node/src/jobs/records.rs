@@ -86,7 +86,7 @@ mod tests {
             std::fs::write(&file, &bytes[..cut]).unwrap();
             assert!(read(&file).is_empty(), "cut at {cut}");
         }
-        std::fs::write(&file, encode(&vec![(ByteBuf::from([7; 31]), ByteBuf::from([7]))]).unwrap()).unwrap();
+        std::fs::write(&file, encode(&vec![(ByteBuf::from([7_u8; 31]), ByteBuf::from([7_u8]))]).unwrap()).unwrap();
         assert!(read(&file).is_empty());
     }
 }
