@@ -27,7 +27,8 @@ CODES = (
     "model",
 )  # fmt: skip
 RPC_ERROR = record(code=choice(*((code, None) for code in CODES)), message=TEXT)
-REPLY = choice(("item", BYTES), ("end", None), ("error", RPC_ERROR))
+LOAD = record(queue=U32, queue_us=U64)
+REPLY = choice(("item", BYTES), ("end", None), ("error", RPC_ERROR), ("load", LOAD))
 
 PONG = record(time_ms=U64, height=U64, queue=U32, queue_us=U64, version=TEXT)
 REDEEMED = record(genesis=BYTES, height=U64)

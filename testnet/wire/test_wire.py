@@ -55,7 +55,8 @@ class Vectors(unittest.TestCase):
         for name, shape in {
             "pool/invite": shapes.INVITE, "rpc/challenge": shapes.CHALLENGE, "rpc/proof": shapes.PROOF,
             "rpc/hello": shapes.HELLO, "rpc/reply_item": shapes.REPLY, "rpc/reply_end": shapes.REPLY,
-            "rpc/reply_error": shapes.REPLY, "calls/pong": shapes.PONG, "calls/redeemed": shapes.REDEEMED,
+            "rpc/reply_error": shapes.REPLY, "rpc/reply_load": shapes.REPLY, "calls/pong": shapes.PONG,
+            "calls/redeemed": shapes.REDEEMED,
             "calls/resolved": shapes.RESOLVED, "record/name": shapes.NAME_RECORD, "record/endpoint": shapes.ENDPOINT_RECORD,
             "tensor/f32": shapes.TENSOR, "calls/predicted": shapes.PREDICTED, "calls/generated_token": shapes.GENERATED,
             "calls/generated_checkpoint": shapes.GENERATED, "calls/generated_done": shapes.GENERATED,
