@@ -12,8 +12,8 @@ use zero2ai_proto::{
     pool::{Nonce, Ticket},
     state::{EventKind, Rights, Rules, Verdict},
     tx::{
-        Accept, Anchor, Commit, Endorse, Grant, Offer, Publish, Reveal, Revoke, RotateKey, SetChannel, SetRights,
-        SetRules, SetSigners, Thresholds, Tx, TxBody, Withdraw,
+        Accept, Anchor, ClassCounts, Commit, Endorse, Grant, Offer, Publish, Reveal, Revoke, RotateKey, SetChannel,
+        SetRights, SetRules, SetSigners, Thresholds, Tx, TxBody, Withdraw,
     },
 };
 

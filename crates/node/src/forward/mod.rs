@@ -22,7 +22,10 @@ mod pump;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,7 +59,6 @@ type Opening = Shared<BoxFuture<'static, Result<u16, RpcError>>>;
 
 struct Forward {
     opening: Opening,
-    from: IpAddr,
     ended: CancellationToken,
 }
 
@@ -74,7 +76,9 @@ pub(crate) struct Forwards {
     /// Where members find what they asked for: the address on which this node's RPC listens.
     listen: IpAddr,
     ration: Arc<Bucket>,
-    open: Mutex<HashMap<(NodeId, NodeId), Forward>>,
+    /// By caller, target, and the address and use of it: a program beside this node has its identity, and a port of its own.
+    open: Mutex<HashMap<(NodeId, NodeId, u64), Forward>>,
+    count: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -87,14 +91,14 @@ impl Forwards {
         stop: CancellationToken,
     ) -> Self {
         let (ration, open) = (Arc::new(Bucket::new(RELAYED, RELAYED_BURST)), Mutex::default());
-        Self { own, net, directory, listen, ration, open, stop }
+        Self { own, net, directory, listen, ration, open, count: AtomicU64::new(1), stop }
     }
 
     /// Where this node itself reaches `target`'s RPC; `None` if the swarm has no way there either.
     pub(crate) async fn own(&self, target: NodeId) -> Option<SocketAddr> {
         // From where this node's own packets to this machine come.
         let ip = if self.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.listen };
-        match self.open(self.own, ip, target).await {
+        match self.way(self.own, ip, target, 0).await {
             Ok(port) => Some(SocketAddr::new(ip, port)),
             Err(error) => {
                 tracing::debug!(target = %target.short(), %error, "no detour");
@@ -103,25 +107,26 @@ impl Forwards {
         }
     }
 
-    /// The UDP port at which `caller`, at `from`, reaches `target`'s RPC: the open one, or a new one.
+    /// A UDP port at which `caller`, at `from`, reaches `target`'s RPC. Each has its own: it belongs to the first port that
+    /// sends to it.
     pub(crate) async fn open(&self, caller: NodeId, from: IpAddr, target: NodeId) -> Result<u16, RpcError> {
+        self.way(caller, from, target, self.count.fetch_add(1, Ordering::Relaxed)).await
+    }
+
+    async fn way(&self, caller: NodeId, from: IpAddr, target: NodeId, nth: u64) -> Result<u16, RpcError> {
         if target == self.own {
             return Err(RpcError::new(ErrorCode::Invalid, "that is this node itself: call it directly"));
         }
-        self.slot(caller, from, target)?.await
+        self.slot(caller, from, target, nth)?.await
     }
 
-    fn slot(&self, caller: NodeId, from: IpAddr, target: NodeId) -> Result<Opening, RpcError> {
+    fn slot(&self, caller: NodeId, from: IpAddr, target: NodeId, nth: u64) -> Result<Opening, RpcError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, forward| !forward.is_dead());
-        if let Some(forward) = open.get(&(caller, target)).filter(|forward| forward.from == from) {
+        if let Some(forward) = open.get(&(caller, target, nth)) {
             return Ok(forward.opening.clone());
         }
-        // The caller moved to another address: its old one gets nothing any more.
-        if let Some(old) = open.remove(&(caller, target)) {
-            old.ended.cancel();
-        }
-        let each = open.keys().filter(|(by, _)| *by == caller).count();
+        let each = open.keys().filter(|(by, _, _)| *by == caller).count();
         if open.len() >= FORWARDS || (caller != self.own && each >= FORWARDS_EACH) {
             let says = format!(
                 "{each} forwards for this caller and {} in all are open; {FORWARDS_EACH} and {FORWARDS} may be. One closes \
@@ -132,7 +137,7 @@ impl Forwards {
         }
         let ended = self.stop.child_token();
         let opening = self.begin(caller, from, target, ended.clone()).boxed().shared();
-        open.insert((caller, target), Forward { opening: opening.clone(), from, ended });
+        open.insert((caller, target, nth), Forward { opening: opening.clone(), ended });
         Ok(opening)
     }
 
