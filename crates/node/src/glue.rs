@@ -19,7 +19,7 @@ use zero2ai_proto::{
     },
     encode,
     limits::MANIFEST_BYTES,
-    record::NodeAnnouncement,
+    record::{Address, NodeAnnouncement},
     rpc::{ErrorCode, Method},
 };
 use zero2ai_rpc::{CallError, ConnectError, Detour, Peer, Peers};

@@ -255,7 +255,8 @@ mod tests {
         let ((told_reset, reset), (told_cancelled, cancelled)) = (oneshot::channel(), oneshot::channel());
         let recv: Box<dyn AsyncRead + Send + Unpin> = Box::new(io::Cursor::new(request));
         let stream = BiStream { send: Box::new(Pipe(split(near).1, Some(told_reset))), recv };
-        let caller = Caller { peer: zero2ai_proto::PublicKey([1; 32]), stale_key: false, wants_load: false, bounds };
+        let (peer, from) = (zero2ai_proto::PublicKey([1; 32]), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let caller = Caller { peer, from, stale_key: false, wants_load: false, bounds };
         let handler = Arc::new(Sends(items, Mutex::new(Some(told_cancelled))));
         let served = serve(caller, stream, handler, CancellationToken::new());
         timeout(Duration::from_secs(15), served).await.expect("the call ends");

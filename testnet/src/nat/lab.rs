@@ -2,7 +2,7 @@
 //! where the NATs allow it, through a punched hole; and what is left when the relay dies.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -233,7 +233,7 @@ fn key(node: &Daemon) -> Result<String> {
     Ok(status(node)?["node"].as_str().context("a key")?.to_owned())
 }
 
-fn text(path: &PathBuf) -> Result<&str> {
+fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
