@@ -217,7 +217,7 @@ impl Client {
         }
         let (likely, client) = (addresses.iter().any(Address::is_relayed), self.clone());
         let address = async move {
-            let home = client.home().await.ok().filter(|home| home.id() != node)?;
+            let home = client.home_but(Some(node)).await.ok().filter(|home| home.id() != node)?;
             let forwarded = home.call::<Forward>(&ForwardCall { node }, FORWARD).await;
             // Who answers there must still prove to be `node`.
             forwarded.ok().map(|f| SocketAddr::new(home.remote_addr().ip(), f.port))

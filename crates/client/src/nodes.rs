@@ -81,12 +81,19 @@ impl Nodes {
 impl Client {
     /// The node to ask: the one that answered last, or the first of the others that does.
     pub(crate) async fn home(&self) -> Result<Peer, ClientError> {
+        self.home_but(None).await
+    }
+
+    /// The same, of all nodes but one: whose dial waits for this.
+    pub(crate) async fn home_but(&self, but: Option<NodeId>) -> Result<Peer, ClientError> {
         let Self { inner } = self;
         // Nearly always there is nothing to dial.
-        if let Some(peer) = inner.nodes.preferred(&inner.health).and_then(|node| inner.peers.open(&node)) {
+        let preferred = inner.nodes.preferred(&inner.health).filter(|node| Some(*node) != but);
+        if let Some(peer) = preferred.and_then(|node| inner.peers.open(&node)) {
             return Ok(peer);
         }
-        let known = inner.nodes.in_order(&inner.health);
+        let mut known = inner.nodes.in_order(&inner.health);
+        known.retain(|(node, _)| Some(*node) != but);
         let mut waiting = known.iter();
         let mut dials = FuturesUnordered::new();
         let mut last = None;

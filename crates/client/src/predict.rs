@@ -292,7 +292,9 @@ impl Line {
         error: ClientError,
     ) -> Result<(), ClientError> {
         if !error.may_retry_elsewhere() {
-            if error.remote().is_none() || self.blame.is_some() || self.waiting.is_empty() {
+            // One that was full may have a place in a moment.
+            let alone = self.waiting.is_empty() && self.full.is_empty();
+            if error.remote().is_none() || self.blame.is_some() || alone {
                 return Err(error);
             }
             self.blame = Some(error);

@@ -131,6 +131,7 @@ async fn run(
         topics,
         book,
         nat: Nat::default(),
+        guests: BTreeSet::new(),
         relaying: false,
         closing: HashMap::new(),
         tunnels,
@@ -171,6 +172,8 @@ pub(crate) struct Driver {
     pub(crate) queries: Queries,
     pub(crate) announcer: Announcer,
     pub(crate) nat: Nat,
+    /// Peers to which this node promised to relay: as many as it has places for reservations.
+    pub(crate) guests: BTreeSet<PeerId>,
     /// Whether this node relays for others.
     pub(crate) relaying: bool,
     /// Connections that have served, and when each is closed: at most those there are.
@@ -434,6 +437,9 @@ impl Driver {
         for bucket in behaviours.dht.kad.kbuckets() {
             needed.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
         }
+        // A relay's clients are in nobody's buckets, and its circuits are the only way to them.
+        needed.extend(self.nat.reserved().copied());
+        needed.extend(self.guests.iter().copied());
         for peer in surplus(connected.into_iter(), &needed, now) {
             let _ = self.swarm.disconnect_peer_id(peer);
         }

@@ -6,7 +6,7 @@ use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
     gossipsub::{self, Message, MessageAcceptance, MessageId},
-    identify, kad, mdns,
+    identify, kad, mdns, relay,
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
 use tokio::sync::mpsc::error::TrySendError;
@@ -65,6 +65,14 @@ impl Driver {
         match event {
             BehavioursEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.heard(propagation_source, &message_id, message);
+            }
+            BehavioursEvent::Relay(relay::Event::ReservationReqAccepted { src_peer_id, .. }) => {
+                self.guests.insert(src_peer_id);
+            }
+            BehavioursEvent::Relay(
+                relay::Event::ReservationClosed { src_peer_id } | relay::Event::ReservationTimedOut { src_peer_id },
+            ) => {
+                self.guests.remove(&src_peer_id);
             }
             BehavioursEvent::Dht(kad::Event::OutboundQueryProgressed { id, result, step, stats }) => {
                 if step.last && self.announcer.ended(&id) {

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use zero2ai_net::NetHandle;
 use zero2ai_proto::{limits::ADDRESSES, record::Address};
 
+/// Addresses of circuits that are told.
+const CIRCUITS: usize = 4;
+
 /// Asks the swarm each time, which hears of interfaces that come and go.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
@@ -22,7 +25,8 @@ impl Addresses {
     /// [`ADDRESSES`].
     pub(crate) fn now(&self) -> Vec<Address> {
         let circuits = self.net.circuit_addresses().into_iter().map(Address::Swarm).filter(Address::is_valid);
-        circuits.chain(list(self.rpc, &self.net.listen_addresses())).take(ADDRESSES).collect()
+        // Relays say themselves where they are: they must not push out this node's own addresses.
+        circuits.take(CIRCUITS).chain(list(self.rpc, &self.net.listen_addresses())).take(ADDRESSES).collect()
     }
 }
 

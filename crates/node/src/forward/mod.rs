@@ -138,6 +138,8 @@ impl Forwards {
         let ended = self.stop.child_token();
         let opening = self.begin(caller, from, target, ended.clone()).boxed().shared();
         open.insert((caller, target, nth), Forward { opening: opening.clone(), ended });
+        // It comes to an end, and so frees its place or is used, whether or not anybody waits for it still.
+        tokio::spawn(opening.clone().map(drop));
         Ok(opening)
     }
 
