@@ -101,8 +101,13 @@ fn a_peer_that_is_gone_a_stranger_and_a_stopped_node() {
     // A key that nobody has: no member, no address.
     network.nodes[1].start(&[]).unwrap();
     soon(&network.nodes[0], &[], 0);
-    let (code, found) = doctor(&network.nodes[0], &[&"ab".repeat(32)]);
-    assert!([NOT_FOUND, DENIED].contains(&code), "{found}");
+    let mut found = Value::Null;
+    // Connections to a process that is gone are ended once the new one is met: for a moment there may be no peer.
+    until("only the stranger is at fault", Duration::from_secs(40), || {
+        let (code, now) = doctor(&network.nodes[0], &[&"ab".repeat(32)]);
+        found = now;
+        [NOT_FOUND, DENIED].contains(&code)
+    });
     assert_eq!(
         (result(&found, "member"), result(&found, "address"), result(&found, "dial")),
         ("failed", "failed", "skipped")

@@ -28,7 +28,7 @@ fn folder(network: &Network, nth: usize, models: &[&str]) -> PathBuf {
     for model in models {
         let data = fs::read(fixture(&format!("heldout-{nth}.csv"))).unwrap();
         fs::write(folder.join(format!("lab/{model}.csv")), data).unwrap();
-        let columns = "label = \"granted\"\ngroup = \"region\"\nclasses = [\"refused\", \"granted\"]\n";
+        let columns = "label = \"granted\"\ngroup = \"region\"\n";
         fs::write(folder.join(format!("lab/{model}.toml")), columns).unwrap();
     }
     folder
@@ -161,11 +161,11 @@ fn data_that_fail_their_gate_are_not_endorsed_with_or_without_a_report() {
     let said = validator.until(&["validate", "lab/leaked", "--data", leaked]).unwrap();
     assert_eq!((&said["endorsement"], &said["score"]), (&Value::Null, &Value::Null), "{said}");
     assert!(said["withheld"].as_str().unwrap().contains("Overlap"), "{said}");
+    let wrong = validator.run(&["validate", "lab/leaked", "--data", &fixture("good.onnx")]).unwrap();
+    assert!(wrong.stderr.contains(".csv, .jsonl or .parquet"), "{wrong:?}");
     // What it was not made with is endorsed.
     let other = network.path().join("other.csv");
     fs::write(&other, without_region(&fs::read_to_string(fixture("heldout-2.csv")).unwrap())).unwrap();
     let said = validator.json(&["validate", "lab/leaked", "--data", other.to_str().unwrap()]).unwrap();
     assert_eq!((&said["withheld"], &said["endorsement"]["verdict"]), (&Value::Null, &json!("positive")), "{said}");
-    let wrong = validator.run(&["validate", "lab/leaked", "--data", &fixture("good.onnx")]).unwrap();
-    assert!(wrong.stderr.contains(".csv, .jsonl or .parquet"), "{wrong:?}");
 }

@@ -83,10 +83,15 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     assert_eq!(nodes[0].json(&["validator", "slashes"]).unwrap()["slashes"], serde_json::json!([]));
 
     let (audit, genesis) = (dir.path().join("audit.cbor"), dir.path().join("genesis.cbor"));
-    nodes[1].json(&["audit", "lab/digits", "--export", audit.to_str().unwrap()]).unwrap();
     nodes[1].json(&["pool", "genesis", "--out", genesis.to_str().unwrap()]).unwrap();
     let offline = ["audit", "verify", audit.to_str().unwrap(), "--genesis", genesis.to_str().unwrap()];
-    let told = nodes[1].json(&offline).unwrap();
+    // A block proves the state of the one before.
+    let mut told = Value::Null;
+    until("the settlement is proved", PATIENCE, || {
+        nodes[1].json(&["audit", "lab/digits", "--export", audit.to_str().unwrap()]).unwrap();
+        told = nodes[1].json(&offline).unwrap();
+        told["rounds"][0]["score"].is_number()
+    });
     assert_eq!(told["rounds"][0]["revealed"].as_array().unwrap().len(), 3, "{told}");
     assert_eq!(told["rounds"][0]["score"], settled["score"]);
     let score = ["score", "verify", audit.to_str().unwrap(), "--genesis", genesis.to_str().unwrap(), "--explain"];
