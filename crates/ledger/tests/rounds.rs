@@ -170,7 +170,7 @@ fn each_step_has_its_window() {
     let state = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
     pool.until(state.draws);
     refused(pool.refusal(1, commit(&pool, 1, 1, &run)), "publisher");
-    refused(pool.refusal(7, commit(&pool, 7, 1, &run)), "binds 0 of a stake");
+    refused(pool.refusal(7, commit(&pool, 7, 1, &run)), "has no seat");
     pool.do_all([(2, commit(&pool, 2, 1, &run))]);
     refused(pool.refusal(2, commit(&pool, 2, 1, &run)), "already");
     refused(pool.refusal(2, reveal(2, 1, &run)), "takes this in its phase Reveal");

@@ -13,7 +13,7 @@ use zero2ai_proto::{
     BlockId, Signed,
     block::{Vote, VoteKind},
     evidence::{Evidence, SignedStatement, Statement},
-    limits::{LEAVING, LIABLE_HEIGHTS, STAKE_TOTAL},
+    limits::{LEAVING, LIABLE_HEIGHTS, STAKE_TOTAL, WINDOW_HEIGHTS},
     state::Offence,
     tx::{Beacon, Stake, Tx, TxBody, Unstake},
 };
@@ -42,7 +42,7 @@ fn an_administrator_allots_a_member_stakes_and_what_leaves_stays_liable() {
     refused(pool.refusal(1, unstake(0)), "0 of 100");
     pool.do_all([(0, allot(1, 50)), (1, stake(20)), (1, unstake(30))]);
     let held = pool.ledger.stake(&id(1));
-    let until = pool.ledger.height() + LIABLE_HEIGHTS + quick().window;
+    let until = pool.ledger.height() + LIABLE_HEIGHTS + WINDOW_HEIGHTS + 1;
     assert_eq!((held.free, held.staked, &held.leaving[..]), (30, 90, &[(30, until)][..]));
     assert_eq!(pool.ledger.stake_total().unwrap().held, 150);
     for _ in 1..LEAVING {

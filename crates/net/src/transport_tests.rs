@@ -4,14 +4,14 @@
 
 use std::{
     ops::Range,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, atomic::AtomicUsize, atomic::Ordering},
     time::Duration,
 };
 
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _,
-    future::{join, join_all, poll_fn},
+    future::{Either, join, join_all, poll_fn, select},
 };
 use libp2p::{
     Multiaddr,
@@ -122,6 +122,16 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     }
 }
 
+/// Does `work` while `muxer` moves, which it does only while it is polled: the last words of its end's proof among others.
+async fn beside<T>(muxer: &mut StreamMuxerBox, work: impl Future<Output = T>) -> T {
+    let (mut work, mut ended) = (pin!(work), false);
+    poll_fn(|cx| {
+        ended = ended || muxer.poll_unpin(cx).is_ready();
+        work.as_mut().poll(cx)
+    })
+    .await
+}
+
 /// Connects two ends through a relay, and sends words over a stream. `Ok` if they came, as they were.
 async fn exchange(dialler: &Keyring, listener: &Keyring, flip: Range<usize>) -> (Result<(), String>, Arc<Wire>) {
     let [passed, connected] = std::array::from_fn(|_| AtomicUsize::new(0));
@@ -130,9 +140,18 @@ async fn exchange(dialler: &Keyring, listener: &Keyring, flip: Range<usize>) -> 
     let address = relay(listen(&mut b.transport).await, Arc::clone(&wire)).await;
     let outcome = async {
         let dial = a.transport.dial(address, options()).unwrap();
-        let (dialled, accepted) = join(dial, accept(&mut b.transport)).await;
-        let mut dialled = dialled.map_err(|e| e.to_string())?.1;
-        let mut accepted = accepted.map_err(|e| e.to_string())?.1;
+        let (mut dialled, mut accepted) = match select(pin!(dial), pin!(accept(&mut b.transport))).await {
+            Either::Left((dialled, accept)) => {
+                let mut dialled = dialled.map_err(|e| e.to_string())?.1;
+                let accepted = beside(&mut dialled, accept).await.map_err(|e| e.to_string())?.1;
+                (dialled, accepted)
+            }
+            Either::Right((accepted, dial)) => {
+                let mut accepted = accepted.map_err(|e| e.to_string())?.1;
+                let dialled = beside(&mut accepted, dial).await.map_err(|e| e.to_string())?.1;
+                (dialled, accepted)
+            }
+        };
         wire.connected.store(wire.passed.load(Ordering::SeqCst), Ordering::SeqCst);
         let send = async {
             let mut stream = poll_fn(|cx| dialled.poll_outbound_unpin(cx)).await?;
