@@ -37,7 +37,7 @@ type Http = (TcpStream, BufReader<TcpStream>);
 fn ask((out, back): &mut Http, method: &str, path: &str, token: &str, body: &str) -> Result<Vec<u8>> {
     write!(
         out,
-        "{method} {path} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )?;
