@@ -2,7 +2,7 @@
 are published, and every report ends in a grade. The data are made by testnet/domains/data.py, labels included. With REPORTS in the
 environment the reports are left there, for people who want to look at them.
 
-    python3 testnet/domains/grading.py       # takes a quarter of an hour on two cores, and so is no part of CI
+    python3 testnet/domains/grading.py       # takes five minutes on two cores, and so is no part of CI
 """
 
 import json
