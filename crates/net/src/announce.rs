@@ -12,7 +12,7 @@ use libp2p::kad::{self, QueryId, Quorum, RecordKey, store::RecordStore as _};
 use zero2ai_proto::keys::random_bytes;
 
 use crate::{
-    config::{ANNOUNCE_AFTER_JOIN, ANNOUNCE_EVERY, ANNOUNCE_JITTER, ANNOUNCING},
+    config::{ANNOUNCE_AFTER_JOIN, ANNOUNCE_EVERY, ANNOUNCE_JITTER, ANNOUNCING, REPLICATION},
     records::Shelf,
 };
 
@@ -37,9 +37,12 @@ impl Announcer {
         Self { jobs: VecDeque::new(), running: HashSet::new(), full: next_round(now), joined: None }
     }
 
-    /// A peer joined. Several in a row cause one round, after the first of them has settled.
-    pub(crate) fn peer_joined(&mut self, now: Instant) {
-        self.joined.get_or_insert(now + ANNOUNCE_AFTER_JOIN);
+    /// A peer joined, and is one of so many. Several in a row cause one round, after the first of them has settled. Once there are
+    /// enough of them for every copy, one more changes little, and in a large pool somebody comes all the time.
+    pub(crate) fn peer_joined(&mut self, peers: usize, now: Instant) {
+        if peers <= 2 * REPLICATION {
+            self.joined.get_or_insert(now + ANNOUNCE_AFTER_JOIN);
+        }
     }
 
     /// A query ended. True if it was one of these.

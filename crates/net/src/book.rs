@@ -23,7 +23,11 @@ const RECENT: Duration = Duration::from_secs(300);
 /// A peer that nobody configured is forgotten after this long without a connection.
 const FORGET: Duration = Duration::from_secs(3_600);
 /// With this many connections nobody is dialled unasked: the DHT finds the rest when it needs them.
-const ENOUGH: usize = 64;
+const ENOUGH: usize = 20;
+/// Beside this many others, a peer whose connection ended is left alone for [`LET_GO`].
+const SOME: usize = 8;
+/// It may have had too many peers and let this one go; dialled again at once, it would do so again. One that restarted dials by itself.
+const LET_GO: Duration = Duration::from_secs(30);
 /// But bootstrap nodes are, this long after their connection ended, so that one that restarted and knows nobody is found,
 /// and two halves of a pool find each other. Rarely: in a large pool everyone's bootstrap nodes are the same few, and
 /// those let go whom they do not need.
@@ -102,8 +106,10 @@ impl Book {
     }
 
     pub(crate) fn disconnected(&mut self, peer: &PeerId, now: Instant) {
+        let others = self.entries.iter().filter(|(id, e)| e.connected && *id != peer).count();
         if let Some(entry) = self.entries.get_mut(peer) {
-            (entry.connected, entry.failures, entry.seen, entry.next) = (false, 0, now, now);
+            let next = if others < SOME { now } else { now + LET_GO };
+            (entry.connected, entry.failures, entry.seen, entry.next) = (false, 0, now, next);
         }
     }
 
@@ -124,16 +130,22 @@ impl Book {
         }
     }
 
-    /// True with so many connections that no more are sought.
-    pub(crate) fn has_enough(&self) -> bool {
-        self.entries.values().filter(|e| e.connected).count() >= ENOUGH
+    /// How many more connections are sought; none with [`ENOUGH`] of them.
+    fn lacking(&self) -> usize {
+        ENOUGH.saturating_sub(self.entries.values().filter(|e| e.connected).count())
     }
 
-    /// Peers to dial now, at most `most`, with their addresses. Each is due again only after its outcome is noted, or
-    /// after the longest pause.
-    pub(crate) fn due(&mut self, now: Instant, most: usize) -> Vec<(PeerId, Vec<Multiaddr>)> {
+    /// True with so many connections that no more are sought.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.lacking() == 0
+    }
+
+    /// Peers to dial now, at most `most`, with their addresses, where `pending` dials are under way. Each is due again only after its
+    /// outcome is noted, or after the longest pause.
+    pub(crate) fn due(&mut self, now: Instant, most: usize, pending: usize) -> Vec<(PeerId, Vec<Multiaddr>)> {
         self.entries.retain(|_, e| e.connected || e.bootstrap || now.saturating_duration_since(e.seen) < FORGET);
-        let enough = self.has_enough();
+        let lacking = self.lacking().saturating_sub(pending);
+        let (enough, most) = (lacking == 0, if lacking == 0 { most } else { most.min(lacking) });
         let wanted = |e: &Entry| !enough || (e.bootstrap && now.saturating_duration_since(e.seen) >= BOOTSTRAP_AGAIN);
         let ready = |e: &Entry| !e.connected && e.next <= now && !e.addresses.is_empty() && wanted(e);
         let due = self.entries.iter_mut().filter(|(_, e)| ready(e)).take(most);
@@ -161,22 +173,22 @@ mod tests {
         let (mut book, start, peer) = (Book::default(), Instant::now(), PeerId::random());
         book.learn(peer, &[address(1)], start);
         book.connected(&peer, start);
-        assert!(book.due(start, 8).is_empty());
+        assert!(book.due(start, 8, 0).is_empty());
         book.disconnected(&peer, start);
-        assert_eq!(book.due(start, 8).len(), 1);
-        assert!(book.due(start, 8).is_empty(), "a dial under way is not repeated");
+        assert_eq!(book.due(start, 8, 0).len(), 1);
+        assert!(book.due(start, 8, 0).is_empty(), "a dial under way is not repeated");
         book.failed(&peer, start);
-        assert!(book.due(start + Duration::from_millis(249), 8).is_empty());
-        assert_eq!(book.due(start + Duration::from_millis(250), 8).len(), 1);
+        assert!(book.due(start + Duration::from_millis(249), 8, 0).is_empty());
+        assert_eq!(book.due(start + Duration::from_millis(250), 8, 0).len(), 1);
         for _ in 0..50 {
             book.failed(&peer, start);
         }
-        assert_eq!(book.due(start + RECENT_PAUSE, 8).len(), 1, "recently seen: never longer than a second");
+        assert_eq!(book.due(start + RECENT_PAUSE, 8, 0).len(), 1, "recently seen: never longer than a second");
         let later = start + RECENT;
         book.failed(&peer, later);
-        assert!(book.due(later + RECENT_PAUSE, 8).is_empty());
-        assert_eq!(book.due(later + LONGEST_PAUSE, 8).len(), 1);
-        assert!(book.due(start + FORGET, 8).is_empty(), "forgotten");
+        assert!(book.due(later + RECENT_PAUSE, 8, 0).is_empty());
+        assert_eq!(book.due(later + LONGEST_PAUSE, 8, 0).len(), 1);
+        assert!(book.due(start + FORGET, 8, 0).is_empty(), "forgotten");
         assert!(book.entries.is_empty());
     }
 
@@ -189,7 +201,7 @@ mod tests {
             book.learn(PeerId::random(), &[address(2)], start);
         }
         assert_eq!(book.entries.len(), PEERS);
-        assert_eq!(book.due(start + FORGET, 8).first().unwrap().0, peer);
+        assert_eq!(book.due(start + FORGET, 8, 0).first().unwrap().0, peer);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! What the caller configures, and every tunable of this crate with its reason.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{net::SocketAddr, num::{NonZeroU32, NonZeroUsize}, time::Duration};
 
 use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring};
 
@@ -118,6 +118,8 @@ pub(crate) const QUERIES: usize = 256;
 /// Nodes a DHT record is stored on, and closest nodes a lookup visits: enough to survive most of them leaving between
 /// two announcements; more slows every put.
 pub(crate) const REPLICATION: usize = 8;
+/// Peers in one bucket of the routing table, of which a pool of a thousand fills about six.
+pub(crate) const BUCKET: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 /// Time for one DHT query.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for one request within a query, so that one dead peer doesn't hold up the rest: several round trips around the

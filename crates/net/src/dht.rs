@@ -9,7 +9,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    kad::{self, Caching, StoreInserts},
+    kad::{self, BucketInserts, Caching, StoreInserts},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
         ToSwarm,
@@ -18,7 +18,7 @@ use libp2p::{
 use zero2ai_proto::{NodeId, limits::RECORD_BYTES};
 
 use crate::{
-    config::{KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REFRESH, REPLICATION, REQUEST_TIMEOUT},
+    config::{BUCKET, KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REFRESH, REPLICATION, REQUEST_TIMEOUT},
     error::NetError,
     identity::node_id,
     records::Shelf,
@@ -54,6 +54,9 @@ impl Dht {
             // Validation happens in the store, where a refusal resets the stream: filtering would acknowledge first.
             .set_record_filtering(StoreInserts::Unfiltered)
             .set_caching(Caching::Disabled)
+            // See [`Dht::place`].
+            .set_kbucket_inserts(BucketInserts::Manual)
+            .set_kbucket_size(BUCKET)
             // A peer that leads astray leads one of three paths (S/Kademlia, ICPADS 2007, section 4.4).
             .disjoint_query_paths(true)
             .set_periodic_bootstrap_interval(Some(REFRESH))
@@ -66,6 +69,20 @@ impl Dht {
         // The automatic mode waits for a confirmed external address, which a LAN pool never sees.
         kad.set_mode(Some(kad::Mode::Server));
         Ok(Self { kad })
+    }
+
+    /// Puts a connected peer into the routing table, or its addresses, if it is there or its bucket has room. A full bucket stays as it
+    /// is: whoever is in it was met first (Maymounkov and Mazières, "Kademlia", 2002, section 2.2), and leaves it with
+    /// the first dial that fails. The library's own way is to dial the one seen longest ago for each newcomer; nodes that let
+    /// go of connections which they do not need would meet each other so without end.
+    pub(crate) fn place(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let Some(bucket) = self.kad.kbucket(peer) else { return };
+        if bucket.num_entries() >= BUCKET.get() && !bucket.iter().any(|entry| *entry.node.key.preimage() == peer) {
+            return;
+        }
+        for address in addresses {
+            self.kad.add_address(&peer, address);
+        }
     }
 }
 

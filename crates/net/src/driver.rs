@@ -11,7 +11,7 @@ use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::transport::ListenerId,
     gossipsub::PublishError,
-    kad::{self, Quorum, Record, RecordKey},
+    kad::{self, KBucketKey, Quorum, Record, RecordKey},
     swarm::{
         ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -44,7 +44,7 @@ use crate::{
     records::Shelf,
     swarm::{Behaviours, build, build_over, listen, parse, short},
     transport::Secured,
-    trim::{LEFT, surplus},
+    trim::{MANY, surplus},
     tunnel::Tunnel,
 };
 
@@ -405,7 +405,9 @@ impl Driver {
     }
 
     fn redial(&mut self, now: Instant) {
-        for (peer, addresses) in self.book.due(now, DIALS_PER_TICK) {
+        let pending = self.swarm.network_info().connection_counters().num_pending_outgoing();
+        let pending = usize::try_from(pending).unwrap_or(usize::MAX);
+        for (peer, addresses) in self.book.due(now, DIALS_PER_TICK, pending) {
             let opts = DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::DisconnectedAndNotDialing);
             if let Err(error) = self.swarm.dial(opts.build()) {
                 tracing::trace!(%peer, %error, "not dialled");
@@ -429,14 +431,14 @@ impl Driver {
     fn trim(&mut self, now: Instant) {
         let since = |peer: &Peer| peer.links.first().map(|link| link.since);
         let connected: Vec<_> = self.peers.iter().filter_map(|(id, peer)| Some((*id, since(peer)?))).collect();
-        if connected.len() <= LEFT {
+        if connected.len() <= MANY {
             return;
         }
+        let mut needed: BTreeSet<_> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
+        let local = KBucketKey::from(*self.swarm.local_peer_id());
         let behaviours = self.swarm.behaviour_mut();
-        let mut needed: BTreeSet<_> = behaviours.gossip.all_mesh_peers().copied().collect();
-        for bucket in behaviours.dht.kad.kbuckets() {
-            needed.extend(bucket.iter().map(|entry| *entry.node.key.preimage()));
-        }
+        let nearest = behaviours.dht.kad.get_closest_local_peers(&local).take(2 * REPLICATION);
+        needed.extend(nearest.map(|key| *key.preimage()));
         // A relay's clients are in nobody's buckets, and its circuits are the only way to them.
         needed.extend(self.nat.reserved().copied());
         needed.extend(self.guests.iter().copied());

@@ -109,7 +109,7 @@ impl Driver {
         self.book.connected(&peer, now);
         if first {
             self.untold = true;
-            self.announcer.peer_joined(now);
+            self.announcer.peer_joined(self.peers.len(), now);
             self.tell();
         }
         self.show();
@@ -171,12 +171,10 @@ impl Driver {
         let now = Instant::now();
         let dropped = self.book.learn(peer, &addresses, now);
         self.book.connected(&peer, now);
-        let kad = &mut self.swarm.behaviour_mut().dht.kad;
-        for address in addresses {
-            kad.add_address(&peer, address);
-        }
+        let dht = &mut self.swarm.behaviour_mut().dht;
+        dht.place(peer, addresses);
         for address in dropped {
-            kad.remove_address(&peer, &address);
+            dht.kad.remove_address(&peer, &address);
         }
     }
 

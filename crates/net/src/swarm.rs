@@ -11,7 +11,7 @@ use libp2p::{
     identity::Keypair,
     mdns,
     multiaddr::Protocol,
-    ping, relay,
+    relay,
     swarm::{self, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
 use zero2ai_proto::keys::random_bytes;
@@ -43,7 +43,6 @@ pub(crate) struct Behaviours {
     pub(crate) dht: Dht,
     pub(crate) gossip: Gossip,
     pub(crate) identify: identify::Behaviour,
-    ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) reachable: EitherWay<autonat::v2::client::Behaviour>,
     dial_back: EitherWay<autonat::v2::server::Behaviour>,
@@ -133,7 +132,6 @@ fn behaviours(
         dht: Dht::new(local, shelf, &pool)?,
         gossip: gossip::behaviour(keys, &pool, topics)?,
         identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::default(),
         mdns: Toggle::from(mdns),
         reachable: EitherWay::new(autonat::v2::client::Behaviour::default()),
         dial_back: EitherWay::new(autonat::v2::server::Behaviour::default()),

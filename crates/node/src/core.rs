@@ -1,7 +1,8 @@
 //! What the rooms of a running node share: handles, and the node's own identity. No logic lives here.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::ChainHandle;
 use zero2ai_chunk::SealingSecret;
@@ -24,6 +25,9 @@ use crate::{
     receipts::Receipts,
     serve::errors::unavailable,
 };
+
+/// See [`Core::first_head`].
+const FIRST_BLOCK: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(crate) struct Core {
@@ -61,6 +65,15 @@ impl Core {
         })?;
         let height = header.certificate.height;
         Ok((header, height))
+    }
+
+    /// [`Core::head`], once there is one: a node that has just begun, with a snapshot too, can prove nothing until the next block
+    /// has reached it, which takes a moment. Waits ten seconds at most.
+    pub(crate) async fn first_head(&self) -> Result<(SignedHeader, u64), RpcError> {
+        let mut changes = self.chain.watch();
+        let come = async { while self.chain.head().is_none() && changes.changed().await.is_ok() {} };
+        let _ = timeout(FIRST_BLOCK, come).await;
+        self.head()
     }
 
     /// Members that are probably up, this node left out.

@@ -8,6 +8,8 @@ use zero2ai_proto::record::Address;
 
 /// With so many peers or fewer, whatever the chain wants to say is said: every two seconds.
 const FEW: usize = 8;
+/// With more than so many, somebody comes all the time, and hears within [`RAREST`] what he has not heard.
+const MANY: usize = 32;
 /// Rarest: twice within the fifteen seconds after which a silent node counts as away.
 const RAREST: Duration = Duration::from_secs(5);
 /// What each peer beyond [`FEW`] makes it rarer by: thirty-two of them are the rarest.
@@ -32,7 +34,8 @@ impl Told {
         let due = match &self.0 {
             None => true,
             Some((last, at)) => {
-                let new = last.height != news.height || last.addresses != news.addresses || last.peers < news.peers;
+                let came = last.peers < news.peers && news.peers <= MANY;
+                let new = last.height != news.height || last.addresses != news.addresses || came;
                 new || now.saturating_duration_since(*at) >= pause(news.peers)
             }
         };
@@ -77,13 +80,14 @@ mod tests {
     fn what_is_new_is_said_at_once() {
         let now = Instant::now();
         let mut told = Told::default();
-        assert!(told.is_due(news(1, 63), now));
-        assert!(!told.is_due(news(1, 63), now));
-        assert!(told.is_due(news(2, 63), now), "a block");
-        assert!(told.is_due(news(2, 64), now), "a newcomer");
-        assert!(!told.is_due(news(2, 63), now), "one left");
-        assert!(told.is_due(news(2, 64), now), "and came back");
-        let moved = News { addresses: Vec::new(), ..news(2, 64) };
+        assert!(told.is_due(news(1, 31), now));
+        assert!(!told.is_due(news(1, 31), now));
+        assert!(told.is_due(news(2, 31), now), "a block");
+        assert!(told.is_due(news(2, 32), now), "a newcomer");
+        assert!(!told.is_due(news(2, 31), now), "one left");
+        assert!(told.is_due(news(2, 32), now), "and came back");
+        let moved = News { addresses: Vec::new(), ..news(2, 32) };
         assert!(told.is_due(moved, now), "an address");
+        assert!(!told.is_due(News { peers: 33, addresses: Vec::new(), ..news(2, 32) }, now), "one more of many");
     }
 }

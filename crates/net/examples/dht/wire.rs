@@ -79,14 +79,13 @@ impl Net {
         Port { net: Arc::clone(self), peer, host, listener: None }.boxed()
     }
 
-    fn connect(&self, from: PeerId, host: &Arc<Host>, to: &Multiaddr) -> io::Result<(PeerId, StreamMuxerBox)> {
+    fn connect(&self, from: Caller, to: &Multiaddr) -> io::Result<(PeerId, StreamMuxerBox)> {
+        let (from, host, back) = from;
         let mut all = self.listening.lock().unwrap();
         let target = all.get(to).filter(|target| !target.host.is_dead()).ok_or(io::ErrorKind::TimedOut)?;
         let (here, there) = (mpsc::unbounded(), mpsc::unbounded());
-        let mine = Muxer { inbound: here.1, outbound: there.0, host: Arc::clone(host), delay: self.delay };
+        let mine = Muxer { inbound: here.1, outbound: there.0, host, delay: self.delay };
         let theirs = Muxer { inbound: there.1, outbound: here.0, host: Arc::clone(&target.host), delay: self.delay };
-        // Where the dialler listens is for it to say, as with QUIC behind a NAT: this address is of no use.
-        let back = "/ip4/192.0.2.1/udp/1/quic-v1".parse().expect("an address");
         let peer = target.peer;
         if target.calls.unbounded_send((from, back, theirs)).is_err() {
             all.remove(to);
@@ -97,6 +96,9 @@ impl Net {
 }
 
 type Call = (PeerId, Multiaddr, Muxer);
+
+/// Who dials, and the address at which he listens and from which he dials: nobody here is behind a NAT.
+type Caller = (PeerId, Arc<Host>, Multiaddr);
 
 struct Listener {
     id: ListenerId,
@@ -136,10 +138,11 @@ impl Transport for Port {
             to.pop();
         }
         let (net, peer, host) = (Arc::clone(&self.net), self.peer, Arc::clone(&self.host));
+        let back = self.listener.as_ref().map(|l| l.address.clone()).unwrap_or_else(Multiaddr::empty);
         host.dialled.fetch_add(1, Ordering::Relaxed);
         let dial = async move {
             sleep(net.delay * 2 * HANDSHAKE).await;
-            match net.connect(peer, &host, &to) {
+            match net.connect((peer, host, back), &to) {
                 Ok(connected) => Ok(connected),
                 Err(error) => {
                     sleep(DIAL_TIMEOUT).await;

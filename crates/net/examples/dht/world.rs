@@ -255,8 +255,9 @@ pub(crate) async fn run(plan: Plan) -> Report {
     let before = resident_kib();
     for n in 0..plan.nodes - plan.nodes * plan.hostile / 100 {
         world.join().await;
-        if n > 0 && n % 100 == 0 {
-            world.say(&format!("{n} nodes joined"));
+        if n > 0 && n % 50 == 0 {
+            let [_, streams, dials] = traffic(&world);
+            world.say(&format!("{n} nodes joined; {streams} requests and {dials} dials so far"));
         }
         sleep(Duration::from_secs(1) / plan.joins_per_second).await;
     }
@@ -264,6 +265,8 @@ pub(crate) async fn run(plan: Plan) -> Report {
     world.say("all joined");
     let plot = world.turn_hostile(&target);
     sleep(plan.calm).await;
+    let [_, streams, dials] = traffic(&world);
+    world.say(&format!("it is quiet; {streams} requests and {dials} dials so far"));
     let keys = publish(&mut world, target).await;
     sleep(Duration::from_secs(2)).await;
     lag.lock().unwrap().clear();

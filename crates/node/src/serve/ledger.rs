@@ -48,11 +48,11 @@ pub(super) async fn blocks(core: &Core, call: BlocksCall, reply: &mut ReplySink)
     Ok(())
 }
 
-pub(super) fn prove(core: &Core, call: &ProveCall) -> Result<Proved, RpcError> {
+pub(super) async fn prove(core: &Core, call: &ProveCall) -> Result<Proved, RpcError> {
     if call.keys.len() > RECEIPTS {
         return Err(invalid(format!("{} keys; at most {RECEIPTS} at once", call.keys.len())));
     }
-    let (header, height) = core.head()?;
+    let (header, height) = core.first_head().await?;
     let proofs = call.keys.iter().map(|k| audit::prove(core, height, k)).collect::<Result<_, _>>()?;
     Ok(Proved { header, proofs })
 }
@@ -64,6 +64,7 @@ pub(super) async fn audit_proofs(
     call: AuditProofsCall,
     reply: &mut ReplySink,
 ) -> Result<(), RpcError> {
+    core.first_head().await?;
     let busy = |_| RpcError::new(ErrorCode::Busy, "another audit is being gathered here: try again in a moment");
     let gathered = {
         let _turn = turn.try_acquire().map_err(busy)?;

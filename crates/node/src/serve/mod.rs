@@ -108,9 +108,9 @@ impl Service {
         match call.method {
             Ping::ID => reply.item::<Ping>(&self.pong()).await,
             Resolve::ID => reply.item::<Resolve>(&names::resolve(core, call.request::<Resolve>()?).await?).await,
-            Head::ID => reply.item::<Head>(&core.head()?.0).await,
+            Head::ID => reply.item::<Head>(&core.first_head().await?.0).await,
             Blocks::ID => ledger::blocks(core, call.request::<Blocks>()?, &mut reply).await,
-            Prove::ID => reply.item::<Prove>(&ledger::prove(core, &call.request::<Prove>()?)?).await,
+            Prove::ID => reply.item::<Prove>(&ledger::prove(core, &call.request::<Prove>()?).await?).await,
             TrustSteps::ID => ledger::trust_steps(core, &mut reply).await,
             SubmitTx::ID => reply.item::<SubmitTx>(&ledger::submit(core, &call).await?).await,
             GetManifest::ID => chunks::manifest(core, call.request::<GetManifest>()?, &mut reply).await,

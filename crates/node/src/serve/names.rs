@@ -20,7 +20,7 @@ pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, 
     // A name that the ledger does not know is not asked for in the network: anyone could invent any number.
     let version = core.pick_version(&call.name)?;
     let looked_up = core.names.lookup(name, call.fresh).await;
-    let (header, height) = core.head()?;
+    let (header, height) = core.first_head().await?;
     let (record, endpoints, source) = match looked_up {
         Ok(answer) => (answer.record, answer.endpoints, answer.source),
         Err(why) => {
