@@ -1,6 +1,10 @@
 //! What the caller configures, and every tunable of this crate with its reason.
 
-use std::{net::SocketAddr, num::{NonZeroU32, NonZeroUsize}, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use zero2ai_proto::{NodeId, PoolId, SecretKey, pool::Keyring};
 

@@ -442,6 +442,7 @@ impl Driver {
         // A relay's clients are in nobody's buckets, and its circuits are the only way to them.
         needed.extend(self.nat.reserved().copied());
         needed.extend(self.guests.iter().copied());
+        needed.extend(self.swarm.behaviour().tunnels.used());
         for peer in surplus(connected.into_iter(), &needed, now) {
             let _ = self.swarm.disconnect_peer_id(peer);
         }

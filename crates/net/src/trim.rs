@@ -18,7 +18,7 @@ const YOUNG: Duration = Duration::from_secs(20);
 
 /// Peers to let go, those met last first: who has stayed long stays longest (Maymounkov and Mazières, "Kademlia", 2002,
 /// section 2.1), and many new identities push out nobody. `needed` ones stay: peers of the
-/// mesh, and those nearest to this node, which hold the records that it holds.
+/// mesh, those nearest to this node, which hold the records that it holds, and those with a tunnel.
 pub(crate) fn surplus(
     connected: impl Iterator<Item = (PeerId, Instant)>,
     needed: &BTreeSet<PeerId>,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,7 +19,7 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::Tunnel;
+use super::{InUse, Tunnel};
 
 /// Streams being opened on one connection; beyond it the question fails at once.
 const OPENING: usize = 32;
@@ -41,15 +42,22 @@ pub(crate) struct Tunnels {
     actions: VecDeque<ToSwarm<Event, Opened>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Link {
     id: ConnectionId,
     relayed: bool,
+    in_use: InUse,
 }
 
 impl Tunnels {
     pub(crate) fn new(protocol: StreamProtocol) -> Self {
         Self { protocol, links: HashMap::new(), actions: VecDeque::new() }
+    }
+
+    /// Peers with which there is a tunnel, or one about to be.
+    pub(crate) fn used(&self) -> impl Iterator<Item = PeerId> + use<'_> {
+        let used = |links: &[Link]| links.iter().any(|link| Arc::strong_count(&link.in_use) > 1);
+        self.links.iter().filter(move |(_, links)| used(links)).map(|(peer, _)| *peer)
     }
 
     /// Opens a tunnel to a connected peer. `reply` is dropped if there is no connection or the peer takes none.
@@ -91,7 +99,7 @@ impl NetworkBehaviour for Tunnels {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
-                let link = Link { id: connection_id, relayed: endpoint.is_relayed() };
+                let link = Link { id: connection_id, relayed: endpoint.is_relayed(), in_use: InUse::default() };
                 self.links.entry(peer_id).or_default().push(link);
             }
             FromSwarm::ConnectionClosed(closed) => {
@@ -109,12 +117,13 @@ impl NetworkBehaviour for Tunnels {
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, stream: THandlerOutEvent<Self>) {
         let links = self.links.get(&peer).map_or(&[][..], Vec::as_slice);
         // Told of the connection before of its streams; if not, the careful answer.
-        let relayed = links.iter().find(|link| link.id == id).is_none_or(|link| link.relayed);
+        let link = links.iter().find(|link| link.id == id);
+        let (relayed, in_use) = link.map_or((true, InUse::default()), |link| (link.relayed, Arc::clone(&link.in_use)));
         let event = match stream {
-            Did::Accepted(stream) => Event { peer, tunnel: Tunnel::new(stream, relayed) },
+            Did::Accepted(stream) => Event { peer, tunnel: Tunnel::new(stream, relayed, in_use) },
             Did::Opened(stream, reply) => {
                 // Whoever asked may have gone: then the stream closes.
-                let _ = reply.send(Tunnel::new(stream, relayed));
+                let _ = reply.send(Tunnel::new(stream, relayed, in_use));
                 return;
             }
         };

@@ -12,7 +12,7 @@
 
 mod behaviour;
 
-use std::io;
+use std::{io, sync::Arc};
 
 use futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
@@ -32,11 +32,15 @@ const READ: usize = 32 * 1024;
 pub struct Tunnel {
     stream: Stream,
     relayed: bool,
+    in_use: InUse,
 }
 
+/// Held by both halves of each tunnel of a connection: while it is, the connection is not let go.
+pub(crate) type InUse = Arc<()>;
+
 impl Tunnel {
-    pub(crate) fn new(stream: Stream, relayed: bool) -> Self {
-        Self { stream, relayed }
+    pub(crate) fn new(stream: Stream, relayed: bool, in_use: InUse) -> Self {
+        Self { stream, relayed, in_use }
     }
 
     /// True if it goes through a relay, whose bytes are to be spared.
@@ -50,8 +54,8 @@ impl Tunnel {
     pub fn split(self) -> (TunnelSender, TunnelReceiver) {
         let (read, write) = self.stream.split();
         (
-            TunnelSender { stream: write, batch: Vec::new() },
-            TunnelReceiver { stream: BufReader::with_capacity(READ, read) },
+            TunnelSender { stream: write, batch: Vec::new(), _in_use: Arc::clone(&self.in_use) },
+            TunnelReceiver { stream: BufReader::with_capacity(READ, read), _in_use: self.in_use },
         )
     }
 }
@@ -61,6 +65,7 @@ impl Tunnel {
 pub struct TunnelSender<S = WriteHalf<Stream>> {
     stream: S,
     batch: Vec<u8>,
+    _in_use: InUse,
 }
 
 impl<S: AsyncWrite + Unpin> TunnelSender<S> {
@@ -86,6 +91,7 @@ impl<S: AsyncWrite + Unpin> TunnelSender<S> {
 #[derive(Debug)]
 pub struct TunnelReceiver<S = ReadHalf<Stream>> {
     stream: BufReader<S>,
+    _in_use: InUse,
 }
 
 impl<S: AsyncRead + Unpin> TunnelReceiver<S> {
@@ -119,14 +125,14 @@ mod tests {
     use super::*;
 
     fn sent(datagrams: &[Vec<u8>]) -> io::Result<Vec<u8>> {
-        let mut sender = TunnelSender { stream: Cursor::new(Vec::new()), batch: Vec::new() };
+        let mut sender = TunnelSender { stream: Cursor::new(Vec::new()), batch: Vec::new(), _in_use: InUse::default() };
         block_on(sender.send(datagrams))?;
         Ok(sender.stream.into_inner())
     }
 
     /// All datagrams in these bytes, and the error that ends them.
     fn received(bytes: &[u8]) -> (Vec<Vec<u8>>, io::ErrorKind) {
-        let mut receiver = TunnelReceiver { stream: BufReader::new(Cursor::new(bytes)) };
+        let mut receiver = TunnelReceiver { stream: BufReader::new(Cursor::new(bytes)), _in_use: InUse::default() };
         let (mut buffer, mut all) = ([0; DATAGRAM_BYTES], Vec::new());
         loop {
             match block_on(receiver.receive(&mut buffer)) {
