@@ -86,6 +86,10 @@ fn told(key: &str, value: &[u8]) -> Value {
         "due" => read::<Due>(value),
         "vote" => read::<VoteState>(value),
         "graders" => read::<GradersState>(value),
+        "dispute" => read::<DisputeState>(value),
+        "ballot" => read::<BallotState>(value),
+        "pot" => read::<PotState>(value),
+        "reward" => read::<RewardState>(value),
         _ => None,
     }
     .unwrap_or_else(|| hex::encode(value).into())
