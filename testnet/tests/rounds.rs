@@ -53,7 +53,7 @@ fn dispute(dir: &Path, nodes: &[Daemon]) {
     assert_eq!((one(place), one((place + 1) % rows.lines().count())), (0, 13), "its own sample fits, another does not");
     assert_ne!(nodes[1].run(&["validator", "salt", leaf]).unwrap().code, 0, "another node has nothing of it");
     nodes[3].json(&["validator", "ballot", leaf, "stands"]).unwrap();
-    let told = nodes[0].until(&["validator", "disputes"])["disputes"][0].clone();
+    let told = nodes[0].until(&["validator", "disputes"]).unwrap()["disputes"][0].clone();
     assert_eq!((&told["deposit"], &told["opposed"], &told["instance"]), (&9.into(), &9.into(), &1.into()), "{told}");
 }
 

@@ -303,8 +303,12 @@ class Rounds(unittest.TestCase):
         for who, entry in entries.items():
             silent = entries | {who: wire.Record(entry, opened=None, contradicted=None)}
             if entry.contradicted is None:
-                with self.assertRaises(Bad):
-                    check_outcome("lab/digits", 1, 1, state, silent, key)
+                refuted = entries | {who: wire.Record(entry, refuted=state.outcome.height)}
+                late = entries | {who: wire.Record(entry, refuted=state.outcome.height + 1)}
+                for changed in (silent, refuted):
+                    with self.assertRaises(Bad):
+                        check_outcome("lab/digits", 1, 1, state, changed, key)
+                check_outcome("lab/digits", 1, 1, state, late, key)
 
     def test_what_is_left_out_is_missed(self):
         audit = plain(self.audit, "audit")

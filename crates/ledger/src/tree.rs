@@ -214,7 +214,7 @@ mod tests {
                 prop_assert_eq!(root, fresh(&state));
                 for key in 0u8..24 {
                     let proof = tree.prove(&[key], height).unwrap();
-                    let expected = state.get(&vec![key]).map(Vec::as_slice);
+                    let expected = state.get([key].as_slice()).map(Vec::as_slice);
                     prop_assert_eq!(verify_state(&root, &proof), Ok(expected));
                     prop_assert_eq!(tree.value(&[key], height).unwrap().as_deref(), expected);
                 }

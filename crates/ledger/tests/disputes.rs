@@ -7,12 +7,13 @@ use common::{
     Pool, id, name,
     rounds::{MODEL, Run, ballot, dispute, disputed, quick},
 };
+use proptest::prelude::*;
 use zero2ai_ledger::{Ledger, TxError, asked, round_job, verify_audit};
 use zero2ai_proto::{
-    ByteBuf,
+    ByteBuf, Signed,
     receipt::AuditExport,
     state::{DisputeState, EventKind},
-    tx::{Disputed, Grading, TxBody},
+    tx::{Disputed, Grading, Tx, TxBody},
 };
 use zero2ai_trust::Reputation;
 
@@ -280,4 +281,59 @@ fn the_order_of_ballots_makes_no_difference_and_every_node_comes_to_the_same() {
         assert_eq!(again.root(), pool.ledger.root());
     }
     assert_eq!(ends[0], ends[1]);
+}
+
+/// All that `who` laid down, or that its seats bound, and its bond of the round.
+fn laid(pool: &Pool, who: u8) -> u64 {
+    let mut sum = if [2, 3, 4, 6].contains(&who) { 10 } else { 0 };
+    for (which, told) in pool.ledger.disputes() {
+        sum += if told.appellant == id(who) { told.deposit } else { 0 };
+        sum += if which.validator == id(who) { told.opposed } else { 0 };
+        let ballots = (1..=3).flat_map(|instance| pool.ledger.ballots(&which, instance));
+        sum += ballots.filter(|(juror, _)| *juror == id(who)).map(|(_, ballot)| ballot.bond).sum::<u64>();
+    }
+    sum
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 4 } else { 32 }))]
+
+    /// Whatever is disputed, voted and appealed, in whichever order.
+    #[test]
+    fn no_dispute_takes_more_of_a_stake_than_was_laid_down_for_it(
+        tries in proptest::collection::vec((2u8..9, 0u8..3, 0usize..3, any::<bool>()), 1..60),
+    ) {
+        let (mut pool, which) = opened(quick(), &STAKES);
+        let places = places(&pool);
+        for chunk in tries.chunks(4) {
+            let mut ahead = [0u64; 16];
+            let txs: Vec<Signed<Tx>> = chunk.iter().map(|(who, kind, leaf, refuted)| {
+                let which = Disputed { leaf: places[*leaf], ..which.clone() };
+                let body = match kind {
+                    0 => open(&which),
+                    1 => ballot(&which, *refuted),
+                    _ => TxBody::Appeal(which),
+                };
+                let nonce = pool.ledger.member(&id(*who)).unwrap().nonce + ahead[usize::from(*who)];
+                ahead[usize::from(*who)] += 1;
+                pool.tx_at(*who, nonce, body)
+            }).collect();
+            let (block, _) = pool.build(&txs);
+            pool.apply(&block).unwrap();
+        }
+        // To the end of whatever is open: nobody appeals from here on.
+        let end = pool.ledger.height() + 12;
+        pool.until(end);
+        prop_assert!(pool.ledger.disputes().iter().all(|(_, told)| told.settled.is_some()));
+        prop_assert!(pool.ledger.convictions().is_empty());
+        let mut held = 0;
+        for who in 2..=8 {
+            let stake = pool.ledger.stake(&id(who));
+            held += stake.staked + stake.free;
+            prop_assert_eq!((stake.bonds, stake.leaving.len()), (0, 0), "everything laid down came back or was lost");
+            prop_assert!(who == 8 || stake.staked + laid(&pool, who) >= 1_000, "{} lost more than it laid down", who);
+        }
+        let total = pool.ledger.stake_total().unwrap();
+        prop_assert_eq!((total.held, total.held + total.burned), (held, 6_000));
+    }
 }

@@ -81,7 +81,7 @@ fn gradable(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32) -
 }
 
 /// The same, but for having done so before.
-pub(super) fn may_grade(
+pub(crate) fn may_grade(
     draft: &Draft<'_>,
     call: &Call<'_>,
     name: &ModelName,

@@ -8,9 +8,10 @@ use zero2ai_proto::{
     decode,
     limits::SIGNED_BYTES,
     state::{
-        AnchorState, CommitState, ContradictionState, Conviction, Due, Endorsement, EntryState, Equivocation, Event,
-        FindingState, GradersState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount,
-        RoundState, Rules, Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version, VoteState,
+        AnchorState, BallotState, CommitState, ContradictionState, Conviction, DisputeState, Due, Endorsement,
+        EntryState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member, Model,
+        OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
+        StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
     tx::Grading,
 };
