@@ -216,7 +216,8 @@ mod tests {
                     let proof = tree.prove(&[key], height).unwrap();
                     let expected = state.get([key].as_slice()).map(Vec::as_slice);
                     prop_assert_eq!(verify_state(&root, &proof), Ok(expected));
-                    prop_assert_eq!(tree.value(&[key], height).unwrap().as_deref(), expected);
+                    let value = tree.value(&[key], height).unwrap();
+                    prop_assert_eq!(value.as_deref(), expected);
                 }
             }
         }

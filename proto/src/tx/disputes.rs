@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_leaf_has_one_name() {
-        let key = NodeId([7; 32]);
+        let key = crate::keys::PublicKey([7; 32]);
         let text = format!("acme/digits@2/1/{key}/9");
         assert_eq!(text.parse::<Disputed>().map(|d| d.to_string()), Ok(text.clone()));
         for wrong in [
