@@ -30,7 +30,8 @@ pub(crate) use status::{StatusArgs, TopArgs};
 pub(crate) use store::{StoreCommand, VersionName};
 pub(crate) use token::{Budget, TokenCommand};
 pub(crate) use validator::{
-    Columns, GradingArgs, ReputationArgs, RunArgs as ValidatorRunArgs, ValidateArgs, ValidatorCommand,
+    CheckArgs, Columns, Finding, GradingArgs, ReputationArgs, RunArgs as ValidatorRunArgs, ValidateArgs,
+    ValidatorCommand,
 };
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -364,6 +365,13 @@ pub(crate) enum PoolCommand {
         node: NodeId,
         /// What it has besides its stake from now on
         amount: u64,
+    },
+    /// What validators are paid from at the end of an epoch, by agreement: shows it, or sets what it holds. Needs rules 2
+    #[command(after_help = "Examples:\n  zero2ai pool pot\n  zero2ai pool pot 500\n\n\
+        An epoch is the window of 'zero2ai pool grading'. What nobody earned stays in the pot. Pools that allot nothing leave it empty.")]
+    Pot {
+        /// What it holds from now on, in the units of 'pool allot'
+        amount: Option<u64>,
     },
     /// How models are graded in rounds: shows it, or sets what is given. Needs rules 2
     #[command(after_help = "Examples:\n  zero2ai pool grading\n  zero2ai pool grading --commit 400 --seats 11\n\n\

@@ -107,5 +107,8 @@ pub const LIABLE_HEIGHTS: u64 = EVIDENCE_HEIGHTS;
 pub const SEATS: u16 = 64;
 /// Leaves in one opening or contradiction at most: with their proofs they fit [`SIGNED_BYTES`].
 pub const OPENED_LEAVES: u16 = 24;
+/// Findings that one validator's agreement in an epoch is computed over at most; further ones earn nothing. The work at the end of an epoch
+/// grows with their square.
+pub const REWARDED: usize = 256;
 /// The longest of a round's windows, and of a window of convictions, in heights.
 pub const WINDOW_HEIGHTS: u64 = 100_000;

@@ -15,8 +15,10 @@ use crate::{
     tx::{Endorse, Thresholds},
 };
 
+mod disputes;
 mod grading;
 
+pub use disputes::{BallotState, DisputeState, Paid, PotState, RewardState, Tally};
 pub use grading::{
     ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome, RoundCount,
     RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState,
@@ -401,6 +403,8 @@ pub enum EventKind {
     Revealed,
     /// The counts of a validator, the account of this entry, were proved wrong.
     Contradicted,
+    /// A jury found that the model does not say what a validator, the account of this entry, opened.
+    Refuted,
 }
 
 impl EventKind {
@@ -416,6 +420,7 @@ impl EventKind {
             Self::Opened => "round opened",
             Self::Revealed => "revealed",
             Self::Contradicted => "contradicted",
+            Self::Refuted => "refuted",
         }
     }
 }
@@ -423,6 +428,7 @@ impl EventKind {
 /// Names of state entries: the bytes under which values stand in the tree (hashed by the tree itself).
 pub mod key {
     use super::{ModelName, NodeId, Nonce};
+    use crate::tx::Disputed;
 
     /// The signer sets.
     pub const SIGNERS: &[u8] = b"signers";
@@ -580,6 +586,38 @@ pub mod key {
     #[must_use]
     pub fn dues(height: u64) -> Vec<u8> {
         format!("due/{height}/").into_bytes()
+    }
+    /// The same for a dispute: the rest of the key is NAME@V/R/KEY/LEAF.
+    #[must_use]
+    pub fn due_of(height: u64, disputed: &Disputed) -> Vec<u8> {
+        format!("due/{height}/{disputed}").into_bytes()
+    }
+    /// A dispute.
+    #[must_use]
+    pub fn dispute(disputed: &Disputed) -> Vec<u8> {
+        format!("dispute/{disputed}").into_bytes()
+    }
+    /// A juror's seat at an instance of a dispute.
+    #[must_use]
+    pub fn ballot(disputed: &Disputed, instance: u8, juror: &NodeId) -> Vec<u8> {
+        format!("ballot/{disputed}/{instance}/{juror}").into_bytes()
+    }
+    /// Every seat at that instance starts so.
+    #[must_use]
+    pub fn ballots(disputed: &Disputed, instance: u8) -> Vec<u8> {
+        format!("ballot/{disputed}/{instance}/").into_bytes()
+    }
+    /// What the next epoch's end divides.
+    pub const POT: &[u8] = b"pot";
+    /// What a validator earned in the epoch that ends at `end`.
+    #[must_use]
+    pub fn reward(end: u64, validator: &NodeId) -> Vec<u8> {
+        format!("reward/{end}/{validator}").into_bytes()
+    }
+    /// Everyone's of that epoch start so.
+    #[must_use]
+    pub fn rewards(end: u64) -> Vec<u8> {
+        format!("reward/{end}/").into_bytes()
     }
     /// One entry of a model's history.
     #[must_use]

@@ -14,6 +14,10 @@ use crate::{
     state::{Rights, Signer},
 };
 
+mod disputes;
+
+pub use disputes::{Ballot, Dispute, Disputed, SetPot};
+
 /// One transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tx {
@@ -90,6 +94,14 @@ pub enum TxBody {
     Elect(Elect),
     /// A model's owner says who may grade it.
     Authorise(Authorise),
+    /// An administrator sets what the pot holds that validators are paid from at the end of an epoch.
+    SetPot(SetPot),
+    /// A validator disputes a leaf that another opened: the model does not say that. It costs a deposit, and others run the leaf again.
+    Dispute(Dispute),
+    /// A juror says what it found when it ran a disputed leaf again.
+    Ballot(Ballot),
+    /// Who lost an instance takes the dispute to the next one, with a larger deposit.
+    Appeal(Disputed),
 }
 
 /// See [`TxBody::Elect`].

@@ -28,6 +28,35 @@ fn round(node: &Daemon) -> Value {
     node.json(&["validator", "rounds", "lab/digits"]).unwrap()["rounds"][0].clone()
 }
 
+/// 1 disputes a leaf of 2's; 3 sits alone over it, is shown the sample, and votes. By hand, as people would.
+fn dispute(dir: &Path, nodes: &[Daemon]) {
+    let opened = nodes[1].json(&["validator", "leaves", "lab/digits"]).unwrap()["leaves"].clone();
+    let of = format!("/{}/", key(&nodes[2]));
+    let mut leaves = opened.as_array().unwrap().iter().filter_map(|leaf| leaf["leaf"].as_str());
+    let leaf = leaves.find(|leaf| leaf.contains(&of)).unwrap();
+    assert_eq!(opened.as_array().unwrap().len(), 12, "{opened}");
+    nodes[1].json(&["validator", "dispute", leaf]).unwrap();
+    until("a jury is drawn", PATIENCE, || {
+        let told = nodes[3].json(&["validator", "disputes"]).unwrap();
+        told["disputes"][0]["jury"].as_array().is_some_and(|jury| jury.len() == 1 && jury[0]["node"] == key(&nodes[3]))
+    });
+    let salt = nodes[2].json(&["validator", "salt", leaf]).unwrap();
+    let place = salt["sample"].as_u64().unwrap() as usize;
+    let held = std::fs::read_to_string(fixture("digits/heldout-2.csv")).unwrap();
+    let (head, rows) = held.split_once('\n').unwrap();
+    let one = |place: usize| {
+        let file = dir.join(format!("sample-{place}.csv"));
+        std::fs::write(&file, format!("{head}\n{}\n", rows.lines().nth(place).unwrap())).unwrap();
+        let check = ["validator", "check", leaf, "--salt", salt["salt"].as_str().unwrap(), "--data"];
+        nodes[3].run(&[&check[..], &[file.to_str().unwrap()]].concat()).unwrap().code
+    };
+    assert_eq!((one(place), one((place + 1) % rows.lines().count())), (0, 13), "its own sample fits, another does not");
+    assert_ne!(nodes[1].run(&["validator", "salt", leaf]).unwrap().code, 0, "another node has nothing of it");
+    nodes[3].json(&["validator", "ballot", leaf, "stands"]).unwrap();
+    let told = nodes[0].until(&["validator", "disputes"]).unwrap()["disputes"][0].clone();
+    assert_eq!((&told["deposit"], &told["opposed"], &told["instance"]), (&9.into(), &9.into(), &1.into()), "{told}");
+}
+
 #[test]
 fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     let dir = tempfile::tempdir().unwrap();
@@ -81,6 +110,8 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     assert!(rows.iter().all(|row| row["bonds"] == 0), "{records}");
     assert_eq!(rows.iter().filter(|row| row["staked"] == 900).count(), 3, "{records}");
     assert_eq!(nodes[0].json(&["validator", "slashes"]).unwrap()["slashes"], serde_json::json!([]));
+
+    dispute(dir.path(), &nodes);
 
     let (audit, genesis) = (dir.path().join("audit.cbor"), dir.path().join("genesis.cbor"));
     nodes[1].json(&["pool", "genesis", "--out", genesis.to_str().unwrap()]).unwrap();

@@ -139,8 +139,8 @@ def check_outcome(name: str, number: int, turn: int, state, entries, part: str) 
     need(all(e.standing is not None for e in entries.values()), part, "was settled without all that was revealed")
     job, verdicts, first = f"{name}@{number}/{turn}".encode(), Counter(), {}
     for validator, entry in entries.items():
-        contradicted = entry.contradicted is not None and entry.contradicted <= end
-        if contradicted or entry.opened is None and is_asked(state, job, validator):
+        wrong = any(at is not None and at <= end for at in (entry.contradicted, entry.refuted))
+        if wrong or entry.opened is None and is_asked(state, job, validator):
             continue
         verdicts[entry.found.verdict[0]] += 1
         root, place, weight, quality, samples = vote(entry, end)
@@ -212,6 +212,9 @@ def check_rounds(name: str, number: int, version, events, entries, check_endorse
     told = [e for e in events if e.kind[0] == "contradicted" and e.version == number]
     proved = sum(len(wrong) for *_, wrong in found)
     need(len(told) == proved, f"history of {name}", f"tells of {len(told)} contradictions; {proved} are proved")
+    told = sum(e.kind[0] == "refuted" and e.version == number for e in events)
+    refuted = sum(e.refuted is not None for _, _, revealed, _ in found for e in revealed.values())
+    need(told == refuted, f"history of {name}", f"tells of {told} refutations; the entries of {refuted}")
     return found
 
 

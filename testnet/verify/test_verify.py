@@ -113,11 +113,12 @@ class TheWire(unittest.TestCase):
             "version/acme/digits@2", f"endorsement/acme/digits@2/{node}", "score/acme/digits@2", f"anchor/{node}",
             "event/acme/digits/12",
         ]).encode()
-        model = "acme/digits@2"
+        model, leaf = "acme/digits@2", f"acme/digits@1/2/{Key(3).public.hex()}/3"
         expected["grading_keys"] = "\n".join([
             "stakes", "seed", "halt", "grading", f"stake/{node}", f"rounds/{model}", f"round/{model}/1",
             f"entry/{model}/1/{node}", f"finding/{model}/{node}", f"contradiction/{model}/1/{node}",
             f"convicted/10000/{node}", f"due/308/{model}/1", f"vote/{node}", "graders/acme/digits",
+            f"dispute/{leaf}", f"ballot/{leaf}/1/{node}", f"due/508/{leaf}", "pot", f"reward/10000/{node}",
         ]).encode()
         for name, value in expected.items():
             self.assertEqual(v[f"derived/{name}"], value, name)
@@ -303,8 +304,12 @@ class Rounds(unittest.TestCase):
         for who, entry in entries.items():
             silent = entries | {who: wire.Record(entry, opened=None, contradicted=None)}
             if entry.contradicted is None:
-                with self.assertRaises(Bad):
-                    check_outcome("lab/digits", 1, 1, state, silent, key)
+                refuted = entries | {who: wire.Record(entry, refuted=state.outcome.height)}
+                late = entries | {who: wire.Record(entry, refuted=state.outcome.height + 1)}
+                for changed in (silent, refuted):
+                    with self.assertRaises(Bad):
+                        check_outcome("lab/digits", 1, 1, state, changed, key)
+                check_outcome("lab/digits", 1, 1, state, late, key)
 
     def test_what_is_left_out_is_missed(self):
         audit = plain(self.audit, "audit")

@@ -151,7 +151,7 @@ ENDORSEMENT = record(
 SCORE = record(score_ppm=maybe(U32), verdicts=many(U32, 3), datasets=U32, samples=U64, height=U64)
 EVENT_KIND = choice(
     ("published", None), ("endorsed", None), ("channel", None), ("withdrawn", None), ("transferred", None),
-    ("opened", None), ("revealed", None), ("contradicted", None),
+    ("opened", None), ("revealed", None), ("contradicted", None), ("refuted", None),
 )  # fmt: skip
 EVENT = record(kind=EVENT_KIND, version=U32, account=KEY, tx=H32, height=U64, time_ms=U64)
 LEAF = record(index=U32, label=U16, answer=U16, sample=H32, siblings=many(H32, 256))
@@ -169,7 +169,7 @@ FINDING = record(weighted=U64, samples=U64, epoch=U64)
 STANDING = record(stake=U64, good=U64, bad=U64, history=FINDING)
 ENTRY = record(
     commitment=H32, place=record(height=U64, index=U32), bond=U64, found=maybe(ENDORSEMENT), opened=maybe(U64),
-    contradicted=maybe(U64), standing=maybe(STANDING),
+    contradicted=maybe(U64), standing=maybe(STANDING), refuted=maybe(U64),
 )
 CONTRADICTION = record(leaves=many(LEAF, 24), reporter=KEY, tx=H32, height=U64)
 ANCHOR = record(seq=U64, size=U64, root=H32, height=U64)

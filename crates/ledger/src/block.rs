@@ -23,7 +23,7 @@ use zero2ai_proto::{
 
 use crate::{
     Ledger,
-    draft::{Draft, Entries},
+    draft::{Draft, Writes},
     error::{BlockError, LedgerError, TxError},
     receipt_log::root_of,
     rules::{self, Admission, Context, STAKED_RULES},
@@ -42,7 +42,7 @@ pub(crate) struct Prepared {
     id: BlockId,
     header: Header,
     tx_ids: Vec<TxId>,
-    writes: Entries,
+    writes: Writes,
 }
 
 /// A block that has been applied.
@@ -244,7 +244,7 @@ impl Ledger {
         is_idle(self.rules().at(self.next_height()), block.txs.len())
     }
 
-    fn draft(&self) -> Draft<'_> {
+    pub(crate) fn draft(&self) -> Draft<'_> {
         Draft::new(&self.entries, &self.handles)
     }
 
@@ -252,7 +252,7 @@ impl Ledger {
         self.height.saturating_add(1)
     }
 
-    fn context(&self, time_ms: u64) -> Context<'_> {
+    pub(crate) fn context(&self, time_ms: u64) -> Context<'_> {
         Context {
             pool: &self.pool,
             height: self.next_height(),

@@ -1,15 +1,21 @@
 //! Typed reads of what rules 2 add to the state: stakes and records, the seed, rounds, convictions.
 
+use serde::{Serialize, de::DeserializeOwned};
 use zero2ai_proto::{
-    Digest, ModelName, NodeId, decode,
+    Digest, ModelName, NodeId, TxId, decode,
     state::{
-        ContradictionState, Conviction, Endorsement, EntryState, FindingState, GradersState, Rights, RoundCount,
-        RoundState, SeedState, StakeState, StakeTotal, VoteState, key,
+        BallotState, ContradictionState, Conviction, DisputeState, Endorsement, EntryState, FindingState, GradersState,
+        PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState, StakeTotal, VoteState, key,
     },
-    tx::{Graders, Grading},
+    tx::{Disputed, Graders, Grading},
 };
 
-use crate::{Ledger, draft::VALUE_BYTES, ledger::last_part, rules::stake};
+use crate::{
+    Ledger, TxError,
+    draft::VALUE_BYTES,
+    ledger::last_part,
+    rules::{self, stake},
+};
 
 impl Ledger {
     /// What a member has, as of the next block, and its record as a validator: a newcomer's where nothing is known.
@@ -111,15 +117,66 @@ impl Ledger {
         self.read::<GradersState>(&key::graders(name)).map_or(Graders::Everyone, |state| state.graders)
     }
 
+    /// Whether `who` may grade a version, whatever round it has.
+    ///
+    /// # Errors
+    /// Why not, as a transaction of its would be refused.
+    pub fn may_grade(&self, name: &ModelName, version: u32, who: &NodeId) -> Result<(), TxError> {
+        let at = self.context(self.time_ms.saturating_add(1));
+        let rights = self.member(who).ok_or(TxError::NotMember(*who))?.rights;
+        let call = rules::Call { at: &at, who: *who, rights, id: TxId([0; 32]) };
+        rules::may_grade(&self.draft(), &call, name, version).map(|_| ())
+    }
+
+    /// One dispute.
+    #[must_use]
+    pub fn dispute(&self, which: &Disputed) -> Option<DisputeState> {
+        self.read(&key::dispute(which))
+    }
+
+    /// Every dispute there ever was, in order of key.
+    #[must_use]
+    pub fn disputes(&self) -> Vec<(Disputed, DisputeState)> {
+        let read = |(key, value): (&[u8], &[u8])| {
+            let which = std::str::from_utf8(key.strip_prefix(b"dispute/")?).ok()?.parse().ok()?;
+            Some((which, decode(value, VALUE_BYTES).ok()?))
+        };
+        self.scan(b"dispute/").filter_map(read).collect()
+    }
+
+    /// The jury of an instance and what each said, in order of key; empty before the draw.
+    #[must_use]
+    pub fn ballots(&self, which: &Disputed, instance: u8) -> Vec<(NodeId, BallotState)> {
+        let read = |(key, value)| Some((last_part(key)?, decode(value, VALUE_BYTES).ok()?));
+        self.scan(&key::ballots(which, instance)).filter_map(read).collect()
+    }
+
+    /// What the end of the epoch divides.
+    #[must_use]
+    pub fn pot(&self) -> u64 {
+        self.read::<PotState>(key::POT).unwrap_or_default().amount
+    }
+
+    /// What every validator shared and earned, with the height at which its epoch ends: by that height and then by key.
+    #[must_use]
+    pub fn rewards(&self) -> Vec<(u64, NodeId, RewardState)> {
+        self.by_height(b"reward/")
+    }
+
     /// Every conviction with the height at which it is charged, by that height and then by key.
     #[must_use]
     pub fn convictions(&self) -> Vec<(u64, NodeId, Conviction)> {
+        self.by_height(b"convicted/")
+    }
+
+    /// Entries under `PREFIX/HEIGHT/KEY`.
+    fn by_height<T: Serialize + DeserializeOwned>(&self, prefix: &[u8]) -> Vec<(u64, NodeId, T)> {
         let read = |(key, value): (&[u8], &[u8])| {
-            let (end, who) = std::str::from_utf8(key.strip_prefix(b"convicted/")?).ok()?.split_once('/')?;
-            Some((end.parse().ok()?, who.parse().ok()?, decode(value, VALUE_BYTES).ok()?))
+            let (height, who) = std::str::from_utf8(key.strip_prefix(prefix)?).ok()?.split_once('/')?;
+            Some((height.parse().ok()?, who.parse().ok()?, decode(value, VALUE_BYTES).ok()?))
         };
-        let mut all: Vec<(u64, NodeId, Conviction)> = self.scan(b"convicted/").filter_map(read).collect();
-        all.sort_by_key(|(end, who, _)| (*end, *who));
+        let mut all: Vec<(u64, NodeId, T)> = self.scan(prefix).filter_map(read).collect();
+        all.sort_by_key(|(height, who, _)| (*height, *who));
         all
     }
 }

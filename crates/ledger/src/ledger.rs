@@ -20,7 +20,7 @@ use zero2ai_proto::{
 use crate::{
     RULES_VERSION,
     block::Prepared,
-    draft::{Entries, HANDLES, VALUE_BYTES, with_prefix},
+    draft::{Entries, HANDLES, VALUE_BYTES, Writes, with_prefix, written_under},
     error::LedgerError,
     past::PastSigners,
     tree::Tree,
@@ -39,6 +39,8 @@ pub struct Ledger {
     /// Who signed the heights before the last change of the signers: derived from the blocks.
     pub(crate) past: PastSigners,
     pub(crate) entries: Entries,
+    /// Keys that the newest block took out: its parent's state, of which snapshots are made, still has them.
+    pub(crate) removed: Vec<Vec<u8>>,
     /// How many handles each account holds: derived from `entries`.
     pub(crate) handles: BTreeMap<AccountId, u32>,
     /// The block that was checked last, so that applying it does not execute it again.
@@ -70,8 +72,10 @@ impl Ledger {
         let all = Rights((1 << Rights::NAMES.len()) - 1);
         let admin = Member { rights: all, sealing_key: genesis.admin_sealing, admitted: 0, nonce: 0 };
         let sets = Signers { current: genesis.signers.clone(), next: genesis.signers.clone() };
-        let writes =
-            Entries::from([(key::member(&genesis.admin), encode(&admin)?), (key::SIGNERS.to_vec(), encode(&sets)?)]);
+        let writes = Writes::from([
+            (key::member(&genesis.admin), Some(encode(&admin)?)),
+            (key::SIGNERS.to_vec(), Some(encode(&sets)?)),
+        ]);
         let mut ledger = Self {
             pool,
             height: 0,
@@ -81,6 +85,7 @@ impl Ledger {
             sets,
             past: PastSigners::default(),
             entries: Entries::new(),
+            removed: Vec::new(),
             handles: BTreeMap::new(),
             checked: Mutex::new(None),
             known_rules: RULES_VERSION,
@@ -93,15 +98,18 @@ impl Ledger {
     }
 
     /// Writes the next version of the state. Nothing changes if it fails.
-    pub(crate) fn commit(&mut self, writes: Entries) -> Result<(), LedgerError> {
-        let sets: Option<Signers> = writes.get(key::SIGNERS).map(|bytes| decode(bytes, VALUE_BYTES)).transpose()?;
+    pub(crate) fn commit(&mut self, writes: Writes) -> Result<(), LedgerError> {
+        let sets = writes.get(key::SIGNERS).and_then(Option::as_ref);
+        let sets: Option<Signers> = sets.map(|bytes| decode(bytes, VALUE_BYTES)).transpose()?;
         let mut claims = Vec::new();
-        for (key, value) in with_prefix(&writes, HANDLES) {
+        for (key, value) in written_under(&writes, HANDLES) {
             if !self.entries.contains_key(key) {
                 claims.push(decode::<Handle>(value, VALUE_BYTES)?.owner);
             }
         }
-        self.tree.commit(&writes)?;
+        // What is not there cannot be taken out of the tree either.
+        let done = writes.iter().filter(|(key, value)| value.is_some() || self.entries.contains_key(*key));
+        self.tree.commit(done.map(|(key, value)| (key, value.as_ref())))?;
         if let Some(sets) = sets {
             // The state being committed is of the next height, which the old set has just signed.
             if sets.current != self.sets.current {
@@ -113,7 +121,14 @@ impl Ledger {
             let count = self.handles.entry(owner).or_default();
             *count = count.saturating_add(1);
         }
-        self.entries.extend(writes);
+        self.removed.clear();
+        for (key, value) in writes {
+            match value {
+                Some(value) => drop(self.entries.insert(key, value)),
+                None if self.entries.remove(&key).is_some() => self.removed.push(key),
+                None => {}
+            }
+        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub use error::{BlockError, LedgerError, TicketError, TxError};
 pub use ledger::Ledger;
 pub use light::{LightError, TrustedChain, verify_name_record, verify_path, verify_state};
 pub use receipt_log::ReceiptLog;
-pub use rules::{Admission, STAKED_RULES, asked, commitment, counted, round_commitment, round_job};
+pub use rules::{Admission, STAKED_RULES, agreed, asked, commitment, conduct, counted, round_commitment, round_job};
 
 /// The newest rules that this program knows; a header that carries newer ones is refused with a clear word.
 pub const RULES_VERSION: u16 = 2;

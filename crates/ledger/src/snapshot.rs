@@ -5,7 +5,7 @@
 //! worth: more than two thirds of the signers vouch for every bit of it. That those signers followed the rules before that
 //! height is not checked again; a node that wants to see for itself executes the blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zero2ai_proto::{
     BlockId, ByteBuf, Digest, decode,
@@ -59,7 +59,9 @@ impl Ledger {
             return Err(refused("it is made under the newest header and its parent's alone"));
         }
         let (mut entries, mut bytes) = (Vec::with_capacity(self.entries.len()), 0_usize);
-        for key in self.entries.keys() {
+        // The newest block may have added keys, which its parent's state lacks, and taken some out, which it has.
+        let keys: BTreeSet<&Vec<u8>> = self.entries.keys().chain(&self.removed).collect();
+        for key in keys {
             if let Some(value) = self.tree.value(key, height)? {
                 bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
                 if bytes > SNAPSHOT_BYTES {
@@ -80,7 +82,7 @@ impl Ledger {
         let proven = check(genesis, snapshot)?;
         let entries = read_entries(&snapshot.entries)?;
         let mut tree = Tree::from_height(proven.height);
-        if tree.commit(&entries)? != proven.root {
+        if tree.commit(entries.iter().map(|(key, value)| (key, Some(value))))? != proven.root {
             return Err(refused(format!(
                 "its {} entries do not make up the state root that header {} carries",
                 entries.len(),

@@ -78,13 +78,13 @@ impl Tree {
         height.checked_sub(self.base).filter(|version| *version < self.roots.len() as u64)
     }
 
-    /// Writes the next version and returns its root. Nothing changes if it fails.
+    /// Writes the next version, in which keys without a value are gone, and returns its root. Nothing changes if it fails.
     pub(crate) fn commit<'a>(
         &mut self,
-        writes: impl IntoIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>,
+        writes: impl IntoIterator<Item = (&'a Vec<u8>, Option<&'a Vec<u8>>)>,
     ) -> Result<Digest, LedgerError> {
         let version = self.roots.len() as Version;
-        let values = writes.into_iter().map(|(k, v)| (key_hash(k), Some(v.clone())));
+        let values = writes.into_iter().map(|(k, v)| (key_hash(k), v.cloned()));
         let (root, batch) = JellyfishMerkleTree::<_, Blake3>::new(&self.nodes)
             .put_value_set(values, version)
             .map_err(|e| LedgerError::Tree(format!("{e:#}")))?;
@@ -168,6 +168,58 @@ impl Sibling {
             Self::Null => EMPTY,
             Self::Internal { left_child, right_child } => inner_hash(&Digest(*left_child), &Digest(*right_child)),
             Self::Leaf { key_hash, value_hash } => leaf_hash(&Digest(*key_hash), &Digest(*value_hash)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::light::verify_state;
+
+    type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn commit(tree: &mut Tree, writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Digest {
+        tree.commit(writes.iter().map(|(key, value)| (key, value.as_ref()))).unwrap()
+    }
+
+    /// The same for what is there alone, in a tree of its own.
+    fn fresh(state: &State) -> Digest {
+        commit(&mut Tree::default(), &state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect())
+    }
+
+    proptest! {
+        /// A root tells what is there and nothing of how it came about: else a node that began with a snapshot would be another's enemy.
+        #[test]
+        fn a_root_is_that_of_what_is_left(
+            steps in proptest::collection::vec(proptest::collection::btree_map(0u8..24, proptest::option::of(0u8..4), 1..9), 1..24),
+        ) {
+            let (mut tree, mut state) = (Tree::default(), State::from([(b"always".to_vec(), vec![1])]));
+            commit(&mut tree, &BTreeMap::from([(b"always".to_vec(), Some(vec![1]))]));
+            for (height, step) in (1u64..).zip(steps) {
+                let mut writes = BTreeMap::new();
+                for (key, value) in step {
+                    let key = vec![key];
+                    match value {
+                        Some(value) => drop(state.insert(key.clone(), vec![value])),
+                        None if state.remove(&key).is_none() => continue,
+                        None => {}
+                    }
+                    writes.insert(key, value.map(|value| vec![value]));
+                }
+                let root = commit(&mut tree, &writes);
+                prop_assert_eq!(root, fresh(&state));
+                for key in 0u8..24 {
+                    let proof = tree.prove(&[key], height).unwrap();
+                    let expected = state.get([key].as_slice()).map(Vec::as_slice);
+                    prop_assert_eq!(verify_state(&root, &proof), Ok(expected));
+                    let value = tree.value(&[key], height).unwrap();
+                    prop_assert_eq!(value.as_deref(), expected);
+                }
+            }
         }
     }
 }

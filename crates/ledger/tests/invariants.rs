@@ -105,6 +105,13 @@ fn check_stakes(ledger: &Ledger) -> Result<(), TestCaseError> {
         prop_assert!(conviction.charged.is_none_or(|charged| charged <= conviction.liable));
         prop_assert_eq!(conviction.charged.is_some(), end <= ledger.height(), "charged at the end of its window");
     }
+    for (end, _, reward) in ledger.rewards() {
+        prop_assert_eq!(reward.paid.is_some(), end <= ledger.height(), "paid at the end of its epoch");
+    }
+    for (key, _) in ledger.scan(b"due/") {
+        let height: u64 = String::from_utf8_lossy(key).split('/').nth(1).unwrap().parse().unwrap();
+        prop_assert!(height > ledger.height(), "what is done is due no more");
+    }
     for round in 1..=ledger.rounds(&name(MODEL), 1) {
         let state = ledger.round(&name(MODEL), 1, round).unwrap();
         prop_assert_eq!(state.outcome.is_some(), state.end() <= ledger.height());

@@ -51,6 +51,7 @@ pub use error::NodeError;
 pub use home::Home;
 pub use jobs::{
     publish::inspect::{InspectedModel, Inspection, inspect},
+    rounds::leaf_salt,
     store::rebuild::rebuild_store,
 };
 pub use node::Node;

@@ -22,6 +22,24 @@ impl Row {
     pub fn hash(bytes: &[u8]) -> Digest {
         Digest(tagged_hash("zero2ai sample bytes v1", bytes))
     }
+
+    /// What stands in its leaf, under that leaf's own salt.
+    fn salted(&self, own: &Digest) -> Digest {
+        salted(own, &self.sample)
+    }
+}
+
+/// The digest of a sample that stands in a leaf: of its hash (see [`Row::hash`]) under the leaf's own salt. Who has both can check that a
+/// leaf is about a sample.
+#[must_use]
+pub fn salted(own: &Digest, sample: &Digest) -> Digest {
+    Digest(tagged_hash("zero2ai sample v1", &[own.as_bytes().as_slice(), sample.as_bytes()].concat()))
+}
+
+/// The salt of the leaf at a place, from that of its run. It shows nothing of another leaf's.
+#[must_use]
+pub fn own_salt(run: &[u8; 32], index: u64) -> Digest {
+    Digest(tagged_hash("zero2ai sample salt v1", &[run.as_slice(), &index.to_le_bytes()].concat()))
 }
 
 /// The leaves of one run, in sample order.
@@ -32,11 +50,7 @@ impl Leaves {
     /// Salts the rows of a run.
     #[must_use]
     pub fn of(rows: &[Row], salt: &[u8; 32]) -> Self {
-        let salted = |(index, row): (u64, &Row)| {
-            let own = tagged_hash("zero2ai sample salt v1", &[salt.as_slice(), &index.to_le_bytes()].concat());
-            let sample = Digest(tagged_hash("zero2ai sample v1", &[own.as_slice(), row.sample.as_bytes()].concat()));
-            Row { sample, ..*row }
-        };
+        let salted = |(index, row): (u64, &Row)| Row { sample: row.salted(&own_salt(salt, index)), ..*row };
         Self((0..).zip(rows).map(salted).collect())
     }
 
@@ -89,5 +103,6 @@ mod tests {
         assert!(opened.windows(2).all(|pair| pair[0].sample != pair[1].sample));
         assert_ne!(leaves.root(), Leaves::of(&[row; 11], &[8; 32]).root());
         assert_eq!(leaves.open(&[11]), None);
+        assert_eq!(opened[3].sample, salted(&own_salt(&[7; 32], 3), &Row::hash(b"the same")));
     }
 }

@@ -26,4 +26,4 @@ pub mod search;
 pub use dataset::{Dataset, DatasetError};
 pub use inputs::Subject;
 pub use job::{Findings, JobError, Predictor, Said, run};
-pub use leaves::{Leaves, Row};
+pub use leaves::{Leaves, Row, own_salt, salted};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
-use zero2ai_proto::{Digest, ModelName, ModelRef, NodeId, local::LocalData};
+use clap::{Args, Subcommand, ValueEnum};
+use zero2ai_proto::{Digest, ModelName, ModelRef, NodeId, local::LocalData, tx::Disputed};
 
 use crate::{commands::publish::absolute, exit::Outcome};
 
@@ -129,12 +129,89 @@ pub(crate) enum ValidatorCommand {
         #[arg(required = true)]
         graders: Vec<String>,
     },
+    /// What validators shared and earned, epoch by epoch, and what the pot holds. Reads this home's own files
+    #[command(after_help = "Example:\n  zero2ai validator rewards --json\n\n\
+        A share is stake times reputation times agreement beyond chance: how much closer a validator's findings are to the scores of the \
+        same models than to those of others. It takes two models in an epoch. Leaves that were refuted, or not opened, void the epoch.")]
+    Rewards,
+    /// Leaves that were opened in the newest round of a model's newest version, each with the name it is disputed by. Reads this home's own files
+    #[command(after_help = "Example:\n  zero2ai validator leaves lab/digits")]
+    Leaves {
+        /// publisher/model
+        name: ModelName,
+    },
+    /// Disputes over what a model really said: where each stands, who sits, until when. Reads this home's own files
+    #[command(after_help = "Example:\n  zero2ai validator disputes --json")]
+    Disputes,
+    /// Dispute a leaf that a validator opened: the model does not say that. Lays down a deposit, and a jury runs the leaf again
+    #[command(after_help = "Example:\n  zero2ai validator dispute lab/digits@1/2/NODE-KEY/17\n\n\
+        Names as 'zero2ai validator leaves' prints them. Who loses a dispute loses his deposit and standing, and may appeal twice, for twice \
+        the deposit each time.")]
+    Dispute {
+        /// publisher/model@VERSION/ROUND/KEY/LEAF
+        leaf: Disputed,
+    },
+    /// The salt of a leaf that this node opened: hand it to the jury together with that one sample. Reads this home's own files
+    #[command(after_help = "Example:\n  zero2ai validator salt lab/digits@1/2/NODE-KEY/17\n\n\
+        The leaf's number counts the samples of the run's data from 0. Its salt shows nothing of another sample.")]
+    Salt {
+        /// publisher/model@VERSION/ROUND/KEY/LEAF
+        leaf: Disputed,
+    },
+    /// As a juror, check that a sample is what a disputed leaf is about, before you run the model on it
+    #[command(
+        after_help = "Example:\n  zero2ai validator check lab/digits@1/2/NODE-KEY/17 --salt HEX --data sample.csv\n\n\
+        --data is a table or folder of that one sample with its class, as for 'zero2ai validate'."
+    )]
+    Check(CheckArgs),
+    /// Vote as a juror, once you have run the model on the sample yourself. Who sits and is silent loses a bond
+    #[command(after_help = "Examples:\n  zero2ai validator ballot lab/digits@1/2/NODE-KEY/17 stands\n  \
+        zero2ai validator ballot lab/digits@1/2/NODE-KEY/17 refuted\n\n\
+        The ledger holds a salted digest of the sample, not the sample: who opened the leaf hands it to the jury, by whatever way you \
+        have. To a juror to whom nothing is shown the leaf is refuted. This node votes for nobody by itself.")]
+    Ballot {
+        /// publisher/model@VERSION/ROUND/KEY/LEAF
+        leaf: Disputed,
+        /// What you found
+        #[arg(value_enum)]
+        finding: Finding,
+    },
+    /// Take a dispute that this node lost to the next instance: 31 jurors, then everyone
+    #[command(after_help = "Example:\n  zero2ai validator appeal lab/digits@1/2/NODE-KEY/17")]
+    Appeal {
+        /// publisher/model@VERSION/ROUND/KEY/LEAF
+        leaf: Disputed,
+    },
     /// Have a model's newest version graded again: its owner at any time, a validator once the score has faded
     #[command(after_help = "Example:\n  zero2ai validator open lab/digits")]
     Open {
         /// publisher/model
         name: ModelName,
     },
+}
+
+/// Arguments of `validator check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// publisher/model@VERSION/ROUND/KEY/LEAF
+    pub(crate) leaf: Disputed,
+    /// The leaf's salt, from who opened it
+    #[arg(long, value_name = "HEX")]
+    pub(crate) salt: Digest,
+    /// The one sample
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) columns: Columns,
+}
+
+/// What a juror found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Finding {
+    /// The model says what the leaf says
+    Stands,
+    /// It does not, or nothing was shown
+    Refuted,
 }
 
 /// Arguments of `validator run`.

@@ -90,6 +90,11 @@ fn read(archive: &Archive, height: u64) -> Outcome<Read> {
     Ok(Read { sealed, block, header })
 }
 
+/// A block of this disk.
+pub(crate) fn block_at(home: &Path, height: u64) -> Outcome<Block> {
+    Ok(read(&open(home)?, height)?.block)
+}
+
 fn head(home: &Path, out: Output) -> Outcome {
     let archive = open(home)?;
     show(&read(&archive, archive.height())?, out)
@@ -171,6 +176,10 @@ fn kind(body: &TxBody) -> &'static str {
         TxBody::Contradict(_) => "contradict",
         TxBody::Elect(_) => "elect",
         TxBody::Authorise(_) => "authorise",
+        TxBody::SetPot(_) => "set pot",
+        TxBody::Dispute(_) => "dispute",
+        TxBody::Ballot(_) => "ballot",
+        TxBody::Appeal(_) => "appeal",
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) async fn pool(home: &Path, command: PoolCommand, out: Output) -> Outc
             upgrade(&Session::open(home).await?, SetRules { version: rules, height: height.unwrap_or(0) }, force, out)
                 .await
         }
+        PoolCommand::Pot { amount } => super::validator::rewards::pot(home, amount, out).await,
         PoolCommand::Allot { node, amount } => super::validator::stake::allot(home, node, amount, out).await,
         PoolCommand::Grading(args) => super::validator::stake::grading(home, &args, out).await,
         PoolCommand::Genesis { out: file } => genesis(&Session::open(home).await?, &file, out),

@@ -5,15 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use zero2ai_ledger::{
-    asked,
     audit::{AuditReport, EntryRow, RoundRow},
-    counted, round_job,
+    conduct, counted, round_job,
 };
 use zero2ai_proto::{
     ModelName, NodeId,
-    state::{Endorsement, Score},
+    state::{Endorsement, EntryState, Score},
 };
-use zero2ai_trust::{PPM, Reputation};
+use zero2ai_trust::{PPM, Reputation, settle::Conduct};
 
 use crate::{
     cli::{ScoreArgs, ScoreCommand, ScorePart},
@@ -106,20 +105,24 @@ fn without_round(report: &AuditReport, version: u32) -> Vec<Contribution<'_>> {
     parts.collect()
 }
 
+/// Why an entry does not count that was not upheld when its round was settled at that height.
+fn why(entry: &EntryState, settled: u64) -> &'static str {
+    if entry.contradicted.is_some_and(|height| height <= settled) {
+        "its own leaves contradict it"
+    } else if entry.refuted.is_some_and(|height| height <= settled) {
+        "a jury found that the model does not say what it opened"
+    } else {
+        "it did not open the leaves that were drawn"
+    }
+}
+
 fn in_round<'a>(name: &ModelName, row: &'a RoundRow) -> Vec<Contribution<'a>> {
     let job = round_job(name, row.version, row.round);
     let part = |entry: &'a EntryRow| -> Option<Contribution<'a>> {
         let (found, stood) = (entry.entry.found.as_ref()?, entry.entry.standing?);
-        let unopened =
-            entry.entry.opened.is_none() && asked(&row.state, &job, &entry.validator, found.counts.samples).is_some();
-        // What is proved after the settlement counts from the next round on.
         let settled = row.state.outcome.map_or(u64::MAX, |outcome| outcome.height);
-        let contradicted = entry.entry.contradicted.is_some_and(|height| height <= settled);
-        let left_out = match (contradicted, unopened) {
-            (true, _) => Some("its own leaves contradict it"),
-            (false, true) => Some("it did not open the leaves that were drawn"),
-            (false, false) => None,
-        };
+        let conduct = conduct(&row.state, &job, &entry.validator, &entry.entry, settled);
+        let left_out = (!matches!(conduct, Conduct::Upheld(_))).then(|| why(&entry.entry, settled));
         let record = Reputation { good: stood.good, bad: stood.bad };
         #[allow(clippy::cast_precision_loss)] // shown with two digits
         let weight = stood.stake as f64 * f64::from(record.weight_ppm()) / f64::from(PPM);

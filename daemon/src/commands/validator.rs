@@ -5,8 +5,12 @@
 //! | [`run`] | takes jobs by itself: new versions, and old ones again |
 //! | [`folder`] | which data is for which model |
 //! | [`stake`] | stakes, rounds, convictions, records, votes |
+//! | [`rewards`] | what an epoch's work earned, and the pot |
+//! | [`disputes`] | leaves that were opened, and disputes over them |
 
+mod disputes;
 mod folder;
+pub(crate) mod rewards;
 mod run;
 pub(crate) mod stake;
 
@@ -27,5 +31,13 @@ pub(crate) async fn validator(home: &Path, command: ValidatorCommand, out: Outpu
         ValidatorCommand::Vote { node } => stake::vote(home, node, out).await,
         ValidatorCommand::Graders { name, graders } => stake::graders(home, name, &graders, out).await,
         ValidatorCommand::Open { name } => stake::open(home, name, out).await,
+        ValidatorCommand::Rewards => rewards::rewards(home, out).await,
+        ValidatorCommand::Leaves { name } => disputes::leaves(home, name, out).await,
+        ValidatorCommand::Disputes => disputes::disputes(home, out).await,
+        ValidatorCommand::Dispute { leaf } => disputes::dispute(home, leaf, out).await,
+        ValidatorCommand::Salt { leaf } => disputes::salt(home, &leaf, out),
+        ValidatorCommand::Check(args) => disputes::check(home, args, out).await,
+        ValidatorCommand::Ballot { leaf, finding } => disputes::ballot(home, leaf, finding, out).await,
+        ValidatorCommand::Appeal { leaf } => disputes::appeal(home, leaf, out).await,
     }
 }

@@ -173,6 +173,8 @@ pub struct EntryState {
     pub contradicted: Option<u64>,
     /// How it stood when the round was settled, before anything changed by that.
     pub standing: Option<Standing>,
+    /// Height at which a jury had found that the model does not say what it opened.
+    pub refuted: Option<u64>,
 }
 
 /// A validator as a settlement found it.
@@ -254,7 +256,7 @@ pub struct GradersState {
     pub height: u64,
 }
 
-/// What is to be done at the end of a block.
+/// What is to be done at the end of a block. Gone from the state once it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Due {
     /// A round's committee is drawn.
@@ -263,4 +265,10 @@ pub enum Due {
     Open,
     /// The round is settled.
     Settle,
+    /// A dispute's jury is drawn.
+    Jury,
+    /// Its ballots are counted.
+    Count,
+    /// Nobody appealed: the dispute is settled.
+    Close,
 }

@@ -147,7 +147,7 @@ pub(crate) fn name_record() -> NameRecord {
     NameRecord { version: 1, model: state_proof(), latest: state_proof(), header: signed_header() }
 }
 
-fn bodies() -> [(&'static str, TxBody); 30] {
+fn bodies() -> [(&'static str, TxBody); 34] {
     let thresholds = Thresholds::default();
     let publish = tx::Publish {
         name: name(),
@@ -209,7 +209,18 @@ fn bodies() -> [(&'static str, TxBody); 30] {
             let graders = tx::Graders::Named(vec![key(2).public()]);
             TxBody::Authorise(tx::Authorise { name: name(), graders })
         }),
+        ("set_pot", TxBody::SetPot(tx::SetPot { amount: 500 })),
+        ("dispute", {
+            let (validator, leaf) = (key(3).public(), leaf());
+            TxBody::Dispute(tx::Dispute { name: name(), version: 1, round: 2, validator, leaf })
+        }),
+        ("ballot", TxBody::Ballot(tx::Ballot { disputed: disputed(), refuted: true })),
+        ("appeal", TxBody::Appeal(disputed())),
     ]
+}
+
+fn disputed() -> tx::Disputed {
+    tx::Disputed { name: name(), version: 1, round: 2, validator: key(3).public(), leaf: 3 }
 }
 
 fn leaf() -> tx::OpenedLeaf {

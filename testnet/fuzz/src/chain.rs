@@ -324,7 +324,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let claims = (0..MEMBERS + 2).map(|who| (who, TxBody::ClaimHandle(ClaimHandle { handle: format!("h{who}") })));
     let claims: Vec<u8> = claims.flat_map(|(who, body)| piece(who, body)).collect();
     // Older kinds have inputs of their own from before.
-    let alone: [(&str, Kind); 19] = [
+    let alone: [(&str, Kind); 23] = [
         ("evidence", |body| matches!(body, TxBody::Evidence(_))),
         ("rotate_key", |body| matches!(body, TxBody::RotateKey(_))),
         ("set_rules", |body| matches!(body, TxBody::SetRules(_))),
@@ -344,6 +344,10 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("contradict", |body| matches!(body, TxBody::Contradict(_))),
         ("elect", |body| matches!(body, TxBody::Elect(_))),
         ("authorise", |body| matches!(body, TxBody::Authorise(_))),
+        ("set_pot", |body| matches!(body, TxBody::SetPot(_))),
+        ("dispute", |body| matches!(body, TxBody::Dispute(_))),
+        ("ballot", |body| matches!(body, TxBody::Ballot(_))),
+        ("appeal", |body| matches!(body, TxBody::Appeal(_))),
     ];
     let in_steps = rounds::deeds(&staked().ledger);
     let beacon = build(&staked().ledger, &[]).txs[0].read_unverified().expect("it was signed here").body;

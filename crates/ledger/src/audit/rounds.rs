@@ -1,7 +1,8 @@
 //! The rounds of an audited version: that each reveal was committed to in time, that each figure follows from its counts, that the
 //! outcome is what the entries come to, and that who is said to be contradicted is, by leaves under his own root.
 //!
-//! What stake and record a validator had before a settlement, and what it had found in earlier rounds, is the ledger's word.
+//! What stake and record a validator had before a settlement, what it had found in earlier rounds, and that a jury refuted what it opened,
+//! is the ledger's word.
 
 use zero2ai_proto::{
     ModelName, NodeId, decode,
@@ -101,6 +102,10 @@ pub(super) fn read(
     let told = events.iter().filter(|e| e.kind == EventKind::Contradicted && e.version == number).count();
     if proved != told {
         return Err(fail(&key::rounds(name, number), "the history tells of another number of contradictions"));
+    }
+    let refuted = rows.iter().flat_map(|row| &row.entries).filter(|row| row.entry.refuted.is_some()).count();
+    if refuted != events.iter().filter(|e| e.kind == EventKind::Refuted && e.version == number).count() {
+        return Err(fail(&key::rounds(name, number), "the history tells of another number of refutations"));
     }
     Ok((rows, score))
 }

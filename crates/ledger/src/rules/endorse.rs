@@ -81,7 +81,7 @@ fn gradable(draft: &Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32) -
 }
 
 /// The same, but for having done so before.
-pub(super) fn may_grade(
+pub(crate) fn may_grade(
     draft: &Draft<'_>,
     call: &Call<'_>,
     name: &ModelName,
@@ -190,7 +190,7 @@ pub(crate) fn score<'a>(endorsements: impl IntoIterator<Item = &'a Endorsement>)
 /// Computes anew the score of every version that this block endorses: once a block, since each takes all endorsements.
 pub(super) fn update_scores(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError> {
     let touched: BTreeSet<Vec<u8>> =
-        crate::draft::with_prefix(draft.written(), PREFIX).filter_map(|(key, _)| version_part(key)).collect();
+        crate::draft::written_under(draft.written(), PREFIX).filter_map(|(key, _)| version_part(key)).collect();
     for version in touched {
         let prefix = [PREFIX, &version, b"/"].concat();
         let mut endorsements = Vec::new();

@@ -7,6 +7,7 @@
 
 mod anchor;
 pub(crate) mod beacon;
+mod dispute;
 mod election;
 mod endorse;
 mod evidence;
@@ -15,17 +16,20 @@ mod grant;
 mod model;
 mod opening;
 mod pool;
+mod reward;
 mod round;
 mod settling;
 pub(crate) mod stake;
 mod transfer;
 mod upgrade;
 
-pub(crate) use endorse::{check as check_counts, figures, score};
+pub(crate) use endorse::{check as check_counts, figures, may_grade, score};
 pub use endorse::{commitment, counted};
 pub use opening::asked;
 pub(crate) use opening::judge;
+pub use reward::{TOLERANCE_PPM, agreed};
 pub use round::{round_commitment, round_job};
+pub use settling::conduct;
 pub(crate) use settling::{outcome, score_after};
 
 use zero2ai_proto::{
@@ -192,6 +196,10 @@ fn run(draft: &mut Draft<'_>, at: &Context<'_>, signed: &Signed<Tx>, valid: bool
         TxBody::Contradict(body) => opening::contradict(draft, &call, body)?,
         TxBody::Elect(body) => election::elect(draft, &call, body)?,
         TxBody::Authorise(body) => election::authorise(draft, &call, body)?,
+        TxBody::SetPot(body) => reward::set_pot(draft, &call, body)?,
+        TxBody::Dispute(body) => dispute::open(draft, &call, body)?,
+        TxBody::Ballot(body) => dispute::vote(draft, &call, body)?,
+        TxBody::Appeal(body) => dispute::appeal(draft, &call, body)?,
     }
     Ok(id)
 }
@@ -214,6 +222,10 @@ fn check_rules(body: &TxBody, rules: u16) -> Result<(), TxError> {
         | TxBody::Contradict(_)
         | TxBody::Elect(_)
         | TxBody::Authorise(_)
+        | TxBody::SetPot(_)
+        | TxBody::Dispute(_)
+        | TxBody::Ballot(_)
+        | TxBody::Appeal(_)
             if rules < STAKED_RULES =>
         {
             format!(

@@ -10,14 +10,13 @@ use zero2ai_proto::{
     tx::{Contradict, OpenLeaves, OpenedLeaf},
 };
 use zero2ai_trust::{
-    Reputation,
     commit::Phase,
     committee::{is_challenged, leaves},
     slash::{Contradiction, Leaf, contradiction},
 };
 
 use super::{
-    Call, Context, beacon, model, record,
+    Call, Context, beacon, model, record, reward,
     round::{invalid, load, load_entry, round_job, schedule},
     stake,
 };
@@ -121,17 +120,28 @@ fn refute(
     let proof = ContradictionState { leaves: opened.to_vec(), reporter: call.who, tx: call.id, height };
     draft.write(key::contradiction(name, number, round, validator), &proof)?;
     stake::convict(draft, call, validator, Offence::Contradiction)?;
+    let contradicted = EntryState { contradicted: Some(height), ..entry };
+    strike(draft, call, (name, number, round), validator, contradicted, EventKind::Contradicted)
+}
+
+/// Writes an entry that was found wrong. What its validator found of the version counts no more from the next settlement on, its record has
+/// a bad event, and its epoch earns nothing; a settlement that is yet to come sees to the record itself.
+pub(super) fn strike(
+    draft: &mut Draft<'_>,
+    call: &Call<'_>,
+    (name, number, round): (&ModelName, u32, u64),
+    validator: &NodeId,
+    entry: EntryState,
+    kind: EventKind,
+) -> Result<(), TxError> {
     if entry.standing.is_some() {
-        let mut held = stake::held(draft, call.at, validator)?;
-        let record = Reputation { good: held.good, bad: held.bad }.after(0, 1);
-        (held.good, held.bad) = (record.good, record.bad);
-        stake::write(draft, validator, &held)?;
+        stake::judge(draft, call.at, validator, 0, 1)?;
         draft.write(key::finding(name, number, validator), &FindingState::default())?;
     }
-    let contradicted = Some(height);
-    draft.write(key::entry(name, number, round, validator), &EntryState { contradicted, ..entry })?;
+    reward::void(draft, call.at.height, validator)?;
+    draft.write(key::entry(name, number, round, validator), &entry)?;
     // The history tells of whom it is, the state who brought it.
     let model = model::model(draft, name)?;
     let of = Call { who: *validator, ..*call };
-    record(draft, &of, name, model, EventKind::Contradicted, number)
+    record(draft, &of, name, model, kind, number)
 }

@@ -157,7 +157,7 @@ fn open(draft: &mut Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32, r
 
 /// The first height from `least` on at whose end there is room for one more draw: a block full of publications must not make another
 /// block too much work for its voters.
-fn free_height(draft: &Draft<'_>, least: u64) -> u64 {
+pub(super) fn free_height(draft: &Draft<'_>, least: u64) -> u64 {
     let full = |height: u64| draft.scan(&key::dues(height)).len() >= DUES;
     (least..).find(|height| !full(*height)).unwrap_or(least)
 }
@@ -169,18 +169,7 @@ pub(super) fn draw(
     (name, number, round): (&ModelName, u32, u64),
 ) -> Result<(), TxError> {
     let mut state = load(draft, name, number, round)?;
-    let (model, version) = (model::model(draft, name)?, model::version(draft, name, number)?);
-    let mut candidates = Vec::new();
-    for (key, value) in draft.scan(b"member/") {
-        let (who, member) = (super::last_part(key)?, decode::<Member>(value, VALUE_BYTES));
-        if !member.map_err(|e| broken(key, &e))?.rights.has(Rights::VALIDATOR) {
-            continue;
-        }
-        let weight = if state.staked { stake::held(draft, at, &who)?.staked } else { 1 };
-        if weight > 0 && may_sit(draft, name, &model, &version, &who)? {
-            candidates.push((who, weight));
-        }
-    }
+    let candidates = candidates(draft, at, name, number, state.staked)?;
     let graders = draft.read::<GradersState>(&key::graders(name))?.map_or(Graders::Everyone, |state| state.graders);
     (state.selection, state.committee) = match graders {
         Graders::Named(named) => {
@@ -203,6 +192,29 @@ pub(super) fn draw(
     state.committee.sort();
     draft.write(key::due(state.reveal_end().saturating_add(1), name, number, round), &Due::Open)?;
     draft.write(key::round(name, number, round), &state)
+}
+
+/// Who may sit over a version, with what each has at stake (1 where stake does not weigh), in order of key.
+pub(super) fn candidates(
+    draft: &Draft<'_>,
+    at: &Context<'_>,
+    name: &ModelName,
+    number: u32,
+    staked: bool,
+) -> Result<Vec<(NodeId, u64)>, TxError> {
+    let (model, version) = (model::model(draft, name)?, model::version(draft, name, number)?);
+    let mut candidates = Vec::new();
+    for (key, value) in draft.scan(b"member/") {
+        let (who, member) = (super::last_part(key)?, decode::<Member>(value, VALUE_BYTES));
+        if !member.map_err(|e| broken(key, &e))?.rights.has(Rights::VALIDATOR) {
+            continue;
+        }
+        let weight = if staked { stake::held(draft, at, &who)?.staked } else { 1 };
+        if weight > 0 && may_sit(draft, name, &model, &version, &who)? {
+            candidates.push((who, weight));
+        }
+    }
+    Ok(candidates)
 }
 
 /// Nobody grades what is his, nor what he may not open.
@@ -245,6 +257,7 @@ pub(super) fn commit(draft: &mut Draft<'_>, call: &Call<'_>, body: &CommitRound)
         opened: None,
         contradicted: None,
         standing: None,
+        refuted: None,
     };
     draft.write(key, &entry)
 }

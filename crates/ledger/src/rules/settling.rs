@@ -4,6 +4,7 @@
 use zero2ai_proto::{
     ModelName, NodeId,
     state::{Due, EntryState, FindingState, Halt, Outcome, RoundState, Score, Standing as Stood, Verdict, key},
+    tx::Disputed,
 };
 use zero2ai_trust::{
     Aging, Cumulative, PPM, Reach, Reputation,
@@ -12,7 +13,7 @@ use zero2ai_trust::{
 };
 
 use super::{
-    Context, opening,
+    Context, dispute, opening, reward,
     round::{self, round_job},
     stake,
 };
@@ -25,18 +26,27 @@ pub(super) fn end(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError
     for (key, value) in draft.scan(&prefix) {
         let what: Due =
             zero2ai_proto::decode(value, crate::draft::VALUE_BYTES).map_err(|e| crate::draft::broken(key, &e))?;
-        due.push((parse(key.strip_prefix(prefix.as_slice()).unwrap_or_default(), key)?, what));
+        due.push((key.to_vec(), what));
     }
-    for ((name, number, round), what) in &due {
-        let which = (name, *number, *round);
+    for (key, what) in due {
+        let rest = key.strip_prefix(prefix.as_slice()).unwrap_or_default();
         match what {
-            Due::Draw => round::draw(draft, at, which)?,
-            Due::Open => opening::fix_seed(draft, at, which)?,
-            Due::Settle => close(draft, at, which)?,
+            Due::Draw => round::draw(draft, at, named(&parse(rest, &key)?))?,
+            Due::Open => opening::fix_seed(draft, at, named(&parse(rest, &key)?))?,
+            Due::Settle => close(draft, at, named(&parse(rest, &key)?))?,
+            Due::Jury => dispute::summon(draft, at, &disputed(rest, &key)?)?,
+            Due::Count => dispute::count(draft, at, &disputed(rest, &key)?)?,
+            Due::Close => dispute::close(draft, at, &disputed(rest, &key)?)?,
         }
+        draft.remove(key);
         draft.keep();
     }
-    stake::charge(draft, at)
+    stake::charge(draft, at)?;
+    reward::pay(draft, at)
+}
+
+const fn named(which: &(ModelName, u32, u64)) -> (&ModelName, u32, u64) {
+    (&which.0, which.1, which.2)
 }
 
 /// `NAME@V/R`.
@@ -49,11 +59,19 @@ fn parse(rest: &[u8], key: &[u8]) -> Result<(ModelName, u32, u64), TxError> {
     read().ok_or_else(|| crate::draft::broken(key, &"it names no round"))
 }
 
-/// How a validator stands when its round is settled at `height`.
-fn conduct(round: &RoundState, job: &[u8], who: &NodeId, entry: &EntryState, height: u64) -> Conduct {
+fn disputed(rest: &[u8], key: &[u8]) -> Result<Disputed, TxError> {
+    let read = std::str::from_utf8(rest).ok().and_then(|text| text.parse().ok());
+    read.ok_or_else(|| crate::draft::broken(key, &"it names no dispute"))
+}
+
+/// How a validator stands, or stood, when its round is settled at `height`; `job` names the round, as [`round_job`] does. What is proved or
+/// judged later counts from the next round on.
+#[must_use]
+pub fn conduct(round: &RoundState, job: &[u8], who: &NodeId, entry: &EntryState, height: u64) -> Conduct {
     let Some(found) = &entry.found else { return Conduct::Silent };
     let unopened = entry.opened.is_none() && opening::asked(round, job, who, found.counts.samples).is_some();
-    if unopened || entry.contradicted.is_some_and(|at| at <= height) {
+    let wrong = [entry.contradicted, entry.refuted].into_iter().flatten().any(|at| at <= height);
+    if unopened || wrong {
         return Conduct::Refuted;
     }
     Conduct::Upheld(Finding {
@@ -136,9 +154,17 @@ fn close(
         let mut held = stake::held(draft, at, who)?;
         (held.good, held.bad) = (after.reputation.good, after.reputation.bad);
         held.bonds = held.bonds.saturating_sub(entry.bond);
-        let fate = bond_of(conduct(&round, &job, who, entry, height), entry, halted);
+        let conduct = conduct(&round, &job, who, entry, height);
+        let fate = bond_of(conduct, entry, halted);
         let burned = if fate == Bond::Burned { entry.bond } else { 0 };
         stake::burn(draft, who, &mut held, burned)?;
+        match (conduct, after.shared, entry.standing) {
+            (Conduct::Refuted, ..) if fate == Bond::Burned => reward::void(draft, height, who)?,
+            (Conduct::Upheld(_), Some(shared), Some(stood)) if round.staked => {
+                reward::note(draft, height, who, shared, stood.stake)?;
+            }
+            _ => {}
+        }
         let Cumulative { weighted, samples, epoch } = after.history;
         draft.write(key::finding(name, number, who), &FindingState { weighted, samples, epoch })?;
     }
@@ -156,12 +182,12 @@ fn bound(round: &RoundState, entry: &EntryState) -> u64 {
     most.map_or(u64::MAX, |most| u64::try_from(most).unwrap_or(u64::MAX))
 }
 
-/// Who was contradicted loses its bond; who was silent, or did not open what it was asked to, unless the chain stood still meanwhile.
+/// Who was contradicted or refuted loses its bond; who was silent, or did not open what it was asked to, unless the chain stood still meanwhile.
 fn bond_of(conduct: Conduct, entry: &EntryState, halted: bool) -> Bond {
     if matches!(conduct, Conduct::Upheld(_)) {
         return Bond::Returned;
     }
-    if entry.contradicted.is_some() {
+    if entry.contradicted.is_some() || entry.refuted.is_some() {
         return Bond::Burned;
     }
     let (digest, height, index) = (entry.commitment, entry.place.height, entry.place.index);

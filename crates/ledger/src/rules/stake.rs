@@ -12,7 +12,7 @@ use zero2ai_proto::{
 };
 use zero2ai_trust::{Reputation, slash::charges};
 
-use super::{Call, Context, grading::grading};
+use super::{Call, Context, grading::grading, reward};
 use crate::{
     draft::{Draft, VALUE_BYTES, broken},
     error::TxError,
@@ -65,9 +65,13 @@ pub(super) fn allot(draft: &mut Draft<'_>, call: &Call<'_>, body: &Allot) -> Res
     }
     let mut stake = held(draft, call.at, &body.member)?;
     let mut total: StakeTotal = draft.read(key::STAKES)?.unwrap_or_default();
-    let others = total.held.saturating_sub(stake.free);
-    total.held = others.checked_add(body.amount).filter(|held| *held <= STAKE_TOTAL).ok_or_else(|| {
-        invalid(format!("the others have {others}, and all together may have {STAKE_TOTAL}: allot smaller units"))
+    // What the pot holds will be somebody's.
+    let (others, pot) = (total.held.saturating_sub(stake.free), reward::pot(draft)?.amount);
+    let fits = |held: &u64| held.checked_add(pot).is_some_and(|all| all <= STAKE_TOTAL);
+    total.held = others.checked_add(body.amount).filter(fits).ok_or_else(|| {
+        invalid(format!(
+            "the others have {others} and the pot {pot}, and all together may have {STAKE_TOTAL}: allot smaller units"
+        ))
     })?;
     stake.free = body.amount;
     draft.write(key::STAKES.to_vec(), &total)?;
@@ -126,13 +130,68 @@ pub(super) fn burn(draft: &mut Draft<'_>, who: &NodeId, stake: &mut StakeState, 
     Ok(burned)
 }
 
+/// Binds a deposit of a stake, which stays staked until it is released or forfeited: all of it, or as much as nothing else binds if that
+/// is less; gives what was bound.
+pub(super) fn bind(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, amount: u64) -> Result<u64, TxError> {
+    let mut stake = held(draft, at, who)?;
+    let bound = amount.min(stake.staked.saturating_sub(stake.bonds));
+    stake.bonds = stake.bonds.saturating_add(bound);
+    write(draft, who, &stake)?;
+    Ok(bound)
+}
+
+/// Gives a deposit back.
+pub(super) fn release(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, bound: u64) -> Result<(), TxError> {
+    let mut stake = held(draft, at, who)?;
+    stake.bonds = stake.bonds.saturating_sub(bound);
+    write(draft, who, &stake)
+}
+
+/// Burns a deposit, as far as no conviction took it meanwhile; gives what was burned.
+pub(super) fn forfeit(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, bound: u64) -> Result<u64, TxError> {
+    let mut stake = held(draft, at, who)?;
+    stake.bonds = stake.bonds.saturating_sub(bound);
+    let amount = bound.min(stake.staked);
+    burn(draft, who, &mut stake, amount)
+}
+
+/// Gives `who` what comes from no other member: a part of the pot, or of what was just burned. It is free, not staked.
+pub(super) fn credit(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, amount: u64) -> Result<(), TxError> {
+    let mut stake = held(draft, at, who)?;
+    let mut total: StakeTotal = draft.read(key::STAKES)?.unwrap_or_default();
+    stake.free = stake.free.saturating_add(amount);
+    total.held = total.held.saturating_add(amount);
+    draft.write(key::STAKES.to_vec(), &total)?;
+    write(draft, who, &stake)
+}
+
+/// Takes back what was just burned, for who is given it.
+pub(super) fn unburn(draft: &mut Draft<'_>, amount: u64) -> Result<(), TxError> {
+    let mut total: StakeTotal = draft.read(key::STAKES)?.unwrap_or_default();
+    total.burned = total.burned.saturating_sub(amount);
+    draft.write(key::STAKES.to_vec(), &total)
+}
+
+/// Takes an event into the record of `who`.
+pub(super) fn judge(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, ok: u32, bad: u32) -> Result<(), TxError> {
+    let mut stake = held(draft, at, who)?;
+    let record = Reputation { good: stake.good, bad: stake.bad }.after(ok, bad);
+    (stake.good, stake.bad) = (record.good, record.bad);
+    write(draft, who, &stake)
+}
+
+/// The height at which the window of `height` ends.
+pub(super) fn window_end(draft: &Draft<'_>, height: u64) -> Result<u64, TxError> {
+    let window = grading(draft)?.window.max(1);
+    Ok((height / window).saturating_add(1).saturating_mul(window))
+}
+
 /// Convicts `who` of an offence that `call` proves: once a window, and only who has something at stake. A further offence counts
 /// where more was at stake: else a small one, confessed, would make the rest of the window free.
 pub(super) fn convict(draft: &mut Draft<'_>, call: &Call<'_>, who: &NodeId, offence: Offence) -> Result<(), TxError> {
     let height = call.at.height;
     let liable = liable(&held(draft, call.at, who)?);
-    let window = grading(draft)?.window.max(1);
-    let key = key::convicted((height / window).saturating_add(1).saturating_mul(window), who);
+    let key = key::convicted(window_end(draft, height)?, who);
     let before = draft.read::<Conviction>(&key)?.map_or(0, |conviction| conviction.liable);
     if liable <= before {
         return Ok(());

@@ -12,13 +12,14 @@ use zero2ai_proto::{
     state::Rights,
     tx::{
         Accept, Authorise, Commit, CommitRound, Elect, Endorse, Graders, Grading, Grant, Offer, OpenLeaves, OpenRound,
-        Publish, Redeem, Reveal, Revoke, SetChannel, SetRights, SetRules, SetSigners, Stake, TxBody, Unstake, Withdraw,
+        Publish, Redeem, Reveal, Revoke, SetChannel, SetPot, SetRights, SetRules, SetSigners, Stake, TxBody, Unstake,
+        Withdraw,
     },
 };
 
 use super::{
     START_MS, anchor, claim, endorse, genesis_bytes, id, name, publish,
-    rounds::{MODEL, Run, allot, contradict, quick, reveal},
+    rounds::{MODEL, Run, allot, ballot, contradict, dispute, disputed, quick, reveal},
     secret, signers,
 };
 
@@ -77,6 +78,15 @@ fn any_run() -> impl Strategy<Value = Run> {
     (0u8..4, any::<bool>()).prop_map(|(root, lies)| if lies { Run::lying(root, 40) } else { Run::honest(root, 40) })
 }
 
+/// Any step of a dispute over a leaf of the first round.
+pub fn any_dispute() -> impl Strategy<Value = TxBody> {
+    prop_oneof![
+        (any_run(), 0u8..6, 0u32..100).prop_map(|(run, who, place)| dispute(who, 1, run.leaf(place))),
+        (0u8..6, 0u32..100, any::<bool>()).prop_map(|(who, leaf, refuted)| ballot(&disputed(who, 1, leaf), refuted)),
+        (0u8..6, 0u32..100).prop_map(|(who, leaf)| TxBody::Appeal(disputed(who, 1, leaf))),
+    ]
+}
+
 /// Any transaction of those that rules 2 add. The one model that is graded is `lab/digits`.
 pub fn any_step() -> impl Strategy<Value = TxBody> {
     let pool = || PoolId::of(&genesis_bytes(1));
@@ -104,6 +114,8 @@ pub fn any_step() -> impl Strategy<Value = TxBody> {
             round,
             vec![run.leaf(run.wrong()[nth])]
         )),
+        (0u64..3_000).prop_map(|amount| TxBody::SetPot(SetPot { amount })),
+        any_dispute(),
         (0u8..7).prop_map(|who| TxBody::Elect(Elect { candidate: Some(who).filter(|who| *who < 6).map(id) })),
         (0u8..3, 0u8..6).prop_map(|(how, who)| {
             let graders =

@@ -6,8 +6,8 @@ use zero2ai_proto::{
     ByteBuf, Digest, Signed,
     state::{Endorsement, EntryState},
     tx::{
-        Allot, ClassCounts, CommitRound, Contradict, Endorse, Grading, OpenLeaves, OpenedLeaf, RevealRound, SetRules,
-        Stake, Tx, TxBody,
+        Allot, Ballot, ClassCounts, CommitRound, Contradict, Dispute, Disputed, Endorse, Grading, OpenLeaves,
+        OpenedLeaf, RevealRound, SetRules, Stake, Tx, TxBody,
     },
 };
 
@@ -116,6 +116,19 @@ pub fn reveal(who: u8, round: u64, run: &Run) -> TxBody {
 
 pub fn contradict(who: u8, round: u64, leaves: Vec<OpenedLeaf>) -> TxBody {
     TxBody::Contradict(Contradict { name: name(MODEL), version: 1, round, validator: id(who), leaves })
+}
+
+/// Which leaf of `who` in a round.
+pub fn disputed(who: u8, round: u64, leaf: u32) -> Disputed {
+    Disputed { name: name(MODEL), version: 1, round, validator: id(who), leaf }
+}
+
+pub fn dispute(who: u8, round: u64, leaf: OpenedLeaf) -> TxBody {
+    TxBody::Dispute(Dispute { name: name(MODEL), version: 1, round, validator: id(who), leaf })
+}
+
+pub fn ballot(of: &Disputed, refuted: bool) -> TxBody {
+    TxBody::Ballot(Ballot { disputed: of.clone(), refuted })
 }
 
 /// The leaves that `who` is asked for in a round.

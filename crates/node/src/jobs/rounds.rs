@@ -16,10 +16,10 @@ use zero2ai_proto::{
     keys::random_bytes,
     rpc::RpcError,
     state::RoundState,
-    tx::{CommitRound, Endorse, OpenLeaves, RevealRound, TxBody},
+    tx::{CommitRound, Disputed, Endorse, OpenLeaves, RevealRound, TxBody},
 };
 use zero2ai_store::secret_file;
-use zero2ai_validator::{Findings, Leaves};
+use zero2ai_validator::{Findings, Leaves, own_salt};
 
 use crate::{
     account::PATIENCE,
@@ -37,7 +37,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a round is left alone after a step that was refused.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What a validator keeps of a round until it is settled.
+/// What a validator keeps of a round until its leaves can be disputed no more.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     name: ModelName,
@@ -46,6 +46,8 @@ struct Kept {
     endorse: Endorse,
     salt: ByteBuf,
     leaves: Leaves,
+    /// What the leaves were salted with: shown of one leaf to a jury, if it comes to that.
+    salts: ByteBuf,
 }
 
 fn file(home: &Path, name: &ModelName, version: u32, round: u64) -> PathBuf {
@@ -55,37 +57,36 @@ fn file(home: &Path, name: &ModelName, version: u32, round: u64) -> PathBuf {
 impl Core {
     /// The round of a version in which this node could commit to something now, and has not yet.
     pub(crate) fn open_round(&self, ledger: &Ledger, name: &ModelName, version: u32) -> Option<u64> {
-        let (round, next) = (ledger.rounds(name, version), ledger.height().saturating_add(1));
-        let state = ledger.round(name, version, round)?;
-        let seated = state.selection.is_none() || state.seats(&self.id);
-        let open = state.outcome.is_none() && next <= state.commit_end() && seated;
-        (open && ledger.entry(name, version, round, &self.id).is_none()).then_some(round)
+        let round = self.round_of(ledger, name, version).ok()?;
+        ledger.entry(name, version, round, &self.id).is_none().then_some(round)
     }
 
     /// The round of a version that this node could take part in; `None` where the pool's rules have no rounds.
     pub(crate) fn round_to_take(&self, name: &ModelName, version: u32) -> Result<Option<u64>, RpcError> {
         self.chain.read(|ledger| {
-            let next = ledger.height().saturating_add(1);
-            if ledger.rules().at(next) < STAKED_RULES {
+            if ledger.rules().at(ledger.height().saturating_add(1)) < STAKED_RULES {
                 return Ok(None);
             }
-            let round = ledger.rounds(name, version);
-            let Some(state) = ledger.round(name, version, round).filter(|state| state.outcome.is_none()) else {
-                return Err(invalid(format!(
-                    "no round of {name}@{version} is open: its owner opens one with 'zero2ai validator open {name}'"
-                )));
-            };
-            if next > state.commit_end() {
-                return Err(invalid(format!(
-                    "round {round} of {name}@{version} took commitments up to block {}: wait for the next one",
-                    state.commit_end()
-                )));
-            }
-            if state.selection.is_some() && !state.seats(&self.id) {
-                return Err(invalid(format!("this node has no seat in round {round} of {name}@{version}")));
-            }
-            Ok(Some(round))
+            self.round_of(ledger, name, version).map(Some).map_err(invalid)
         })
+    }
+
+    /// The round of a version that takes commitments of this node in the next block, as far as can be told before its draw.
+    fn round_of(&self, ledger: &Ledger, name: &ModelName, version: u32) -> Result<u64, String> {
+        let (round, next) = (ledger.rounds(name, version), ledger.height().saturating_add(1));
+        let state = ledger.round(name, version, round).filter(|state| state.outcome.is_none()).ok_or_else(|| {
+            format!("no round of {name}@{version} is open: its owner opens one with 'zero2ai validator open {name}'")
+        })?;
+        let end = state.commit_end();
+        if next > end {
+            return Err(format!(
+                "round {round} of {name}@{version} took commitments up to block {end}: wait for the next one"
+            ));
+        }
+        if state.selection.is_some() && !state.seats(&self.id) {
+            return Err(format!("this node has no seat in round {round} of {name}@{version}"));
+        }
+        Ok(round)
     }
 
     /// Commits to what was found, once the committee is drawn. What is to be done after that the node does by itself.
@@ -110,7 +111,8 @@ impl Core {
                 let leaves = Leaves::of(&rows, &salts);
                 let endorse = Endorse { predictions_root: leaves.root(), ..endorse };
                 let salt = ByteBuf::from(salt.to_vec());
-                let kept = Kept { name: name_, version, round, endorse, salt, leaves };
+                let salts = ByteBuf::from(salts.to_vec());
+                let kept = Kept { name: name_, version, round, endorse, salt, leaves, salts };
                 keep(&path, &kept)?;
                 Ok(kept)
             })
@@ -165,6 +167,18 @@ fn read_kept(path: &Path) -> Result<Option<Kept>, RpcError> {
     decode(&bytes, FILE_BYTES).map(Some).map_err(internal)
 }
 
+/// The salt of one leaf that the node of this home opened, while it is kept: until its round can be disputed no more. With the sample it shows a
+/// jury what the leaf is about, and nothing of any other.
+///
+/// # Errors
+/// In words, if what is kept cannot be read.
+pub fn leaf_salt(home: &Path, which: &Disputed) -> Result<Option<Digest>, String> {
+    let path = file(home, &which.name, which.version, which.round);
+    let Some(kept) = read_kept(&path).map_err(|e| e.to_string())? else { return Ok(None) };
+    let salts: &[u8; 32] = kept.salts.as_slice().try_into().map_err(|_| "a kept salt has another length".to_owned())?;
+    Ok(Some(own_salt(salts, which.leaf.into())))
+}
+
 /// Which round each file is of: whole files are read only when something is due.
 type Known = HashMap<PathBuf, (ModelName, u32, u64)>;
 
@@ -212,11 +226,20 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
         (ledger.height(), ledger.round(&name, version, round), entry)
     });
     let Some(state) = state else { return Ok(()) };
-    let over = state.outcome.is_some() || (entry.is_none() && height >= state.commit_end());
-    if over {
+    let mine = |which: &Disputed| {
+        (&which.name, which.version, which.round, which.validator) == (&name, version, round, core.id)
+    };
+    let missed = entry.is_none() && height >= state.commit_end();
+    // Leaves can be disputed for a while, and a jury may ask for a sample's salt until that is over.
+    let disputable = height <= state.end().saturating_add(state.commit)
+        || core.chain.read(|ledger| ledger.disputes().iter().any(|(which, d)| mine(which) && d.settled.is_none()));
+    if missed || (state.outcome.is_some() && !disputable) {
         return core.blocking(move || std::fs::remove_file(path).map_err(internal)).await;
     }
     let (Some(entry), next) = (entry, height.saturating_add(1)) else { return Ok(()) };
+    if state.outcome.is_some() {
+        return Ok(());
+    }
     if entry.found.is_none() {
         if next > state.commit_end() && next <= state.reveal_end() {
             let Kept { endorse, salt, .. } = read(path).await?;

@@ -8,9 +8,7 @@ use zero2ai_ledger::commitment;
 use zero2ai_proto::{
     ByteBuf, Digest, ModelName, ModelRef,
     keys::random_bytes,
-    limits::CLASSES,
     local::{LocalData, ValidateCall, ValidateReport},
-    manifest::Task,
     prepare::Preparation,
     rpc::RpcError,
     state::{Rights, Verdict, Version},
@@ -102,11 +100,6 @@ impl Core {
         let data = self.read_data(call.samples).await?;
         let using = self.upkeep.using().await;
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
-        if let Task::Classify { classes } = entry.task
-            && usize::from(classes) > CLASSES
-        {
-            return Err(invalid(format!("{name}@{version} has {classes} classes; at most {CLASSES} can be graded")));
-        }
         let prints = self.fingerprints(&entry).await?;
         let (seed, file) = (call.report, file.unwrap_or_default());
         let wanted = Wanted { entry: &entry, name: format!("{name}@{version}"), seed, load: call.load, file, prints };
@@ -175,10 +168,7 @@ impl Core {
     fn may_grade(&self, name: &ModelName, version: u32, report: bool) -> Result<bool, RpcError> {
         let me = self.id;
         self.chain.read(|ledger| {
-            let published = ledger.version(name, version).is_some_and(|v| v.publisher == me);
-            if published || ledger.model(name).is_some_and(|m| m.owner == me) {
-                return Err(invalid("neither the publisher of a version nor the model's owner can endorse it"));
-            }
+            ledger.may_grade(name, version, &me).map_err(invalid)?;
             let endorsed = match ledger.rounds(name, version) {
                 0 => ledger.endorsements(name, version).iter().any(|(validator, _)| *validator == me),
                 newest => ledger.entry(name, version, newest, &me).is_some(),

@@ -189,6 +189,12 @@ impl Dataset {
         root_of(leaves)
     }
 
+    /// The hash of one sample, as leaves have it before they are salted; `None` beyond the last.
+    #[must_use]
+    pub fn sample_hash(&self, sample: usize) -> Option<Digest> {
+        (sample < self.len()).then(|| crate::Row::hash(&self.leaf(sample)))
+    }
+
     /// The bytes that stand for one sample.
     pub(crate) fn leaf(&self, sample: usize) -> Vec<u8> {
         match &self.samples {

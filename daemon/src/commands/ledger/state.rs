@@ -8,9 +8,10 @@ use zero2ai_proto::{
     decode,
     limits::SIGNED_BYTES,
     state::{
-        AnchorState, CommitState, ContradictionState, Conviction, Due, Endorsement, EntryState, Equivocation, Event,
-        FindingState, GradersState, GrantState, Halt, Handle, Member, Model, OfferState, PoolEpoch, RoundCount,
-        RoundState, Rules, Score, SeedState, Signers, StakeState, StakeTotal, TicketUse, Version, VoteState,
+        AnchorState, BallotState, CommitState, ContradictionState, Conviction, DisputeState, Due, Endorsement,
+        EntryState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member, Model,
+        OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
+        StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
     tx::Grading,
 };
@@ -86,6 +87,10 @@ fn told(key: &str, value: &[u8]) -> Value {
         "due" => read::<Due>(value),
         "vote" => read::<VoteState>(value),
         "graders" => read::<GradersState>(value),
+        "dispute" => read::<DisputeState>(value),
+        "ballot" => read::<BallotState>(value),
+        "pot" => read::<PotState>(value),
+        "reward" => read::<RewardState>(value),
         _ => None,
     }
     .unwrap_or_else(|| hex::encode(value).into())

@@ -11,6 +11,7 @@ use zero2ai_proto::{
 };
 use zero2ai_trust::{Reputation, election};
 
+use super::rewards;
 use crate::{
     cli::GradingArgs,
     commands::ledger::newest,
@@ -20,13 +21,13 @@ use crate::{
 };
 
 /// The ledger on this disk, replayed on a thread that may block.
-async fn replayed(home: &Path) -> Outcome<Ledger> {
+pub(super) async fn replayed(home: &Path) -> Outcome<Ledger> {
     let home = home.to_owned();
     let worked = tokio::task::spawn_blocking(move || newest(&home)).await;
     worked.map_err(|e| Failure::new(Exit::Internal, format!("The reading of the ledger ended unexpectedly: {e}.")))?
 }
 
-async fn submit(home: &Path, body: TxBody) -> Outcome<(Session, u64)> {
+pub(super) async fn submit(home: &Path, body: TxBody) -> Outcome<(Session, u64)> {
     let session = Session::open(home).await?;
     let height = session.client.submit(body).await?.height.unwrap_or(0);
     Ok((session, height))
@@ -73,7 +74,7 @@ pub(crate) async fn open(home: &Path, name: ModelName, out: Output) -> Outcome {
     Ok(())
 }
 
-fn latest(ledger: &Ledger, name: &ModelName) -> Outcome<u32> {
+pub(super) fn latest(ledger: &Ledger, name: &ModelName) -> Outcome<u32> {
     let none = || Failure::new(Exit::NotFound, format!("No model {name} is on the ledger of this disk."));
     ledger.model(name).map(|model| model.latest).ok_or_else(none)
 }
@@ -113,7 +114,7 @@ pub(crate) async fn grading(home: &Path, args: &GradingArgs, out: Output) -> Out
     Ok(())
 }
 
-fn weight(stake: &StakeState) -> u32 {
+pub(super) fn weight(stake: &StakeState) -> u32 {
     Reputation { good: stake.good, bad: stake.bad }.weight_ppm()
 }
 
@@ -137,12 +138,19 @@ pub(crate) async fn reputation(home: &Path, node: Option<NodeId>, out: Output) -
         None => ledger.stakes(),
     };
     let staked = ledger.stake_total().is_some();
-    let json: Vec<_> = all.iter().map(|(who, stake)| stake_json(who, stake)).collect();
+    let earned = rewards::earned(&ledger);
+    let earned = |who: &NodeId| earned.get(who).copied().unwrap_or(0);
+    let of = |(who, stake): &(NodeId, StakeState)| {
+        let mut json = stake_json(who, stake);
+        json["earned"] = earned(who).into();
+        json
+    };
+    let json: Vec<_> = all.iter().map(of).collect();
     out.result(&json!({ "height": ledger.height(), "staked": staked, "validators": json }), || {
         if all.is_empty() {
             return "Nobody has a record or a stake yet: a newcomer's reputation is 0.0500.".to_owned();
         }
-        let mut table = Table::new(&["node", ">reputation", ">staked", ">bound", ">free", "leaving"]);
+        let mut table = Table::new(&["node", ">reputation", ">staked", ">bound", ">free", ">earned", "leaving"]);
         for (who, stake) in &all {
             let leaving: Vec<_> = stake.leaving.iter().map(|(n, until)| format!("{n} until block {until}")).collect();
             table.row([
@@ -151,6 +159,7 @@ pub(crate) async fn reputation(home: &Path, node: Option<NodeId>, out: Output) -
                 stake.staked.to_string(),
                 stake.bonds.to_string(),
                 stake.free.to_string(),
+                earned(who).to_string(),
                 leaving.join(", "),
             ]);
         }

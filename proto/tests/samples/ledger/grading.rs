@@ -3,13 +3,14 @@
 use zero2ai_proto::{
     TxId,
     state::{
-        Committed, ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome,
-        RoundCount, RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState, key as state_key,
+        BallotState, Committed, ContradictionState, Conviction, DisputeState, Due, EntryState, FindingState,
+        GradersState, Halt, Offence, Outcome, Paid, PotState, RewardState, RoundCount, RoundState, SeedState,
+        Selection, StakeState, StakeTotal, Standing, Tally, VoteState, key as state_key,
     },
     tx::Graders,
 };
 
-use super::{super::Vectors, digest, endorsement, key, leaf, name};
+use super::{super::Vectors, digest, disputed, endorsement, key, leaf, name};
 
 fn round() -> RoundState {
     let outcome = Outcome {
@@ -48,7 +49,37 @@ fn entry() -> EntryState {
         opened: Some(260),
         contradicted: Some(261),
         standing: Some(Standing { stake: 1_000, good: 1_980_000, bad: 3_920_000, history }),
+        refuted: Some(500),
     }
+}
+
+fn add_disputes(v: &mut Vectors) {
+    let dispute = DisputeState {
+        leaf: leaf(),
+        appellant: key(4).public(),
+        tx: TxId([0xe2; 32]),
+        height: 262,
+        instance: 1,
+        draws: 266,
+        vote: 200,
+        appeal: 40,
+        first: 10,
+        deposit: 10,
+        opposed: 10,
+        tally: Some(Tally { refuted: true, cast: 9, jurors: 11 }),
+        settled: Some(506),
+    };
+    v.add("state/dispute", &dispute);
+    v.add("state/dispute_open", &DisputeState { tally: None, settled: None, ..dispute });
+    v.add("state/ballot", &BallotState { weight: 950_000_000, bond: 10, refuted: Some(true) });
+    v.add("state/pot", &PotState { amount: 500 });
+    let reward = RewardState {
+        shared: vec![(898_989, 900_000), (700_000, 710_000)],
+        stake: 950,
+        void: false,
+        paid: Some(Paid { weight: 950_000_000, amount: 120 }),
+    };
+    v.add("state/reward", &reward);
 }
 
 pub(super) fn add(v: &mut Vectors) {
@@ -63,7 +94,8 @@ pub(super) fn add(v: &mut Vectors) {
     let fresh = RoundState { selection: None, committee: Vec::new(), open_seed: None, outcome: None, ..round() };
     v.add("state/round_open", &fresh);
     v.add("state/entry", &entry());
-    let committed = EntryState { found: None, opened: None, contradicted: None, standing: None, ..entry() };
+    let committed =
+        EntryState { found: None, opened: None, contradicted: None, standing: None, refuted: None, ..entry() };
     v.add("state/entry_committed", &committed);
     v.add("state/finding", &FindingState { weighted: 9_000_000, samples: 10_000_000, epoch: 3 });
     let reporter = key(4).public();
@@ -80,6 +112,7 @@ pub(super) fn add(v: &mut Vectors) {
     v.add("state/due", &Due::Settle);
     v.add("state/vote", &VoteState { candidate: Some(key(3).public()), height: 9 });
     v.add("state/graders", &GradersState { graders: Graders::Elected, height: 9 });
+    add_disputes(v);
     let (name, node) = (name(), key(2).public());
     let keys = [
         state_key::STAKES.to_vec(),
@@ -96,6 +129,11 @@ pub(super) fn add(v: &mut Vectors) {
         state_key::due(308, &name, 2, 1),
         state_key::vote(&node),
         state_key::graders(&name),
+        state_key::dispute(&disputed()),
+        state_key::ballot(&disputed(), 1, &node),
+        state_key::due_of(508, &disputed()),
+        state_key::POT.to_vec(),
+        state_key::reward(10_000, &node),
     ];
     v.raw("derived/grading_keys", keys.join(&b'\n'));
 }

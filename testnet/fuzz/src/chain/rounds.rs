@@ -1,13 +1,13 @@
 //! A pool in whose next block every step of a round can be taken: one model's leaves are opened, another's figures revealed, a third's
-//! committed to.
+//! committed to, and of a fourth's leaves one can be disputed, one voted over, one taken to the next instance.
 
 use zero2ai_ledger::{ReceiptLog, asked, round_commitment, round_job};
 use zero2ai_proto::{
     Digest, ModelName,
     manifest::Domain,
     tx::{
-        Allot, Authorise, ClassCounts, CommitRound, Contradict, Elect, Endorse, Graders, Grading, OpenLeaves,
-        OpenRound, OpenedLeaf, Publish, RevealRound, SetRules, Stake, TxBody, Unstake,
+        Allot, Authorise, Ballot, ClassCounts, CommitRound, Contradict, Dispute, Disputed, Elect, Endorse, Graders,
+        Grading, OpenLeaves, OpenRound, OpenedLeaf, Publish, RevealRound, SetPot, SetRules, Stake, TxBody, Unstake,
     },
 };
 
@@ -70,6 +70,24 @@ fn reveal(model: &str, who: u8) -> TxBody {
     TxBody::RevealRound(RevealRound { endorse: counts(model, who), round: 1, salt: vec![5; 32].into() })
 }
 
+/// All leaves that 2 is asked for.
+fn opened(ledger: &Ledger, model: &str) -> TxBody {
+    let round = ledger.round(&name(model), 1, 1).expect("a round");
+    let places = asked(&round, &round_job(&name(model), 1, 1), &id(2), 4).expect("everybody is asked");
+    let all = leaves().1;
+    let leaves = places.into_iter().map(|place| all[place as usize].clone()).collect();
+    TxBody::OpenLeaves(OpenLeaves { name: name(model), version: 1, round: 1, leaves })
+}
+
+fn disputed(leaf: u32) -> Disputed {
+    Disputed { name: name("kept/d"), version: 1, round: 1, validator: id(2), leaf }
+}
+
+fn dispute(place: usize) -> TxBody {
+    let leaf = leaves().1[place].clone();
+    TxBody::Dispute(Dispute { name: name("kept/d"), version: 1, round: 1, validator: id(2), leaf })
+}
+
 /// For the whole pool, so that everybody may grade it.
 fn published(model: &str) -> TxBody {
     match publish(model, 1) {
@@ -87,17 +105,25 @@ pub(super) fn begun() -> Begun {
         step(&mut begun, vec![]);
     }
     let allot = |who: u8| (0, TxBody::Allot(Allot { member: id(who), amount: 1_000 }));
-    step(&mut begun, vec![(0, TxBody::SetGrading(GRADING)), allot(2), allot(3)]);
-    step(&mut begun, [2, 3].map(|who| (who, TxBody::Stake(Stake { amount: 900 }))).to_vec());
+    step(&mut begun, vec![(0, TxBody::SetGrading(GRADING)), allot(1), allot(2), allot(3)]);
+    step(&mut begun, [1, 2, 3].map(|who| (who, TxBody::Stake(Stake { amount: 900 }))).to_vec());
+    step(&mut begun, vec![(4, published("kept/d"))]);
+    step(&mut begun, vec![]);
+    let made = (2, commit(&begun.ledger, "kept/d", 2));
+    step(&mut begun, vec![made]);
+    step(&mut begun, vec![]);
+    step(&mut begun, vec![]);
     // Ten heights from a publication to the end of its round: a's leaves are opened in its last but one.
-    step(&mut begun, vec![(4, published("kept/a"))]);
+    step(&mut begun, vec![(4, published("kept/a")), (2, reveal("kept/d", 2))]);
     step(&mut begun, vec![]);
     let both = [2, 3].map(|who| (who, commit(&begun.ledger, "kept/a", who)));
     step(&mut begun, both.to_vec());
     step(&mut begun, vec![(4, published("kept/b"))]);
-    step(&mut begun, vec![]);
+    // The first dispute's only juror, number 1, is silent: so the leaf stands, and who disputes it may appeal.
+    let opened = (2, opened(&begun.ledger, "kept/d"));
+    step(&mut begun, vec![opened, (3, dispute(0))]);
     let (shown, made) = ([2, 3].map(|who| (who, reveal("kept/a", who))), (2, commit(&begun.ledger, "kept/b", 2)));
-    step(&mut begun, [shown.to_vec(), vec![made]].concat());
+    step(&mut begun, [shown.to_vec(), vec![made, (3, dispute(1))]].concat());
     step(&mut begun, vec![(4, published("kept/c"))]);
     step(&mut begun, vec![]);
     step(&mut begun, vec![]);
@@ -117,11 +143,7 @@ fn step(begun: &mut Begun, bodies: Vec<(u8, TxBody)>) {
 
 /// One transaction of each kind that rules 2 add, in an order in which all of them apply, and who signs it.
 pub(super) fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
-    let round = ledger.round(&name("kept/a"), 1, 1).expect("a round");
-    let places = asked(&round, &round_job(&name("kept/a"), 1, 1), &id(2), 4).expect("everybody is asked");
-    let all = leaves().1;
-    let opened = places.into_iter().map(|place| all[place as usize].clone()).collect();
-    let (model, one) = (name("kept/a"), all[..1].to_vec());
+    let (model, one) = (name("kept/a"), leaves().1[..1].to_vec());
     let wrong = Contradict { name: model.clone(), version: 1, round: 1, validator: id(3), leaves: one };
     vec![
         (0, TxBody::Allot(Allot { member: id(1), amount: 7 })),
@@ -131,9 +153,13 @@ pub(super) fn deeds(ledger: &Ledger) -> Vec<(u8, TxBody)> {
         (4, TxBody::OpenRound(OpenRound { name: name("kept/m"), version: 1 })),
         (2, commit(ledger, "kept/c", 2)),
         (2, reveal("kept/b", 2)),
-        (2, TxBody::OpenLeaves(OpenLeaves { name: model, version: 1, round: 1, leaves: opened })),
+        (2, opened(ledger, "kept/a")),
         (1, TxBody::Contradict(wrong)),
         (1, TxBody::Elect(Elect { candidate: Some(id(2)) })),
         (4, TxBody::Authorise(Authorise { name: name("kept/c"), graders: Graders::Named(vec![id(2)]) })),
+        (0, TxBody::SetPot(SetPot { amount: 5 })),
+        (3, dispute(2)),
+        (1, TxBody::Ballot(Ballot { disputed: disputed(1), refuted: true })),
+        (3, TxBody::Appeal(disputed(0))),
     ]
 }
