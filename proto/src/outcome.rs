@@ -337,6 +337,9 @@ mod tests {
         let rows = |said| OutcomeError::Rows { said, rows: 2 };
         assert_eq!(changed(&|r| r.outcome = sign(&r.receipt, vec![], &caller())), rows(0));
         assert_eq!(changed(&|r| r.outcome = sign(&r.receipt, vec![Truth::Right(true); 3], &caller())), rows(3));
-        assert_eq!(changed(&|r| r.outcome = sign(&r.receipt, vec![Truth::Class(1)], &caller())), OutcomeError::NoClasses);
+        assert_eq!(
+            changed(&|r| r.outcome = sign(&r.receipt, vec![Truth::Class(1)], &caller())),
+            OutcomeError::NoClasses
+        );
     }
 }

@@ -23,7 +23,13 @@ pub(crate) fn add(v: &mut Vectors) {
     v.add("outcome/report", &report);
     v.add("calls/outcome", &c::OutcomeCall { encapsulated: bytes(0x21, 32), ciphertext: bytes(0x22, 24) });
     v.add("calls/outcome_taken", &c::OutcomeTaken { fresh: true });
-    let send = l::OutcomeSendCall { receipt, truths: vec![Truth::Right(true)], salt: ByteBuf::new(), input: None, output: None };
+    let send = l::OutcomeSendCall {
+        receipt,
+        truths: vec![Truth::Right(true)],
+        salt: ByteBuf::new(),
+        input: None,
+        output: None,
+    };
     v.add("local/outcome_send", &send);
     let why = Some("it does not answer".to_owned());
     v.add("local/outcome_sent", &l::OutcomeSent { owner: key(1).public(), fresh: None, why, waiting: 2 });

@@ -55,9 +55,7 @@ impl Watch {
         let said = self.ddm.update(wrong);
         self.warned = said == Drift::Warning;
         let begun = if said == Drift::Changed { Some(self.doubt.unwrap_or((LATE, 0))) } else { self.doubt };
-        self.doubt = begun.and_then(|(left, seen)| {
-            Some((left.checked_sub(1)?, seen.saturating_add(u32::from(wrong))))
-        });
+        self.doubt = begun.and_then(|(left, seen)| Some((left.checked_sub(1)?, seen.saturating_add(u32::from(wrong)))));
         self.doubt.is_some_and(|(_, seen)| seen >= WRONG)
     }
 
