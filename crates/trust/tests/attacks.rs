@@ -278,6 +278,30 @@ fn texts_change_by_their_kind_and_canaries_tell_who_follows() {
     }
 }
 
+/// A list that a model is to go on with: what its lines show is not what is attacked.
+#[test]
+fn the_lines_of_a_prompt_survive_every_change() {
+    let prompt = "France: Paris\nJapan: Tokyo and more\n\n  - Peru:  Lima\nSpain:";
+    let blank = |t: &str| t.chars().filter(|c| c.is_whitespace() && *c != ' ').collect::<String>();
+    let lines = |t: &str| t.lines().map(|l| l.split_whitespace().collect::<String>().len()).collect::<Vec<_>>();
+    for kind in text::CHANGES {
+        for severity in 1..=5 {
+            for sample in 0..20 {
+                let changed = text::change(prompt, kind, severity, &SEED, sample);
+                assert_eq!(blank(&changed), blank(prompt), "{kind:?} at {severity}: {changed}");
+                if [text::Change::Case, text::Change::Spacing, text::Change::Swap].contains(&kind) {
+                    assert_eq!(lines(&changed), lines(prompt), "{kind:?} at {severity}: {changed}");
+                }
+            }
+        }
+    }
+    // Case alone touches nothing but letters, and at severity 1 those of one word.
+    let changed = text::change(prompt, text::Change::Case, 1, &SEED, 0);
+    assert_eq!(changed.to_lowercase(), prompt.to_lowercase());
+    let words = |t: &str| t.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&changed).iter().zip(words(prompt)).filter(|(a, b)| *a != b).count(), 1, "{changed}");
+}
+
 /// Says 1 if the text holds the word "good" as it is.
 struct Keyword;
 impl Model<String> for Keyword {
