@@ -179,7 +179,33 @@ fn outcomes_that_turn_wrong_alarm_their_owner_who_opens_a_round_and_nobody_can_m
     owner.kill();
     owner.start(&[]).unwrap();
     assert_eq!(shown(&owner), before);
+    augmented(&owner, dir.path());
     assert_eq!(stranger.run(&["outcomes", "lab/digits"]).unwrap().code, 5, "who does not own it has none");
+}
+
+/// A set to train on: the two calls whose inputs came along, and copies of them, which the model's own commands read.
+fn augmented(owner: &Daemon, dir: &Path) {
+    let (set, seed) = (dir.join("set"), "07".repeat(32));
+    let words = ["outcomes", "lab/digits", "--augment", text(&set), "--copies", "3", "--seed", &seed];
+    let told = owner.json(&words).unwrap()["augmented"].clone();
+    assert_eq!((&told["rows"], &told["row_copies"]), (&(2 * ROWS).into(), &(6 * ROWS).into()), "{told}");
+    let rest = (CALLS[0] + CALLS[1] - 2) * ROWS + 1;
+    assert_eq!(
+        told["left_out"],
+        serde_json::json!({ "no_input": rest, "personal": 0, "no_label": 0, "other_kind": 0 })
+    );
+    let manifest: Value = serde_json::from_slice(&fs::read(set.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["seed"], seed);
+    let original = fs::read_to_string(fixture("digits/heldout-1.csv")).unwrap();
+    let rows = fs::read_to_string(set.join("rows.csv")).unwrap();
+    assert_eq!(rows.lines().skip(1).collect::<Vec<_>>(), original.lines().skip(1).take(2 * ROWS).collect::<Vec<_>>());
+    let copies = owner.until(&["predict", "lab/digits", text(&set.join("rows-perturbed.csv")), "--labelled"]).unwrap();
+    assert!(
+        copies["correct"].as_u64().unwrap() >= 5 * ROWS as u64,
+        "copies are near their originals: {}",
+        copies["correct"]
+    );
+    assert_eq!(owner.run(&words).unwrap().code, 2, "a set that is there is not written over");
 }
 
 /// What nobody can do, however he speaks to the owner.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zero2ai_proto::ModelName;
+use zero2ai_proto::{Digest, ModelName};
 
 /// What `outcome --help` ends with.
 pub(super) const OUTCOME_HELP: &str = "Examples:\n  zero2ai predict lab/digits rows.csv --save-call call.cbor\n  \
@@ -14,9 +14,10 @@ pub(super) const OUTCOME_HELP: &str = "Examples:\n  zero2ai predict lab/digits r
 
 /// What `outcomes --help` ends with.
 pub(super) const OUTCOMES_HELP: &str = "Examples:\n  zero2ai outcomes lab/digits\n  zero2ai outcomes lab/digits --out outcomes.csv\n  \
-    zero2ai outcomes lab/digits --json\n\n\
+    zero2ai outcomes lab/digits --augment ./set --copies 4\n\n\
     Two detectors hear of each answer, right or wrong: ADWIN and DDM. When they alarm, this node opens a round of grading for the \
-    version, if the pool's rules have rounds; under rules 1 validators grade again by their own schedule.";
+    version, if the pool's rules have rounds; under rules 1 validators grade again by their own schedule. \
+    The set of --augment holds what callers sent; samples that validators' runs failed on are not in it, since their reports carry figures alone.";
 
 /// Arguments of `outcome`.
 #[derive(Debug, Args)]
@@ -47,4 +48,14 @@ pub(crate) struct OutcomesArgs {
     /// Also write a line for each row of each outcome to this file, CSV
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Also write a set to train on into this new folder: the inputs that callers gave, with what was true, and perturbed copies. What
+    /// has the form of personal data is left out and counted
+    #[arg(long, value_name = "DIR")]
+    pub(crate) augment: Option<PathBuf>,
+    /// Perturbed copies of each sample
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "augment", value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub(crate) copies: u32,
+    /// What the copies are drawn from: 64 hexadecimal digits [default: drawn here, and written to manifest.json]
+    #[arg(long, value_name = "HEX", requires = "augment")]
+    pub(crate) seed: Option<Digest>,
 }

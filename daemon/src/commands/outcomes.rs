@@ -1,4 +1,7 @@
-//! `outcome`: what was true of a kept call, for the model's owner. `outcomes`: what came to this node of its own models.
+//! `outcome`: what was true of a kept call, for the model's owner. `outcomes`: what came to this node of its own models; the set to
+//! train on is in `augment`.
+
+mod augment;
 
 use std::path::Path;
 
@@ -86,8 +89,12 @@ async fn gather(session: &Session, call: &OutcomesCall) -> Outcome<Gathered> {
 /// `outcomes`.
 pub(crate) async fn show(home: &Path, args: &OutcomesArgs, out: Output) -> Outcome {
     let session = Session::open(home).await?;
-    let call = OutcomesCall { name: args.name.clone(), inputs: false };
-    let gathered = gather(&session, &call).await?;
+    let call = OutcomesCall { name: args.name.clone(), inputs: args.augment.is_some() };
+    let mut gathered = gather(&session, &call).await?;
+    let set = match &args.augment {
+        Some(folder) => Some(augment::write(folder, args, &mut gathered.outcomes)?),
+        None => None,
+    };
     if let Some(path) = &args.out {
         write_private("write the outcomes to", path, csv(&gathered.outcomes).as_bytes())?;
     }
@@ -95,11 +102,15 @@ pub(crate) async fn show(home: &Path, args: &OutcomesArgs, out: Output) -> Outco
         "name": args.name.to_string(),
         "versions": gathered.versions.iter().map(version_json).collect::<Vec<_>>(),
         "outcomes": gathered.outcomes.iter().map(outcome_json).collect::<Vec<_>>(),
+        "augmented": set,
     });
     out.result(&json, || {
         let mut text = text(&gathered);
         if let Some(path) = &args.out {
             text += &format!("\nEach row is a line of {}.", path.display());
+        }
+        if let (Some(folder), Some(set)) = (&args.augment, &set) {
+            text += &set.text(folder);
         }
         text
     });
