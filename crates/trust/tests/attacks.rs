@@ -112,6 +112,49 @@ fn decisions_alone_come_close_too_in_both_norms() {
     }
 }
 
+/// The least largest change that turns a linear model's answer within the bounds: found by halving, since what can be reached grows with it.
+fn exact_within(model: &Linear, x: &[f32], space: &Space) -> f64 {
+    let value = model.value(x);
+    let turned = |reach: f64| {
+        let best = model.weights.iter().zip(x).zip(space.low.iter().zip(&space.high)).map(|((w, x), (low, high))| {
+            let step = if w * value < 0.0 { reach } else { -reach };
+            w * ((f64::from(*x) + step).clamp(f64::from(*low), f64::from(*high)) - f64::from(*x))
+        });
+        (value + best.sum::<f64>()) * value <= 0.0
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    assert!(turned(high));
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if turned(middle) { high = middle } else { low = middle }
+    }
+    high
+}
+
+#[test]
+fn pictures_within_their_bounds_are_broken_near_the_exact_radius() {
+    let (shape, mut found) = (Shape { height: 8, width: 8, channels: 3 }, Vec::new());
+    let n = shape.height * shape.width * shape.channels;
+    let space = Space::uniform(n, 0.0, 1.0);
+    for i in 0..4_u64 {
+        let mut draws = Draws::new(&SEED, "picture", i);
+        let mut picture = || (0..n).map(|_| draws.unit() as f32).collect::<Vec<f32>>();
+        let (x, others) = (picture(), (0..20).map(|_| picture()).collect::<Vec<_>>());
+        let mut model = Linear::drawn(n, i);
+        // Half of all pictures are of each class.
+        model.bias = -model.weights.iter().sum::<f64>() / 2.0;
+        let label = model.label(&x);
+        let exact = exact_within(&model, &x, &space);
+        let begin: Vec<Vec<f32>> = others.into_iter().filter(|o| model.label(o) != label).collect();
+        let settings = decision::Settings { norm: Norm::Max, budget: 12_000, seed: &SEED, sample: i };
+        let outcome = decision::attack(&mut model, &x, label, &space, &begin, settings).unwrap();
+        found.push((exact, broken(outcome, &model, label, 12_000)));
+    }
+    let (mean, worst) = factors(&found);
+    println!("pictures: {mean:.3} times the exact radius on average, {worst:.3} at worst");
+    assert!(mean < 1.5 && worst < 2.0, "{mean} {worst}");
+}
+
 #[test]
 fn tables_keep_their_bounds_and_what_must_not_change() {
     let n = 12;

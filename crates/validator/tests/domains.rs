@@ -271,7 +271,7 @@ fn pictures_and_sounds_are_graded_through_their_preparation() {
     };
     let two = subject(Domain::Image, Task::Classify { classes: 2 }, preparation);
     let report = whole(Fun(half, mute), two, data, 1, None);
-    assert_eq!(report.robustness.len(), 17, "fifteen corruptions, all together, and Square");
+    assert_eq!(report.robustness.len(), 18, "fifteen corruptions, all together, Square and HopSkipJump");
     assert!(metric(&report, "all corruptions at 1") >= 0.0);
 
     let folder = tempfile::tempdir().unwrap();
