@@ -11,7 +11,6 @@ use crate::{
     kept::{CallInput, CallOutput},
     keys::{AccountId, NodeId},
     limits::{OUTCOME_ROWS, TENSORS},
-    name::ModelName,
     receipt::{Receipt, ReceiptError, Request, Response, commit},
     tensor::{Tensor, TensorError},
 };

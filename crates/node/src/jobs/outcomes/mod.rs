@@ -169,7 +169,7 @@ impl Core {
             let heard = book.watch(&name, version).map_or(0, drift::Watch::answers);
             self.alarm(&name, version, alarm, heard)?;
         }
-        self.make_room(&mut book).await?;
+        self.drop_surplus(&mut book).await?;
         Ok(OutcomeTaken { fresh: true })
     }
 
@@ -216,7 +216,7 @@ impl Core {
     }
 
     /// Lets go what is too much: first it is written that it is not taken again, then it is deleted.
-    async fn make_room(&self, book: &mut Book) -> Result<(), RpcError> {
+    async fn drop_surplus(&self, book: &mut Book) -> Result<(), RpcError> {
         while let Some(place) = book.drop_one() {
             let floors: Vec<(AccountId, u64)> = book.floors().iter().map(|(a, f)| (*a, *f)).collect();
             let home = self.outcomes.home.clone();
