@@ -28,7 +28,7 @@ const BETWEEN: u64 = 600;
 enum Step {
     /// Nothing yet, or nothing ever.
     Wait,
-    /// This round was opened after it.
+    /// This round was opened after it, or for an alarm before it and is open still.
     Answered(u64),
     /// A round is to be opened.
     Open,
@@ -54,9 +54,10 @@ fn step(ledger: &Ledger, owner: &NodeId, name: &ModelName, alarm: &Alarm, before
         if round.opened > alarm.height {
             return Step::Answered(newest);
         }
-        // What is graded in a round that was open before the alarm was drawn and perhaps found before it: another one follows.
+        // A round that an earlier alarm led to and that is still open answers this one, too. What is graded in another round was perhaps
+        // found before the alarm: one more follows it.
         if round.outcome.is_none() {
-            return Step::Wait;
+            return if before == Some(round.opened) { Step::Answered(newest) } else { Step::Wait };
         }
     }
     if before.is_some_and(|before| next < before.saturating_add(BETWEEN)) { Step::Wait } else { Step::Open }
