@@ -13,7 +13,8 @@ pub(crate) fn add(v: &mut Vectors) {
     let KeptCall { receipt, salt, input, output, .. } = models::kept();
     let id = receipt.id().unwrap();
     let truths = vec![Truth::Right(false)];
-    v.add("outcome/truths", &vec![Truth::Class(3), Truth::Right(true)]);
+    v.add("outcome/truth_class", &Truth::Class(3));
+    v.add("outcome/truth_right", &Truth::Right(true));
     let outcome = Outcome { receipt: id, truths: truths.clone(), time_ms: 1_700_000_009_000 };
     v.add("outcome/outcome", &outcome);
     v.add("outcome/info", &OutcomeInfo::new(pool(), key(5).public(), key(1).public()));
