@@ -8,6 +8,7 @@ mod ledger;
 mod media;
 mod models;
 mod names;
+mod outcomes;
 mod score;
 mod service;
 mod status;
@@ -22,6 +23,7 @@ pub(crate) use grant::{GrantArgs, GrantsArgs, RevokeArgs};
 pub(crate) use ledger::LedgerCommand;
 pub(crate) use models::ModelsCommand;
 pub(crate) use names::NamesCommand;
+pub(crate) use outcomes::{OutcomeArgs, OutcomesArgs};
 pub(crate) use score::{ScoreArgs, ScoreCommand, ScorePart};
 #[cfg(test)]
 pub(crate) use service::UnitArgs;
@@ -192,6 +194,12 @@ pub(crate) enum Command {
         zero2ai pool genesis --out genesis.cbor\n  zero2ai audit verify audit.cbor --genesis genesis.cbor   # needs no node\n  \
         zero2ai run lab/chat \"Why?\" --save-call call.cbor && zero2ai audit re-run call.cbor")]
     Audit(AuditArgs),
+    /// Tell a model's owner what was true of a call that you kept: sealed to him, and signed by you
+    #[command(after_help = outcomes::OUTCOME_HELP)]
+    Outcome(OutcomeArgs),
+    /// What callers said of a model that this node owns, and whether it became worse
+    #[command(after_help = outcomes::OUTCOMES_HELP)]
+    Outcomes(OutcomesArgs),
     /// Stop the node of --home in order
     #[command(after_help = "Example:\n  zero2ai stop --home ~/b")]
     Stop,

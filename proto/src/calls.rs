@@ -72,6 +72,9 @@ methods! {
     /// Asks for a way to a node that does not answer the caller directly: a UDP port of the node asked, whose datagrams go
     /// to the other node's peer RPC and back. For members.
     Forward = 23: ForwardCall => Forwarded;
+    /// Tells a model's owner what was true of a call: an encoded [`crate::outcome::OutcomeReport`], sealed. From the account that
+    /// made the call, to the node that owns the model.
+    TellOutcome = 24: OutcomeCall => OutcomeTaken;
 }
 
 /// Request of [`Forward`].
@@ -509,4 +512,20 @@ pub struct DescribeCall {
 pub struct Prepared {
     /// None if the model takes tensors alone.
     pub preparation: Option<Preparation>,
+}
+
+/// Request of [`TellOutcome`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeCall {
+    /// HPKE's encapsulated key, 32 bytes.
+    pub encapsulated: ByteBuf,
+    /// The sealed report; `info` is the encoding of [`crate::outcome::OutcomeInfo`].
+    pub ciphertext: ByteBuf,
+}
+
+/// Answer to [`TellOutcome`], once it is on the owner's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeTaken {
+    /// False if the same outcome was taken before: it counts once.
+    pub fresh: bool,
 }

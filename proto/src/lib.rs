@@ -21,6 +21,7 @@
 //! | [`record`] | what the DHT carries: name records and endpoint records |
 //! | [`receipt`] | signed requests, signed responses, receipts, audit exports |
 //! | [`kept`] | a call as its caller keeps it, to be checked and run again |
+//! | [`outcome`] | what a caller learns later of an answer, for the model's owner |
 //! | [`rpc`], [`calls`], [`local`] | frames of peer RPC, its methods, and those only a node's own key may call |
 //! | [`worker`] | frames between a node and its worker process |
 
@@ -37,6 +38,7 @@ pub mod limits;
 pub mod local;
 pub mod manifest;
 pub mod name;
+pub mod outcome;
 pub mod pool;
 pub mod prepare;
 pub mod proof;

@@ -112,3 +112,16 @@ pub const OPENED_LEAVES: u16 = 24;
 pub const REWARDED: usize = 256;
 /// The longest of a round's windows, and of a window of convictions, in heights.
 pub const WINDOW_HEIGHTS: u64 = 100_000;
+/// Rows of one call that an outcome speaks of: more are sent as several calls.
+pub const OUTCOME_ROWS: usize = 1_024;
+/// Bytes of an encoded outcome with its receipt, and with input and output if they go along: it must fit a frame with room to spare.
+/// A larger one is sent without its input.
+pub const OUTCOME_BYTES: usize = 2 * 1024 * 1024;
+/// Outcomes that a model's owner keeps over all its models. Beyond that the account with the most loses its oldest.
+pub const OUTCOMES: usize = 10_000;
+/// Bytes of them.
+pub const OUTCOMES_BYTES: u64 = 512 * 1024 * 1024;
+/// Outcomes that one account may send to one owner in a day; more are `Busy`.
+pub const OUTCOMES_DAILY: usize = 2_000;
+/// Age of a call of which an outcome is still taken, milliseconds: thirty days.
+pub const OUTCOME_AGE_MS: u64 = 30 * 24 * 3_600_000;

@@ -7,6 +7,7 @@ mod grants;
 mod models;
 mod names;
 mod open;
+mod outcomes;
 mod rerun;
 mod store;
 
@@ -17,6 +18,7 @@ pub use grants::*;
 pub use models::*;
 pub use names::*;
 pub use open::*;
+pub use outcomes::*;
 pub use rerun::*;
 pub use store::*;
 
@@ -103,6 +105,8 @@ pub struct NodeStatusReply {
     pub contradicted: Vec<(NodeId, u64)>,
     /// How it is reached from outside its network.
     pub placed: Placed,
+    /// Versions of this node's own that an alarm of its callers' outcomes is about and no round of grading has answered yet.
+    pub alarms: Vec<(ModelName, u32)>,
 }
 
 /// Whether a node can be reached from outside its network, as far as its peers have told it.

@@ -1,6 +1,6 @@
 //! A manifest key or the pool's content secret, wrapped to one node's sealing key: HPKE base mode (RFC 9180) with DHKEM(X25519, HKDF-SHA256),
 //! HKDF-SHA256 and AES-256-GCM. `info` is the encoding of [`GrantInfo`], so a wrapped secret opens for one pool, one subject,
-//! one grantee and one epoch.
+//! one grantee and one epoch. Other bytes are sealed the same way under an `info` of their own.
 
 use std::fmt;
 
@@ -93,23 +93,64 @@ impl fmt::Debug for SealingSecret {
     }
 }
 
-/// Wraps a secret to the node whose sealing key is `to`, bound to `info`.
+/// Bytes sealed to one sealing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// HPKE's encapsulated key, 32 bytes.
+    pub encapsulated: ByteBuf,
+    /// The ciphertext, 16 bytes longer than what was sealed.
+    pub ciphertext: ByteBuf,
+}
+
+/// Seals bytes of any length to the node whose sealing key is `to`, bound to `info`.
 ///
 /// # Errors
 /// [`GrantError::BadKey`] for a sealing key of small order; no randomness.
-pub fn wrap_secret(secret: &[u8; 32], to: &SealingKey, info: GrantInfo) -> Result<WrappedKey, GrantError> {
+pub fn seal_to(bytes: &[u8], to: &SealingKey, info: &[u8]) -> Result<Sealed, GrantError> {
     let to = PublicKey::from_bytes(to.as_bytes()).map_err(|_| GrantError::BadKey)?;
     let (encapsulated, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, X25519HkdfSha256, _>(
         &OpModeS::Base,
         &to,
-        &encode(&info)?,
-        secret,
+        info,
+        bytes,
         &[],
         &mut Random::new()?,
     )
     .map_err(|_| GrantError::BadKey)?;
     let encapsulated = ByteBuf::from(encapsulated.to_bytes().to_vec());
-    Ok(WrappedKey { info, encapsulated, ciphertext: ByteBuf::from(ciphertext) })
+    Ok(Sealed { encapsulated, ciphertext: ByteBuf::from(ciphertext) })
+}
+
+/// Opens what was sealed to this secret, if it is bound to exactly `info`. What comes out is zeroized when dropped.
+///
+/// # Errors
+/// [`GrantError::DoesNotOpen`].
+pub fn open_sealed(
+    encapsulated: &[u8],
+    ciphertext: &[u8],
+    secret: &SealingSecret,
+    info: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, GrantError> {
+    let encapsulated = EncappedKey::from_bytes(encapsulated).map_err(|_| GrantError::DoesNotOpen)?;
+    hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+        &OpModeR::Base,
+        &secret.private()?,
+        &encapsulated,
+        info,
+        ciphertext,
+        &[],
+    )
+    .map(Zeroizing::new)
+    .map_err(|_| GrantError::DoesNotOpen)
+}
+
+/// Wraps a secret to the node whose sealing key is `to`, bound to `info`.
+///
+/// # Errors
+/// [`GrantError::BadKey`] for a sealing key of small order; no randomness.
+pub fn wrap_secret(secret: &[u8; 32], to: &SealingKey, info: GrantInfo) -> Result<WrappedKey, GrantError> {
+    let Sealed { encapsulated, ciphertext } = seal_to(secret, to, &encode(&info)?)?;
+    Ok(WrappedKey { info, encapsulated, ciphertext })
 }
 
 /// Unwraps a secret, if it is bound to exactly `expected`.
@@ -124,17 +165,7 @@ pub fn unwrap_secret(
     if wrapped.info != *expected {
         return Err(GrantError::BoundElsewhere);
     }
-    let encapsulated = EncappedKey::from_bytes(&wrapped.encapsulated).map_err(|_| GrantError::DoesNotOpen)?;
-    let key = hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-        &OpModeR::Base,
-        &secret.private()?,
-        &encapsulated,
-        &encode(expected)?,
-        &wrapped.ciphertext,
-        &[],
-    )
-    .map(Zeroizing::new)
-    .map_err(|_| GrantError::DoesNotOpen)?;
+    let key = open_sealed(&wrapped.encapsulated, &wrapped.ciphertext, secret, &encode(expected)?)?;
     <[u8; 32]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| GrantError::DoesNotOpen)
 }
 

@@ -29,6 +29,6 @@ pub use chunk_set::{BadChunkSet, ChunkSet};
 pub use cut::{CutError, detect_format, named_format};
 pub use delta::DeltaError;
 pub use file::{OpenFileError, SealError, open_file, open_piece, seal_file, seal_file_against};
-pub use grant::{GrantError, SealingSecret, unwrap_secret, wrap_secret};
+pub use grant::{GrantError, Sealed, SealingSecret, open_sealed, seal_to, unwrap_secret, wrap_secret};
 pub use manifest::{ManifestKey, ManifestSealError, open_manifest, seal_manifest};
 pub use seal::{ContentSecret, OpenError, SealChunkError, Sealer, open_chunk};

@@ -20,7 +20,7 @@ use crate::{
     content::Contents,
     directory::Directory,
     glue::Roads,
-    jobs::{demand::Wishes, fetch::Turns, store::Upkeep},
+    jobs::{demand::Wishes, fetch::Turns, outcomes::Outcomes, store::Upkeep},
     models::Models,
     receipts::Receipts,
     serve::errors::unavailable,
@@ -53,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) wishes: Wishes,
     pub(crate) upkeep: Upkeep,
     pub(crate) receipts: Receipts,
+    pub(crate) outcomes: Outcomes,
     pub(crate) worker: WorkerConfig,
     pub(crate) stop: CancellationToken,
 }

@@ -19,6 +19,7 @@
 //! models.cbor   which versions are held, and which of them are to be served
 //! grants/       manifest keys, wrapped to sealing.key
 //! receipts/     the provider's receipt log
+//! outcomes/     what callers said of this node's models, and what this node says of others' and has not told yet
 //! store/ chain/ chunks and their index; blocks and the write-ahead log
 //! ```
 

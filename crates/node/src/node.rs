@@ -38,6 +38,7 @@ use crate::{
         evidence::report,
         fetch::Turns,
         keep::{keep_anchored, keep_serving},
+        outcomes::{Outcomes, keep_revalidated, keep_sent},
         peers::keep_peers,
         pool_key::keep_pool_key,
         records::keep_records,
@@ -239,6 +240,7 @@ impl Node {
             roads,
             directory: Arc::clone(&directory),
             receipts,
+            outcomes: Outcomes::open(&path),
             worker: worker_config(&config, worker_program),
             stop: stop.clone(),
         });
@@ -291,6 +293,16 @@ impl Node {
         let (grader, grader_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("rounds", stop_keepers.clone(), async move {
             keep_rounds(grader, grader_stop).await;
+            Ok(())
+        });
+        let (sender, sender_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("outcomes", stop_keepers.clone(), async move {
+            keep_sent(sender, sender_stop).await;
+            Ok(())
+        });
+        let (owner, owner_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("re-validation", stop_keepers.clone(), async move {
+            keep_revalidated(owner, owner_stop).await;
             Ok(())
         });
         let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());

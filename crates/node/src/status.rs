@@ -47,6 +47,7 @@ pub(crate) fn status(core: &Core) -> NodeStatusReply {
         anchored,
         contradicted,
         placed: placed(core),
+        alarms: core.unanswered_alarms(),
     }
 }
 

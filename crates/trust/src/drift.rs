@@ -4,9 +4,11 @@
 
 mod adwin;
 mod ddm;
+mod watch;
 
 pub use adwin::Adwin;
 pub use ddm::Ddm;
+pub use watch::{Alarm, Watch};
 
 /// What a detector says after an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -112,6 +112,49 @@ fn decisions_alone_come_close_too_in_both_norms() {
     }
 }
 
+/// The least largest change that turns a linear model's answer within the bounds: found by halving, since what can be reached grows with it.
+fn exact_within(model: &Linear, x: &[f32], space: &Space) -> f64 {
+    let value = model.value(x);
+    let turned = |reach: f64| {
+        let best = model.weights.iter().zip(x).zip(space.low.iter().zip(&space.high)).map(|((w, x), (low, high))| {
+            let step = if w * value < 0.0 { reach } else { -reach };
+            w * ((f64::from(*x) + step).clamp(f64::from(*low), f64::from(*high)) - f64::from(*x))
+        });
+        (value + best.sum::<f64>()) * value <= 0.0
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    assert!(turned(high));
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if turned(middle) { high = middle } else { low = middle }
+    }
+    high
+}
+
+#[test]
+fn pictures_within_their_bounds_are_broken_near_the_exact_radius() {
+    let (shape, mut found) = (Shape { height: 8, width: 8, channels: 3 }, Vec::new());
+    let n = shape.height * shape.width * shape.channels;
+    let space = Space::uniform(n, 0.0, 1.0);
+    for i in 0..4_u64 {
+        let mut draws = Draws::new(&SEED, "picture", i);
+        let mut picture = || (0..n).map(|_| draws.unit() as f32).collect::<Vec<f32>>();
+        let (x, others) = (picture(), (0..20).map(|_| picture()).collect::<Vec<_>>());
+        let mut model = Linear::drawn(n, i);
+        // Half of all pictures are of each class.
+        model.bias = -model.weights.iter().sum::<f64>() / 2.0;
+        let label = model.label(&x);
+        let exact = exact_within(&model, &x, &space);
+        let begin: Vec<Vec<f32>> = others.into_iter().filter(|o| model.label(o) != label).collect();
+        let settings = decision::Settings { norm: Norm::Max, budget: 12_000, seed: &SEED, sample: i };
+        let outcome = decision::attack(&mut model, &x, label, &space, &begin, settings).unwrap();
+        found.push((exact, broken(outcome, &model, label, 12_000)));
+    }
+    let (mean, worst) = factors(&found);
+    println!("pictures: {mean:.3} times the exact radius on average, {worst:.3} at worst");
+    assert!(mean < 1.5 && worst < 2.0, "{mean} {worst}");
+}
+
 #[test]
 fn tables_keep_their_bounds_and_what_must_not_change() {
     let n = 12;
@@ -276,6 +319,30 @@ fn texts_change_by_their_kind_and_canaries_tell_who_follows() {
         assert!(canary.text.contains(&canary.word) && canary.sings(&format!("ok {}", canary.word.to_lowercase())));
         assert!(!canary.sings("All is well."));
     }
+}
+
+/// A list that a model is to go on with: what its lines show is not what is attacked.
+#[test]
+fn the_lines_of_a_prompt_survive_every_change() {
+    let prompt = "France: Paris\nJapan: Tokyo and more\n\n  - Peru:  Lima\nSpain:";
+    let blank = |t: &str| t.chars().filter(|c| c.is_whitespace() && *c != ' ').collect::<String>();
+    let lines = |t: &str| t.lines().map(|l| l.split_whitespace().collect::<String>().len()).collect::<Vec<_>>();
+    for kind in text::CHANGES {
+        for severity in 1..=5 {
+            for sample in 0..20 {
+                let changed = text::change(prompt, kind, severity, &SEED, sample);
+                assert_eq!(blank(&changed), blank(prompt), "{kind:?} at {severity}: {changed}");
+                if [text::Change::Case, text::Change::Spacing, text::Change::Swap].contains(&kind) {
+                    assert_eq!(lines(&changed), lines(prompt), "{kind:?} at {severity}: {changed}");
+                }
+            }
+        }
+    }
+    // Case alone touches nothing but letters, and at severity 1 those of one word.
+    let changed = text::change(prompt, text::Change::Case, 1, &SEED, 0);
+    assert_eq!(changed.to_lowercase(), prompt.to_lowercase());
+    let words = |t: &str| t.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&changed).iter().zip(words(prompt)).filter(|(a, b)| *a != b).count(), 1, "{changed}");
 }
 
 /// Says 1 if the text holds the word "good" as it is.

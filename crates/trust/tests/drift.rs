@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
-use zero2ai_trust::drift::{Adwin, Ddm, Drift};
+use zero2ai_trust::drift::{Adwin, Ddm, Drift, Watch};
 
 /// SplitMix64, the upper 32 bits, as drift.py draws them.
 struct Draws(u64);
@@ -81,4 +81,35 @@ fn what_is_no_number_is_passed_over_and_memory_stays_small() {
         adwin.update(0.25);
     }
     assert_eq!((adwin.width(), adwin.mean()), (100_000.0, 0.25));
+}
+
+/// The places at which a watch alarms over right (`false`) and wrong answers.
+fn alarms(answers: impl IntoIterator<Item = bool>) -> Vec<usize> {
+    let mut watch = Watch::default();
+    answers.into_iter().enumerate().filter_map(|(at, wrong)| watch.take(wrong).map(|_| at)).collect()
+}
+
+#[test]
+fn a_watch_alarms_when_answers_become_worse_and_not_when_they_become_better() {
+    let worse = |right: usize| (0..right).map(|_| false).chain((0..60).map(|_| true));
+    for right in [31, 60, 400] {
+        let found = alarms(worse(right));
+        assert!(found.first().is_some_and(|at| (right + 4..right + 33).contains(at)), "{right} right: {found:?}");
+    }
+    assert_eq!(alarms((0..200).map(|i| i < 100)), Vec::<usize>::new(), "it became better");
+    let mut watch = Watch::default();
+    let alarm = worse(60).find_map(|wrong| watch.take(wrong)).unwrap();
+    assert!(alarm.ddm && alarm.after > alarm.before, "{alarm:?}");
+    assert_eq!((watch.answers(), watch.wrong()), (65, 5));
+}
+
+#[test]
+fn a_single_mistake_after_none_is_no_alarm_and_neither_is_a_steady_rate() {
+    assert_eq!(alarms((0..500).map(|i| i == 100 || i == 300)), Vec::<usize>::new());
+    let mut wrong_alarms = 0;
+    for seed in 0..40 {
+        let mut draws = Draws(seed);
+        wrong_alarms += alarms((0..300).map(|_| draws.draw() % 100 < 8)).len();
+    }
+    assert!(wrong_alarms <= 8, "{wrong_alarms} alarms in forty steady streams");
 }

@@ -3,6 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`augment`] | what callers sent back, and perturbed copies of it, as a set to train on |
 //! | [`dataset`] | samples out of tables and folders, and the dataset's root |
 //! | [`domain`] | what a model is for, as its publisher said, else by a ranked guess |
 //! | [`inputs`] | samples as what a model is asked, its answers as scores |
@@ -14,6 +15,7 @@
 //! | [`report`] | a report as a page: HTML with plots, without scripts |
 
 pub mod assess;
+pub mod augment;
 pub mod dataset;
 pub mod domain;
 pub mod inputs;

@@ -201,6 +201,25 @@ fn texts_are_graded_by_exact_match() {
     graded(&report, Decision::Negative, "Quality");
 }
 
+/// A model that goes on with a list as the list is written: a line an answer if its prompt has lines, else all in one.
+#[test]
+fn an_attack_on_a_prompt_leaves_the_lines_that_show_a_model_where_its_answer_ends() {
+    let ask = |i: u32| Prompt { prompt: format!("one: 1\nthree: 3\n{i}:"), expected: vec![i.to_string()] };
+    let data = plain(Samples::Prompts((10..60).map(ask).collect()));
+    let goes_on = |prompt: &str| {
+        let last = prompt.trim_end_matches(':').rsplit(char::is_whitespace).next().unwrap_or_default();
+        let end = if prompt.lines().count() >= 3 { "\n" } else { " " };
+        format!(" {last}{end}four: 4")
+    };
+    let task = Task::Generate { context: 99 };
+    let report = whole(Fun(deaf, goes_on), subject(Domain::Text, task, None), data, 1, None);
+    assert_eq!(metric(&report, "exact match"), 1.0);
+    let curve = report.robustness.iter().find(|c| c.attack == "case").unwrap();
+    assert!(curve.points.iter().all(|p| p.right == p.samples), "numbers have no case: {:?}", curve.points);
+    let all = report.robustness.iter().find(|c| c.attack == "all changes").unwrap();
+    assert!(all.points[1].right * 2 > all.points[1].samples, "one word in five of these prompts: {:?}", all.points);
+}
+
 /// Words of a text as counts of letters: enough to find a text by its words.
 fn letters(texts: &[&str]) -> Vec<Tensor> {
     let row = |text: &&str| -> Vec<f32> {
@@ -252,7 +271,7 @@ fn pictures_and_sounds_are_graded_through_their_preparation() {
     };
     let two = subject(Domain::Image, Task::Classify { classes: 2 }, preparation);
     let report = whole(Fun(half, mute), two, data, 1, None);
-    assert_eq!(report.robustness.len(), 17, "fifteen corruptions, all together, and Square");
+    assert_eq!(report.robustness.len(), 18, "fifteen corruptions, all together, Square and HopSkipJump");
     assert!(metric(&report, "all corruptions at 1") >= 0.0);
 
     let folder = tempfile::tempdir().unwrap();

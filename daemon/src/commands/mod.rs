@@ -14,6 +14,7 @@ pub(crate) mod keep;
 pub(crate) mod ledger;
 pub(crate) mod models;
 pub(crate) mod names;
+pub(crate) mod outcomes;
 pub(crate) mod pool;
 pub(crate) mod predict;
 pub(crate) mod publish;
@@ -80,6 +81,8 @@ pub(crate) async fn run_command(cli: Cli) -> Outcome {
             }
             (None, None) => Err(Failure::new(Exit::Usage, "Say which model: zero2ai audit publisher/model.")),
         },
+        Command::Outcome(args) => outcomes::send(&home()?, &args, out).await,
+        Command::Outcomes(args) => outcomes::show(&home()?, &args, out).await,
         Command::Stop => stop(&home()?, out).await,
         Command::Account(command) => account::account(home, command, out).await,
         Command::Token(command) => token::token(&home()?, command, out),

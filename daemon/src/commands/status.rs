@@ -35,6 +35,7 @@ fn status_json(s: &NodeStatusReply) -> Value {
         "contradicted": contradicted.collect::<Vec<_>>(),
         "reach": reach_name(s.placed.reach), "external": s.placed.external, "relaying": s.placed.relaying,
         "relays": s.placed.relays.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "alarms": s.alarms.iter().map(|(name, version)| format!("{name}@{version}")).collect::<Vec<_>>(),
         "relayed_peers": s.placed.relayed.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
@@ -94,6 +95,11 @@ fn status_text(s: &NodeStatusReply) -> String {
         }
         text.push('\n');
         text += &table.render(0);
+    }
+    for (name, version) in &s.alarms {
+        text += &format!(
+            "\nCallers say that {name}@{version} answers worse than it did: 'zero2ai outcomes {name}' shows it"
+        );
     }
     for (signer, height) in &s.contradicted {
         text += &format!(

@@ -4,6 +4,7 @@
 mod derived;
 mod ledger;
 mod models;
+mod outcomes;
 mod rpc;
 
 use std::{collections::BTreeMap, fmt::Debug};
@@ -38,6 +39,7 @@ pub(crate) fn all() -> BTreeMap<String, Vec<u8>> {
     ledger::add(&mut v);
     models::add(&mut v);
     rpc::add(&mut v);
+    outcomes::add(&mut v);
     derived::add(&mut v);
     v.0
 }
@@ -70,6 +72,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::GetSnapshot,
         c::Prepare,
         c::Forward,
+        c::TellOutcome,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,
@@ -99,6 +102,8 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         l::ModelPin,
         l::ModelUnload,
         l::ActivityShow,
+        l::OutcomeSend,
+        l::OutcomesShow,
     ]
 }
 

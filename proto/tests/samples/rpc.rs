@@ -134,6 +134,7 @@ fn add_local(v: &mut Vectors) {
             relaying: false,
             relayed: vec![key(3).public()],
         },
+        alarms: vec![(name(), 3)],
     };
     v.add("local/status", &status);
     v.add("local/invite", &l::InviteCall { rights: Rights::USER, uses: 1, ttl_ms: 3_600_000 });

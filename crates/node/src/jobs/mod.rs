@@ -17,6 +17,7 @@
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → judge → endorse |
 //! | [`rounds`] | commits in a round, and shows and opens it in time |
+//! | [`outcomes`] | what callers learn later of answers: sent, taken, watched for drift, answered with a round |
 //! | [`report`] | a validation's report: intervals, attacks, the grade |
 //! | [`load_test`] | a model under load, for a report |
 //! | [`rerun`] | fetch → run a kept call again, for this node's own user |
@@ -38,6 +39,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod load_test;
 pub(crate) mod open;
+pub(crate) mod outcomes;
 pub(crate) mod peers;
 pub(crate) mod picture;
 pub(crate) mod pool_key;

@@ -33,7 +33,7 @@ use zero2ai_proto::{
     calls::{
         AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot,
         Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx,
-        TrustSteps, WatchHave,
+        TellOutcome, TrustSteps, WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Load, Method, RpcError},
@@ -153,6 +153,10 @@ impl Service {
             Receipts::ID => {
                 let receipts = core.own_receipts(&call.peer, &call.request::<Receipts>()?).await?;
                 reply.item::<Receipts>(&receipts).await
+            }
+            TellOutcome::ID => {
+                let taken = core.take_sealed_outcome(&call.peer, call.request::<TellOutcome>()?).await?;
+                reply.item::<TellOutcome>(&taken).await
             }
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,

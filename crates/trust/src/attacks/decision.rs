@@ -54,6 +54,8 @@ pub struct Settings<'a> {
 
 /// Probes of the first estimate of the normal; it grows with the root of the number of steps, as in the paper.
 const PROBES: f64 = 100.0;
+/// Values of all probes that are made at once: 16 MiB of them.
+const BATCH: usize = 1 << 21;
 /// Random inputs that are tried as a beginning.
 const BEGINNINGS: usize = 100;
 /// Bisections: the boundary is met to a thousandth of a thousandth of the distance.
@@ -180,6 +182,20 @@ impl Search<'_> {
         Ok(best)
     }
 
+    /// A random change of about `radius` for each value that may change.
+    fn way(&self, here: &[f64], radius: f64, draws: &mut Draws) -> Vec<f64> {
+        let one = |scale: &f32| match self.norm {
+            _ if *scale == 0.0 => 0.0,
+            Norm::Max => draws.between(-1.0, 1.0),
+            Norm::Euclid => draws.normal(),
+        };
+        let mut way: Vec<f64> = self.space.scale.iter().map(one).collect();
+        let length = Norm::Euclid.of(&way);
+        let stretch = radius * (here.len() as f64).sqrt() / length;
+        way.iter_mut().for_each(|w| *w *= stretch);
+        way
+    }
+
     /// An estimate of the boundary's normal towards the wrong side, of length 1 in the norm; `None` once the budget is spent.
     fn normal(
         &mut self,
@@ -193,37 +209,37 @@ impl Search<'_> {
         let radius = if round == 1 { 0.1 * distance } else { distance / n };
         // Not more than a third of what is left, so that the step it is for can be taken.
         let probes = ((PROBES * f64::from(round).sqrt()) as usize).min(self.oracle.left() / 3).max(1);
-        let ways: Vec<Vec<f64>> = (0..probes)
-            .map(|_| {
-                let mut way: Vec<f64> = (0..here.len())
-                    .map(|i| match self.norm {
-                        _ if self.space.scale[i] == 0.0 => 0.0,
-                        Norm::Max => draws.between(-1.0, 1.0),
-                        Norm::Euclid => draws.normal(),
-                    })
-                    .collect();
-                let length = way.iter().map(|w| w * w).sum::<f64>().sqrt();
-                way.iter_mut().for_each(|w| *w *= radius * n.sqrt() / length);
-                way
-            })
-            .collect();
-        let shift = |way: &Vec<f64>| here.iter().zip(way).map(|(h, w)| h + w).collect::<Vec<f64>>();
-        let inputs: Vec<Vec<f32>> = ways.iter().map(|w| self.space.moved(self.input, &shift(w))).collect();
-        let margins = self.oracle.margins(&inputs)?;
-        if margins.is_empty() {
-            return Ok(None);
-        }
-        let votes: Vec<f64> = margins.iter().map(|m| if *m <= 0.0 { 1.0 } else { -1.0 }).collect();
-        let mean = votes.iter().sum::<f64>() / votes.len() as f64;
-        // All on one side: the mean way points away from it; else the mean is taken out, to lower the variance.
-        let base = if mean.abs() == 1.0 { 0.0 } else { mean };
-        let mut normal = vec![0.0; here.len()];
-        for (vote, input) in votes.iter().zip(&inputs) {
-            // The change that was made in truth: bounds may have cut the probe.
-            for ((sum, real), h) in normal.iter_mut().zip(self.space.step(self.input, input)).zip(here) {
-                *sum += (vote - base) * (real - h);
+        // Sums over the probes so far, of their changes and of these times their votes: pictures are too large to keep many probes.
+        let (mut changes, mut voted, mut votes, mut asked) =
+            (vec![0.0; here.len()], vec![0.0; here.len()], 0.0, 0usize);
+        let at_once = (BATCH / here.len().max(1)).clamp(1, probes);
+        while asked < probes {
+            let ways = (0..at_once.min(probes - asked)).map(|_| self.way(here, radius, draws));
+            let shift = |way: Vec<f64>| here.iter().zip(way).map(|(h, w)| h + w).collect::<Vec<f64>>();
+            let inputs: Vec<Vec<f32>> = ways.map(|w| self.space.moved(self.input, &shift(w))).collect();
+            let margins = self.oracle.margins(&inputs)?;
+            for (margin, input) in margins.iter().zip(&inputs) {
+                let vote = if *margin <= 0.0 { 1.0 } else { -1.0 };
+                votes += vote;
+                // The change that was made in truth: bounds may have cut the probe.
+                let real = self.space.step(self.input, input);
+                for (((change, sum), real), h) in changes.iter_mut().zip(&mut voted).zip(real).zip(here) {
+                    *change += real - h;
+                    *sum += vote * (real - h);
+                }
+            }
+            asked += margins.len();
+            if margins.len() < inputs.len() {
+                break;
             }
         }
+        if asked == 0 {
+            return Ok(None);
+        }
+        let mean = votes / asked as f64;
+        // All on one side: the mean way points away from it; else the mean is taken out, to lower the variance.
+        let base = if mean.abs() == 1.0 { 0.0 } else { mean };
+        let normal: Vec<f64> = voted.iter().zip(&changes).map(|(sum, change)| sum - base * change).collect();
         let length = Norm::Euclid.of(&normal);
         if length == 0.0 {
             return Ok(None);

@@ -10,6 +10,7 @@
 //! | [`decision`] | pictures, tables | boundary search with decisions alone (HopSkipJump); bounds and immutable features |
 //! | [`image`] | pictures | the 15 common corruptions in five severities |
 //! | [`text`] | text | typos, case, spacing, homoglyphs, word order; canaries against prompt injection |
+//! | [`rows`] | tables | copies nearby, to train on |
 //! | [`audio`] | sounds | noise and clipping |
 #![allow(clippy::float_arithmetic)]
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub mod audio;
 pub mod decision;
 pub mod image;
+pub mod rows;
 pub mod square;
 pub mod text;
 

@@ -1,4 +1,4 @@
-//! Changes that a text's meaning survives, in five severities (the share of words touched), and canaries: sentences hidden
+//! Changes that a text's meaning and its lines survive, in five severities (the share of words touched), and canaries: sentences hidden
 //! in a text that ask a model to do something else.
 #![allow(clippy::float_arithmetic)]
 
@@ -26,8 +26,9 @@ pub enum Change {
 /// All of them.
 pub const CHANGES: [Change; 5] = [Change::Typo, Change::Case, Change::Spacing, Change::Homoglyph, Change::Swap];
 
-/// Share of words touched at severity 1 to 5; at least one is.
-const SHARES: [f64; 5] = [0.05, 0.1, 0.2, 0.35, 0.5];
+/// Share of words touched at severity 1 to 5; at least one is. So 1 is a single word of all but long texts, as of CheckList's typos
+/// (Ribeiro and others, ACL 2020: one a text); the default of nlpaug, three words in ten, stands between 4 and 5.
+const SHARES: [f64; 5] = [0.02, 0.05, 0.1, 0.2, 0.4];
 
 const KEYBOARD: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
 const LOOK_ALIKE: [(char, char); 18] = [
@@ -51,30 +52,79 @@ const LOOK_ALIKE: [(char, char); 18] = [
     ('T', 'Т'),
 ];
 
-/// The text changed at severity 1 to 5 (others are taken as the nearest). White space becomes single blanks; a text without
-/// words comes back as it is.
+/// A text as words, each with the white space before it.
+struct Words<'a> {
+    words: Vec<(&'a str, String)>,
+    /// White space behind the last one.
+    end: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        let (mut words, mut rest) = (Vec::new(), text);
+        loop {
+            let start = rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len());
+            let (space, behind) = rest.split_at(start);
+            if behind.is_empty() {
+                return Self { words, end: space };
+            }
+            let length = behind.find(char::is_whitespace).unwrap_or(behind.len());
+            let (word, behind) = behind.split_at(length);
+            words.push((space, word.to_owned()));
+            rest = behind;
+        }
+    }
+
+    /// True if the word behind `place` stands on its line.
+    fn goes_on(&self, place: usize) -> bool {
+        self.words.get(place + 1).is_some_and(|(space, _)| !space.contains(['\n', '\r']))
+    }
+
+    /// Exchanges two words; the white space stays where it is.
+    fn swap(&mut self, place: usize) {
+        let next = self.words[place + 1].1.clone();
+        let word = std::mem::replace(&mut self.words[place].1, next);
+        self.words[place + 1].1 = word;
+    }
+
+    fn text(self) -> String {
+        let mut text = String::new();
+        // A word that was joined to the one before leaves no white space of its own.
+        for (space, word) in self.words.iter().filter(|(_, word)| !word.is_empty()) {
+            text.push_str(space);
+            text.push_str(word);
+        }
+        text + self.end
+    }
+}
+
+/// The text changed at severity 1 to 5 (others are taken as the nearest). Its lines stay its lines, and what white space is not touched
+/// by [`Change::Spacing`] stays as it is: where a prompt shows by its lines how it goes on, that is no part of what is attacked. A text without words
+/// comes back as it is.
 #[must_use]
 pub fn change(text: &str, change: Change, severity: u8, seed: &Seed, sample: u64) -> String {
-    let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    if words.is_empty() {
+    let mut words = Words::of(text);
+    if words.words.is_empty() {
         return text.to_owned();
     }
     let mut draws = Draws::new(seed, "attack/text", sample);
     let share = SHARES[usize::from(severity.clamp(1, 5)) - 1];
-    let count = ((share * words.len() as f64).ceil() as usize).max(1);
-    for place in draws.choose(words.len(), count) {
+    let count = ((share * words.words.len() as f64).ceil() as usize).max(1);
+    for place in draws.choose(words.words.len(), count) {
+        let word = &mut words.words[place].1;
         match change {
-            Change::Typo => words[place] = typo(&words[place], &mut draws),
-            Change::Case => words[place] = words[place].chars().map(turned).collect(),
-            Change::Homoglyph => words[place] = words[place].chars().map(look_alike).collect(),
+            // Joined to the one before.
+            _ if word.is_empty() => {}
+            Change::Typo => *word = typo(word, &mut draws),
+            Change::Case => *word = word.chars().map(turned).collect(),
+            Change::Homoglyph => *word = word.chars().map(look_alike).collect(),
             Change::Spacing => spaced(&mut words, place, &mut draws),
-            Change::Swap if place + 1 < words.len() => words.swap(place, place + 1),
-            Change::Swap if place > 0 => words.swap(place - 1, place),
+            Change::Swap if words.goes_on(place) => words.swap(place),
+            Change::Swap if place > 0 && words.goes_on(place - 1) => words.swap(place - 1),
             Change::Swap => {}
         }
     }
-    words.retain(|w| !w.is_empty());
-    words.join(" ")
+    words.text()
 }
 
 fn typo(word: &str, draws: &mut Draws) -> String {
@@ -112,15 +162,15 @@ fn look_alike(letter: char) -> char {
     LOOK_ALIKE.iter().find(|(from, _)| *from == letter).map_or(letter, |(_, to)| *to)
 }
 
-fn spaced(words: &mut [String], place: usize, draws: &mut Draws) {
-    let letters: Vec<char> = words[place].chars().collect();
-    if place + 1 < words.len() && draws.below(2) == 0 {
-        let next = std::mem::take(&mut words[place + 1]);
-        words[place].push_str(&next);
+fn spaced(words: &mut Words<'_>, place: usize, draws: &mut Draws) {
+    let letters: Vec<char> = words.words[place].1.chars().collect();
+    if words.goes_on(place) && draws.below(2) == 0 {
+        let next = std::mem::take(&mut words.words[place + 1]).1;
+        words.words[place].1.push_str(&next);
     } else if letters.len() > 1 {
         let at = 1 + draws.below(letters.len() - 1);
-        words[place] =
-            format!("{} {}", letters[..at].iter().collect::<String>(), letters[at..].iter().collect::<String>());
+        let (first, second): (String, String) = (letters[..at].iter().collect(), letters[at..].iter().collect());
+        words.words[place].1 = format!("{first} {second}");
     }
 }
 

@@ -31,6 +31,8 @@ const QUERIES: u32 = 600;
 /// The same of one run of Square, of which [`ROUNDS`] look for the smallest change.
 const SQUARE: u32 = 150;
 const ROUNDS: u32 = 4;
+/// The same of HopSkipJump on a picture.
+const JUMPS: u32 = 400;
 /// Distances of a row's robustness curve, in standard deviations of each feature.
 const DISTANCES: [f64; 7] = [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6];
 /// Largest changes of a pixel, of 1.
@@ -138,7 +140,7 @@ fn on_rows(
 }
 
 /// Every feature within what the samples show of it, and counted in its standard deviations; one that never varies must stay.
-fn space(rows: &[Vec<f32>]) -> Option<Space> {
+pub(crate) fn space(rows: &[Vec<f32>]) -> Option<Space> {
     let width = rows.first()?.len().min(FEATURES);
     let mut space = Space { low: Vec::new(), high: Vec::new(), scale: Vec::new() };
     for feature in 0..width {
@@ -175,7 +177,7 @@ fn on_pictures(
     let tensors = |values: &[f32]| Ok(pixels.inputs(values, &like));
     let mut model = Classifier { model, subject: &run.subject, classes: run.findings.classes, tensors };
     let truth: Vec<u16> = chosen.iter().map(|i| labels[*i]).collect();
-    let steps = CORRUPTIONS.len() + chosen.len();
+    let steps = CORRUPTIONS.len() + 2 * chosen.len();
     let mut all: Vec<Curve> = Vec::new();
     for (done, corruption) in CORRUPTIONS.into_iter().enumerate() {
         let mut points = Vec::new();
@@ -199,7 +201,12 @@ fn on_pictures(
         progress(CORRUPTIONS.len().saturating_add(done), steps);
     })?;
     let points = curve(&outcomes, &PIXELS);
-    report.add_curve(Curve { attack: "Square".into(), unit: "largest change of a pixel, of 1".into(), points }, &[]);
+    let unit = "largest change of a pixel, of 1".to_owned();
+    report.add_curve(Curve { attack: "Square".into(), unit: unit.clone(), points }, &[]);
+    let outcomes = by_jumps(run, &pictures, &truth, &chosen, &mut model, &mut |done| {
+        progress(CORRUPTIONS.len().saturating_add(chosen.len()).saturating_add(done), steps);
+    })?;
+    report.add_curve(Curve { attack: "HopSkipJump".into(), unit, points: curve(&outcomes, &PIXELS) }, &[]);
     Ok(chosen.len() as u64)
 }
 
@@ -220,6 +227,26 @@ fn by_squares(
         let epsilon = PIXELS.last().copied().unwrap_or_default();
         let settings = square::Settings { epsilon, budget: SQUARE, seed: &run.seed, sample: chosen[i] as u64 };
         outcomes.push(square::smallest(model, picture, truth[i], pixels.shape(), &space, settings, ROUNDS)?);
+        progress(i.saturating_add(1));
+    }
+    Ok(outcomes)
+}
+
+/// HopSkipJump from pictures of other classes: it sees answers alone, where Square sees scores.
+fn by_jumps(
+    run: &Run,
+    pictures: &[Vec<f32>],
+    truth: &[u16],
+    chosen: &[usize],
+    model: &mut dyn Model<Vec<f32>>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Outcome<Vec<f32>>>, AttackError> {
+    let space = Space::uniform(pictures.first().map_or(0, Vec::len), 0.0, 1.0);
+    let mut outcomes = Vec::with_capacity(pictures.len());
+    for (i, picture) in pictures.iter().enumerate() {
+        let begin: Vec<Vec<f32>> = beginnings(truth, truth[i]).map(|other| pictures[other].clone()).collect();
+        let settings = decision::Settings { norm: Norm::Max, budget: JUMPS, seed: &run.seed, sample: chosen[i] as u64 };
+        outcomes.push(decision::attack(model, picture, truth[i], &space, &begin, settings)?);
         progress(i.saturating_add(1));
     }
     Ok(outcomes)

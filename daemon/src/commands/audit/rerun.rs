@@ -101,6 +101,12 @@ fn read(file: &Path) -> Outcome<Vec<KeptCall>> {
     }
 }
 
+/// The last call of a file: of a text that several nodes wrote, the part of the one that ended it.
+pub(crate) fn last_call(file: &Path) -> Outcome<KeptCall> {
+    let none = || Failure::new(Exit::Invalid, format!("{} holds no call.", file.display()));
+    read(file)?.pop().ok_or_else(none)
+}
+
 async fn run(session: &Session, call: &KeptCall, request: &Request, progress: &mut Progress) -> Outcome<RerunReport> {
     let (name, input) = (request.name.clone(), call.input.clone());
     let again = RerunCall { name, version: request.version, manifest: request.manifest, input };

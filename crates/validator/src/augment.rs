@@ -1,0 +1,227 @@
+//! A set to train on, out of what callers sent back: their inputs with what was true of them, and perturbed copies. What holds
+//! personal data, as far as that can be told by its form, is left out and counted. No file is written here.
+
+use serde::{Deserialize, Serialize};
+use zero2ai_proto::{
+    calls::Prompt,
+    kept::CallInput,
+    outcome::Truth,
+    tensor::{DType, Tensor},
+};
+use zero2ai_trust::{
+    attacks::{
+        rows::nearby,
+        text::{self, CHANGES},
+    },
+    draw::Seed,
+    gate::privacy,
+};
+
+use crate::{assess::space, dataset::FEATURES};
+
+/// How far a feature of a copy may be from its original, in the standard deviations of what was sent: the mildest distance of a
+/// row's attack.
+pub const DISTANCE: f32 = 0.05;
+/// The severity of changes of a text: the mildest.
+pub const SEVERITY: u8 = 1;
+/// Perturbed copies of each sample at most.
+pub const COPIES: u32 = 16;
+
+/// What was left out, and why: rows or prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The caller did not give his input.
+    pub no_input: u64,
+    /// Something in it has the form of personal data.
+    pub personal: u64,
+    /// It is known to be wrong, but not what would have been right.
+    pub no_label: u64,
+    /// Pictures, sounds, conversations and other tensors than one of rows of numbers; rows of another width than the first.
+    pub other_kind: u64,
+}
+
+/// A row of numbers and its class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledRow {
+    /// The features.
+    pub features: Vec<f32>,
+    /// The true class.
+    pub class: u16,
+}
+
+/// A prompt, and whether the answer to it was right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedPrompt {
+    /// The text.
+    pub prompt: String,
+    /// By the caller's word.
+    pub right: bool,
+}
+
+/// The set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Augmented {
+    /// As they were sent.
+    pub rows: Vec<LabelledRow>,
+    /// Perturbed copies of them, those of one sample together.
+    pub row_copies: Vec<LabelledRow>,
+    /// As they were sent.
+    pub prompts: Vec<JudgedPrompt>,
+    /// Perturbed copies of them. Whether an answer to such a one would be right nobody said: it is what was said of the original.
+    pub prompt_copies: Vec<JudgedPrompt>,
+    /// What is not in it.
+    pub left_out: LeftOut,
+}
+
+impl Augmented {
+    /// Takes one outcome: what was true of each row, with the class that was answered where that is known, and the input if it came.
+    pub fn take(&mut self, input: Option<CallInput>, truths: &[Truth], answered: &[(Option<u16>, bool)]) {
+        let count = truths.len() as u64;
+        match input {
+            None => self.left_out.no_input = self.left_out.no_input.saturating_add(count),
+            Some(CallInput::Text(input)) => match (input.prompt, answered.first()) {
+                (Prompt::Text(prompt), Some((_, right))) => self.take_prompt(JudgedPrompt { prompt, right: *right }),
+                _ => self.left_out.other_kind = self.left_out.other_kind.saturating_add(count),
+            },
+            Some(CallInput::Tensors(tensors)) => match rows_of(&tensors).filter(|rows| rows.len() == truths.len()) {
+                Some(rows) => {
+                    let known = truths.iter().zip(answered).map(|(truth, answered)| class(*truth, *answered));
+                    rows.into_iter().zip(known).for_each(|(features, class)| self.take_row(features, class));
+                }
+                None => self.left_out.other_kind = self.left_out.other_kind.saturating_add(count),
+            },
+        }
+    }
+
+    fn take_row(&mut self, features: Vec<f32>, class: Option<u16>) {
+        let left_out = &mut self.left_out;
+        // A number by itself may be an identity: a card's, an account's.
+        let personal = || features.iter().any(|value| !privacy::scan(&value.to_string()).is_empty());
+        let count = if self.rows.first().is_some_and(|first| first.features.len() != features.len()) {
+            &mut left_out.other_kind
+        } else if personal() {
+            &mut left_out.personal
+        } else if let Some(class) = class {
+            return self.rows.push(LabelledRow { features, class });
+        } else {
+            &mut left_out.no_label
+        };
+        *count = count.saturating_add(1);
+    }
+
+    fn take_prompt(&mut self, prompt: JudgedPrompt) {
+        if privacy::scan(&prompt.prompt).is_empty() && prompt.prompt.len() <= privacy::TEXT {
+            self.prompts.push(prompt);
+        } else {
+            self.left_out.personal = self.left_out.personal.saturating_add(1);
+        }
+    }
+
+    /// Makes `copies` perturbed copies of each sample, at most [`COPIES`]: the same seed and samples give the same ones.
+    pub fn perturb(&mut self, copies: u32, seed: &Seed) {
+        let copies = copies.min(COPIES);
+        let features: Vec<Vec<f32>> = self.rows.iter().map(|row| row.features.clone()).collect();
+        let place =
+            |sample: usize, copy: u32| (sample as u64).wrapping_mul(u64::from(COPIES)).wrapping_add(copy.into());
+        // Of rows that are all alike nothing is known of how they vary.
+        if let Some(space) = space(&features) {
+            let copies_of = |(sample, row): (usize, &LabelledRow)| {
+                let one = |copy| nearby(&row.features, &space, DISTANCE, seed, place(sample, copy));
+                let class = row.class;
+                (0..copies).map(|copy| LabelledRow { features: one(copy), class }).collect::<Vec<_>>()
+            };
+            self.row_copies = self.rows.iter().enumerate().flat_map(copies_of).collect();
+        }
+        let copies_of = |(sample, judged): (usize, &JudgedPrompt)| {
+            let kinds = CHANGES.into_iter().cycle().zip(0..copies);
+            let one = |(kind, copy)| text::change(&judged.prompt, kind, SEVERITY, seed, place(sample, copy));
+            kinds.map(|k| JudgedPrompt { prompt: one(k), right: judged.right }).collect::<Vec<_>>()
+        };
+        self.prompt_copies = self.prompts.iter().enumerate().flat_map(copies_of).collect();
+    }
+}
+
+/// The class of a row, as far as it is known.
+fn class(truth: Truth, (said, right): (Option<u16>, bool)) -> Option<u16> {
+    match truth {
+        Truth::Class(class) => Some(class),
+        Truth::Right(_) => said.filter(|_| right),
+    }
+}
+
+/// The rows of one `[rows, features]` tensor of single precision, all finite.
+fn rows_of(tensors: &[Tensor]) -> Option<Vec<Vec<f32>>> {
+    let [tensor] = tensors else { return None };
+    let [_, width] = tensor.shape[..] else { return None };
+    let width = usize::try_from(width).ok().filter(|width| (1..=FEATURES).contains(width))?;
+    let values = if tensor.dtype == DType::F32 { tensor.to_f32().ok()? } else { return None };
+    values.iter().all(|value| value.is_finite()).then(|| values.chunks(width).map(<[f32]>::to_vec).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use zero2ai_proto::calls::{GenerateInput, Sampling};
+
+    use super::*;
+
+    const SEED: Seed = [4; 32];
+
+    fn tensor(rows: &[[f32; 2]]) -> Option<CallInput> {
+        Some(CallInput::Tensors(vec![Tensor::f32("x", &[rows.len() as u64, 2], rows.as_flattened())]))
+    }
+
+    fn prompt(text: &str) -> Option<CallInput> {
+        let prompt = Prompt::Text(text.to_owned());
+        Some(CallInput::Text(GenerateInput { prompt, sampling: Sampling::default(), resume: Vec::new() }))
+    }
+
+    #[test]
+    fn rows_and_prompts_are_taken_with_what_is_known_of_them_and_the_rest_is_counted() {
+        let mut set = Augmented::default();
+        set.take(
+            tensor(&[[1.0, 2.0], [3.0, 4.0]]),
+            &[Truth::Class(7), Truth::Class(1)],
+            &[(Some(7), true), (Some(2), false)],
+        );
+        set.take(tensor(&[[5.0, 6.0]]), &[Truth::Right(true)], &[(Some(3), true)]);
+        set.take(tensor(&[[7.0, 8.0]]), &[Truth::Right(false)], &[(Some(3), false)]);
+        // A number of a card, which single precision holds exactly.
+        let mut numbers = (0..40_000_u16).map(|i| 4e15_f32 + f32::from(i) * 536_870_912.0);
+        let card = numbers.find(|v| !privacy::scan(&v.to_string()).is_empty()).unwrap();
+        set.take(tensor(&[[card, 8.0]]), &[Truth::Class(0)], &[(Some(0), true)]);
+        set.take(None, &[Truth::Right(true); 3], &[(None, true); 3]);
+        let picture = CallInput::Tensors(vec![Tensor::f32("x", &[1, 1, 1, 1], &[0.0])]);
+        set.take(Some(picture), &[Truth::Class(0)], &[(Some(0), true)]);
+        set.take(prompt("Why is the sky blue?"), &[Truth::Right(false)], &[(None, false)]);
+        set.take(prompt("Write to ann@example.org"), &[Truth::Right(true)], &[(None, true)]);
+        assert_eq!(set.rows.iter().map(|r| r.class).collect::<Vec<_>>(), [7, 1, 3]);
+        assert_eq!(set.prompts, [JudgedPrompt { prompt: "Why is the sky blue?".into(), right: false }]);
+        assert_eq!(set.left_out, LeftOut { no_input: 3, personal: 2, no_label: 1, other_kind: 1 });
+    }
+
+    #[test]
+    fn copies_are_near_seeded_and_keep_their_class() {
+        let mut set = Augmented::default();
+        for i in 0..20_u16 {
+            set.take(tensor(&[[f32::from(i), 3.0]]), &[Truth::Class(i)], &[(Some(i), true)]);
+        }
+        set.take(prompt("a list:\none\ntwo"), &[Truth::Right(true)], &[(None, true)]);
+        set.perturb(3, &SEED);
+        assert_eq!((set.row_copies.len(), set.prompt_copies.len()), (60, 3));
+        let deviation = 5.77;
+        for (copy, i) in set.row_copies.iter().zip((0..20).flat_map(|i| [i; 3])) {
+            assert_eq!((copy.class, copy.features[1]), (i, 3.0), "what never varies stays");
+            assert!(
+                (copy.features[0] - f32::from(i)).abs() <= 0.05 * deviation && (0.0..=19.0).contains(&copy.features[0])
+            );
+        }
+        assert!(set.row_copies.iter().filter(|c| c.features[0].fract() != 0.0).count() > 40);
+        assert!(set.prompt_copies.iter().all(|c| c.right && c.prompt.lines().count() == 3), "{:?}", set.prompt_copies);
+        let mut again = set.clone();
+        again.perturb(3, &SEED);
+        assert_eq!(again, set);
+        again.perturb(3, &[5; 32]);
+        assert_ne!(again.row_copies, set.row_copies);
+    }
+}

@@ -1,0 +1,133 @@
+//! `outcomes --augment`: writes a set to train on, out of the inputs that callers gave.
+//!
+//! ```text
+//! rows.csv  rows-perturbed.csv        features f0..., the class last: what 'predict --labelled' and 'validate' read
+//! prompts.jsonl  prompts-perturbed.jsonl   {"prompt", "right"}: what was asked, and whether the answer was right
+//! manifest.json                       seed, counts, what was left out and why
+//! ```
+
+use std::{fmt::Write as _, path::Path};
+
+use serde::Serialize;
+use zero2ai_proto::{Digest, keys::random_bytes, local::ToldOutcome};
+use zero2ai_validator::augment::{Augmented, DISTANCE, JudgedPrompt, LabelledRow, LeftOut, SEVERITY};
+
+use crate::{
+    cli::OutcomesArgs,
+    commands::write_private,
+    exit::{Exit, Failure, Outcome, file_error},
+};
+
+/// `manifest.json`.
+#[derive(Serialize)]
+pub(super) struct Manifest {
+    name: String,
+    versions: Vec<u32>,
+    seed: String,
+    copies: u32,
+    rows: usize,
+    row_copies: usize,
+    prompts: usize,
+    prompt_copies: usize,
+    left_out: LeftOut,
+    distance: f32,
+    severity: u8,
+    notes: [&'static str; 3],
+}
+
+/// What a reader of the set has to know.
+const NOTES: [&str; 3] = [
+    "Labels are callers' words: each is signed by the account that made the call, and none is checked.",
+    "A feature of a copy moves by at most 'distance' of its standard deviations over the rows sent; a prompt's copies change as in a \
+     validator's attack at 'severity'.",
+    "Left out as personal is what has the form of personal data. Names, postal addresses and dates of birth are not found. Samples that \
+     validators' runs failed on are not here: reports carry figures, no samples.",
+];
+
+/// Writes the set into a new or empty folder.
+pub(super) fn write(folder: &Path, args: &OutcomesArgs, outcomes: &mut [ToldOutcome]) -> Outcome<Manifest> {
+    std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, &e))?;
+    let mut inside = std::fs::read_dir(folder).map_err(|e| file_error("look into", folder, &e))?;
+    if inside.next().is_some() {
+        let why = format!("{} is not empty: name a new folder for the set.", folder.display());
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    let drawn = || random_bytes().map(Digest).map_err(|e| Failure::new(Exit::Internal, format!("No seed: {e}.")));
+    let seed = args.seed.map_or_else(drawn, Ok)?;
+    let mut set = Augmented::default();
+    let mut versions: Vec<u32> = outcomes.iter().filter(|o| o.has_input).map(|o| o.version).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    for outcome in outcomes {
+        // Its input is in the set from here on, and nowhere else.
+        set.take(outcome.input.take(), &outcome.truths, &outcome.rows);
+    }
+    set.perturb(args.copies, &seed.0);
+    let manifest = Manifest {
+        name: args.name.to_string(),
+        versions,
+        seed: seed.to_string(),
+        copies: args.copies,
+        rows: set.rows.len(),
+        row_copies: set.row_copies.len(),
+        prompts: set.prompts.len(),
+        prompt_copies: set.prompt_copies.len(),
+        left_out: set.left_out,
+        distance: DISTANCE,
+        severity: SEVERITY,
+        notes: NOTES,
+    };
+    let internal = |e: serde_json::Error| Failure::new(Exit::Internal, format!("The set cannot be written: {e}."));
+    for (file, rows) in [("rows.csv", &set.rows), ("rows-perturbed.csv", &set.row_copies)] {
+        if !rows.is_empty() {
+            write_private("write", &folder.join(file), table(rows).as_bytes())?;
+        }
+    }
+    for (file, prompts) in [("prompts.jsonl", &set.prompts), ("prompts-perturbed.jsonl", &set.prompt_copies)] {
+        if !prompts.is_empty() {
+            write_private("write", &folder.join(file), lines(prompts).map_err(internal)?.as_bytes())?;
+        }
+    }
+    // Last: where it is, the set is whole.
+    let bytes = serde_json::to_vec_pretty(&manifest).map_err(internal)?;
+    write_private("write", &folder.join("manifest.json"), &bytes)?;
+    Ok(manifest)
+}
+
+/// Rows of numbers with a header. A number is written with the digits that give the same one when it is read.
+fn table(rows: &[LabelledRow]) -> String {
+    let width = rows.first().map_or(0, |row| row.features.len());
+    let mut text: String = (0..width).map(|i| format!("f{i},")).collect();
+    text += "class\n";
+    for row in rows {
+        for value in &row.features {
+            let _ = write!(text, "{value},"); // a string takes everything
+        }
+        let _ = writeln!(text, "{}", row.class);
+    }
+    text
+}
+
+fn lines(prompts: &[JudgedPrompt]) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for prompt in prompts {
+        text += &serde_json::to_string(prompt)?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+impl Manifest {
+    pub(super) fn text(&self, folder: &Path) -> String {
+        let LeftOut { no_input, personal, no_label, other_kind } = self.left_out;
+        format!(
+            "\nIn {}: {} rows with {} copies, {} prompts with {} copies. Left out: {no_input} without input, {personal} with what \
+             may be personal data, {no_label} without a known class, {other_kind} of another kind.",
+            folder.display(),
+            self.rows,
+            self.row_copies,
+            self.prompts,
+            self.prompt_copies,
+        )
+    }
+}
