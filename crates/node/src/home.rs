@@ -10,6 +10,7 @@
 //! pool.cbor     genesis and the addresses we joined by
 //! config.toml   settings, optional
 //! peers.cbor    members heard of lately, and where: dialled at the next start
+//! heights.cbor  how new the newest record was that was seen of each name
 //! node.addr     while running: where peer RPC listens
 //! ports         the ports of the last start, so that a restarted node is found where it was
 //! http.token    the bearer token of the HTTP gateway, once there was one

@@ -37,6 +37,7 @@ use crate::{
         demand::{Wishes, keep_demanded},
         evidence::report,
         fetch::Turns,
+        heights::{self, keep_heights},
         keep::{keep_anchored, keep_serving},
         peers::keep_peers,
         pool_key::keep_pool_key,
@@ -197,7 +198,8 @@ impl Node {
         );
         let (peers, forwards) = (Arc::new(Peers::new(endpoint.clone())), Arc::new(forwards));
         let roads = Roads { peers, directory: Arc::clone(&directory), forwards };
-        let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
+        let (handle_of_net, seen) = (swarm.handle.clone(), heights::read(&path));
+        let (names, names_task) = Names::new(home.pool, handle_of_net, trust, now_ms, seen, stop_names.clone());
         let addresses = Addresses::new(endpoint.local_addr(), swarm.handle.clone());
         remember_ports(&path, endpoint.local_addr(), &addresses.now())?;
 
@@ -301,6 +303,11 @@ impl Node {
         let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("records", stop_keepers.clone(), async move {
             keep_records(holder, holder_stop).await;
+            Ok(())
+        });
+        let (writer, writer_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("heights", stop_keepers.clone(), async move {
+            keep_heights(writer, writer_stop).await;
             Ok(())
         });
         tasks.add("anchoring", stop_keepers, async move {
