@@ -79,16 +79,7 @@ impl Client {
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let trust = Trust::new(config.pool, config.genesis.as_deref())?;
         let keys = Keyring::from(config.pool_key);
-        let bind = |ip| {
-            Endpoint::bind(EndpointConfig {
-                bind: SocketAddr::new(ip, 0),
-                key: config.key.clone(),
-                pool: config.pool,
-                pool_keys: keys.clone(),
-            })
-        };
-        // IPv6 carries IPv4 too where it exists at all.
-        let endpoint = bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).or_else(|_| bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))?;
+        let endpoint = Endpoint::bind_to_dial(&config.key, config.pool, &keys)?;
         let client = Self {
             inner: Arc::new(Inner {
                 key: config.key,

@@ -22,7 +22,7 @@ use zero2ai_swarm::{Board, Traffic, TrafficLimits};
 
 use crate::{
     account::Account,
-    addresses::Addresses,
+    addresses::{Addresses, from_here},
     clock::now_ms,
     config::{Config, SwarmSettings},
     content::Contents,
@@ -442,9 +442,9 @@ async fn start_swarm(
     })
 }
 
-/// Where the command line on this machine reaches a node that listens everywhere.
+/// Where the command line on this machine reaches a node.
 fn reachable(rpc: SocketAddr) -> SocketAddr {
-    if rpc.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], rpc.port())) } else { rpc }
+    SocketAddr::new(from_here(rpc.ip()), rpc.port())
 }
 
 fn remember_ports(path: &std::path::Path, rpc: SocketAddr, addresses: &[Address]) -> Result<(), NodeError> {

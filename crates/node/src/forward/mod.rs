@@ -21,7 +21,7 @@ mod pump;
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -97,7 +97,7 @@ impl Forwards {
     /// Where this node itself reaches `target`'s RPC; `None` if the swarm has no way there either.
     pub(crate) async fn own(&self, target: NodeId) -> Option<SocketAddr> {
         // From where this node's own packets to this machine come.
-        let ip = if self.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.listen };
+        let ip = from_here(self.listen);
         match self.way(self.own, ip, target, 0).await {
             Ok(port) => Some(SocketAddr::new(ip, port)),
             Err(error) => {
