@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use zero2ai_proto::{
     record::Address,
     rpc::Method,
 };
-use zero2ai_rpc::{CallError, ConnectError, Detour, Endpoint, EndpointConfig, Peer, Peers, Replies};
+use zero2ai_rpc::{CallError, ConnectError, Detour, Endpoint, Peer, Peers, Replies};
 
 use crate::{choice::Used, error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
 

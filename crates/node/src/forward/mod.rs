@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_net::{NetHandle, Tunnel};
 use zero2ai_proto::{NodeId, record::Address, rpc::ErrorCode, rpc::RpcError};
 
-use crate::directory::Directory;
+use crate::{addresses::from_here, directory::Directory};
 use bucket::Bucket;
 use pump::{Origin, Pump};
 
