@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::{BlockSource, ChainHandle, ChainNet, ChainTopic};
+use zero2ai_clock::now_ms;
 use zero2ai_net::{NetHandle, Topic};
 use zero2ai_proto::{
     ByteBuf, Cid, ManifestId, NodeId,
@@ -27,7 +28,6 @@ use zero2ai_swarm::{NewsSink, Source, SourceError};
 
 use crate::{
     addresses::Addresses,
-    clock::now_ms,
     directory::Directory,
     forward::Forwards,
     heads::{News, Told},

@@ -30,6 +30,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use zero2ai_chunk::{ContentSecret, SealingSecret};
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ByteBuf, CodecError, PoolId, SecretKey, decode, encode,
     keys::random_bytes,
@@ -40,7 +41,7 @@ use zero2ai_proto::{
 use zero2ai_store::secret_file;
 use zeroize::Zeroizing;
 
-use crate::{clock::now_ms, error::NodeError};
+use crate::error::NodeError;
 
 /// Rules that a pool made by this program starts with.
 pub const RULES: u16 = 1;

@@ -3,6 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     PoolId, SecretKey, Signed,
     calls::{Redeem as RedeemMethod, RedeemCall, Redeemed},
@@ -13,7 +14,6 @@ use zero2ai_proto::{
 use zero2ai_rpc::{CallError, Endpoint};
 
 use crate::{
-    clock::now_ms,
     error::NodeError,
     home::{Home, Identity, renew_key, write_bootstrap, write_pool},
 };

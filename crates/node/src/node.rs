@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::{Chain, ChainConfig, ChainHandle, ChainTopic};
+use zero2ai_clock::now_ms;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::{NetConfig, NetError, NetEvent, Topic};
@@ -23,7 +24,6 @@ use zero2ai_swarm::{Board, Traffic, TrafficLimits};
 use crate::{
     account::Account,
     addresses::{Addresses, from_here},
-    clock::now_ms,
     config::{Config, SwarmSettings},
     content::Contents,
     core::Core,

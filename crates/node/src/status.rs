@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zero2ai_clock::now_ms;
 use zero2ai_net::Path;
 use zero2ai_proto::{
     NodeId,
@@ -10,7 +11,7 @@ use zero2ai_proto::{
     state::Rights,
 };
 
-use crate::{clock::now_ms, core::Core};
+use crate::core::Core;
 
 /// Proofs against signers that are shown: the newest.
 const CONTRADICTED: usize = 64;

@@ -23,11 +23,12 @@ type Seen = Vec<(ModelName, u64)>;
 /// What is written down. A file that is damaged is as good as none.
 pub(crate) fn read(home: &Path) -> Seen {
     let path = home.join(FILE);
-    let too_large = std::fs::metadata(&path).is_ok_and(|m| m.len() > BYTES as u64);
+    if std::fs::metadata(&path).is_ok_and(|m| m.len() > BYTES as u64) {
+        return damaged(&path, &"it is too large");
+    }
     let bytes = match std::fs::read(&path) {
-        Ok(bytes) if !too_large => bytes,
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Ok(_) => return damaged(&path, &"it is too large"),
         Err(error) => return damaged(&path, &error),
     };
     parse(&bytes).unwrap_or_else(|error| damaged(&path, &error))
