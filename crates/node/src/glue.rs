@@ -211,27 +211,6 @@ fn is_oversized(sealed: &SealedBlock) -> bool {
     sealed.block.len() > 2 * BLOCK_BYTES || sealed.certificate.signatures.len() > SIGNERS
 }
 
-#[cfg(test)]
-mod tests {
-    use zero2ai_proto::{BlockId, SecretKey, block::Certificate};
-
-    use super::*;
-
-    #[test]
-    fn a_block_that_nobody_can_have_made_is_not_held() {
-        let key = SecretKey::from_bytes(&[7; 32]);
-        let sealed = |bytes: usize, signatures: usize| {
-            let one = (key.public(), key.sign(b""));
-            let certificate =
-                Certificate { height: 1, round: 0, block: BlockId([0; 32]), signatures: vec![one; signatures] };
-            SealedBlock { block: ByteBuf::from(vec![0; bytes]), certificate }
-        };
-        assert!(!is_oversized(&sealed(BLOCK_BYTES + 1_024, SIGNERS)));
-        assert!(is_oversized(&sealed(2 * BLOCK_BYTES + 1, 1)));
-        assert!(is_oversized(&sealed(0, SIGNERS + 1)));
-    }
-}
-
 /// The chunk swarm's way to other stores.
 pub(crate) struct RpcSource(pub(crate) Roads);
 
@@ -304,5 +283,26 @@ impl Source for RpcSource {
             }
             Ok(bytes)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zero2ai_proto::{BlockId, SecretKey, block::Certificate};
+
+    use super::*;
+
+    #[test]
+    fn a_block_that_nobody_can_have_made_is_not_held() {
+        let key = SecretKey::from_bytes(&[7; 32]);
+        let sealed = |bytes: usize, signatures: usize| {
+            let one = (key.public(), key.sign(b""));
+            let certificate =
+                Certificate { height: 1, round: 0, block: BlockId([0; 32]), signatures: vec![one; signatures] };
+            SealedBlock { block: ByteBuf::from(vec![0; bytes]), certificate }
+        };
+        assert!(!is_oversized(&sealed(BLOCK_BYTES + 1_024, SIGNERS)));
+        assert!(is_oversized(&sealed(2 * BLOCK_BYTES + 1, 1)));
+        assert!(is_oversized(&sealed(0, SIGNERS + 1)));
     }
 }

@@ -92,11 +92,11 @@ async fn one_that_gives_no_token_is_left_for_another_and_waited_for_where_there_
     let chain = Arc::new(Mutex::new(Chain::new()));
     let (hangs, good) = (start(&chain, Some(1), Manners::Hangs), start(&chain, Some(1), Manners::Honest));
     let begun = std::time::Instant::now();
-    let (ids, _, end) = text(&chain, &hangs).await.unwrap();
+    let (ids, _, end) = text_within(&chain, &hangs, Duration::from_secs(60)).await.unwrap();
     assert_eq!(ids, expected());
     assert_eq!((end.node, end.failed, end.receipts.len()), (good.id, 1, 1));
     let took = begun.elapsed();
-    assert!((10..14).contains(&took.as_secs()), "{took:?}");
+    assert!((10..30).contains(&took.as_secs()), "{took:?}");
     assert_eq!(hangs.served.generations.lock().unwrap().len(), 1);
 
     // Alone, it may truly have that much to do.
