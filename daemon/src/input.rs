@@ -7,6 +7,7 @@ use zero2ai_proto::{
     limits::{FRAME_BYTES, TENSORS},
     tensor::{DType, Tensor},
 };
+use zero2ai_validator::dataset::table::csv_records;
 
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -38,45 +39,34 @@ fn invalid(message: String) -> Failure {
 /// the last column is the class.
 pub(crate) fn csv(text: &str, labelled: bool) -> Outcome<Rows> {
     let mut rows = Rows { features: Vec::new(), labels: Vec::new() };
-    let mut width = None;
-    for (i, line) in text.lines().enumerate() {
-        let line = line.trim();
-        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
-        if line.is_empty() || (i == 0 && cells.iter().any(|c| c.parse::<f32>().is_err())) {
-            continue;
-        }
-        let at = i + 1;
-        if *width.get_or_insert(cells.len()) != cells.len() {
-            return Err(invalid(format!(
-                "Line {at} has {} columns where the lines before have {}. Every row needs as many numbers.",
-                cells.len(),
-                width.unwrap_or(0)
-            )));
-        }
+    let fail = |line: u64, why: String| invalid(format!("Line {line}: {why}. Every row needs as many numbers."));
+    csv_records(text.as_bytes(), usize::MAX, fail, |line, _, cells| {
         let (features, label) = match cells.split_last() {
             Some((label, features)) if labelled => (features, Some(*label)),
-            _ => (cells.as_slice(), None),
+            _ => (cells, None),
         };
-        let number = |cell: &&str| {
-            cell.parse::<f32>().ok().filter(|v| v.is_finite()).ok_or_else(|| {
-                let shown: String = cell.chars().take(40).collect();
-                invalid(format!("Line {at}: '{shown}' is not a number. Write plain decimals separated by commas."))
-            })
-        };
-        rows.features.push(features.iter().map(number).collect::<Outcome<Vec<f32>>>()?);
+        rows.features.push(features.iter().map(|cell| number(line, cell)).collect::<Outcome<Vec<f32>>>()?);
         if let Some(label) = label {
             let class = label.parse().map_err(|_| {
-                invalid(format!("Line {at}: the last column must be the class, a whole number from 0; leave out --labelled if there is none."))
+                invalid(format!("Line {line}: the last column must be the class, a whole number from 0; leave out --labelled if there is none."))
             })?;
             rows.labels.push(class);
         }
-    }
+        Ok(())
+    })?;
     if rows.features.first().is_none_or(Vec::is_empty) {
         return Err(invalid(
             "The input has no row of numbers. Give CSV with one sample a row, or JSON tensors.".into(),
         ));
     }
     Ok(rows)
+}
+
+fn number(line: u64, cell: &str) -> Outcome<f32> {
+    cell.parse::<f32>().ok().filter(|v| v.is_finite()).ok_or_else(|| {
+        let shown: String = cell.chars().take(40).collect();
+        invalid(format!("Line {line}: '{shown}' is not a number. Write plain decimals separated by commas."))
+    })
 }
 
 #[derive(Deserialize)]
@@ -187,6 +177,9 @@ mod tests {
             assert!(message.contains(word), "{text:?}: {message}");
         }
         assert!(csv("1,2.5", true).is_err());
+        let (heading, quoted) = ("\"a, b\",c\r\n\"1\",2\r\n", csv("\"1\",\" 2.5\"\n", false).unwrap());
+        assert_eq!(csv(heading, false).unwrap().features, [[1.0, 2.0]], "as spreadsheets write it");
+        assert_eq!(quoted.features, [[1.0, 2.5]]);
     }
 
     #[test]

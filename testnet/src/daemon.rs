@@ -191,6 +191,14 @@ impl Daemon {
         self.run(&[args, &["--json"]].concat())?.json().with_context(|| format!("zero2ai {}", args.join(" ")))
     }
 
+    /// Its key: who it is in its pool.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn key(&self) -> Result<String> {
+        Ok(self.json(&["status"])?["node"].as_str().context("a key")?.to_owned())
+    }
+
     /// Its process.
     ///
     /// # Errors

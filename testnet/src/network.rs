@@ -1,6 +1,9 @@
 //! A pool of several nodes in one temporary folder.
 
-use std::path::Path;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
@@ -37,19 +40,37 @@ impl Network {
         let mut network = Self { nodes: Vec::new(), dir: tempfile::tempdir()? };
         for nth in 0..n {
             let place = wires.place(nth).context("a place for each node")?;
-            let home = network.path().join(format!("n{nth}"));
-            std::fs::create_dir_all(&home)?;
-            let listen = format!("listen_rpc = \"{0}:0\"\nlisten_swarm = \"{0}:0\"\n", place.address);
-            std::fs::write(home.join("config.toml"), listen)?;
-            let file = network.path().join("invite");
-            let mut words = Vec::new();
-            if nth > 0 {
-                std::fs::write(&file, network.invite("member")?)?;
-                words = vec!["--join-file", file.to_str().context("a temporary path is text")?];
-            }
-            network.nodes.push(Daemon::up_in(Some(&place.namespace), &home, &words)?);
+            network.add_at(Some(&place.namespace), place.address.into())?;
         }
         Ok(network)
+    }
+
+    /// The same, one node at each of these addresses of this machine.
+    ///
+    /// # Errors
+    /// As [`Network::start`].
+    pub fn start_at(ips: &[IpAddr]) -> Result<Self> {
+        let mut network = Self { nodes: Vec::new(), dir: tempfile::tempdir()? };
+        for ip in ips {
+            network.add_at(None, *ip)?;
+        }
+        Ok(network)
+    }
+
+    /// Adds a node that listens at `ip`: the first makes the pool, the others join it.
+    fn add_at(&mut self, namespace: Option<&str>, ip: IpAddr) -> Result<()> {
+        let home = self.path().join(format!("n{}", self.nodes.len()));
+        std::fs::create_dir_all(&home)?;
+        let any = SocketAddr::new(ip, 0);
+        std::fs::write(home.join("config.toml"), format!("listen_rpc = \"{any}\"\nlisten_swarm = \"{any}\"\n"))?;
+        let file = self.path().join("invite");
+        let mut words = Vec::new();
+        if !self.nodes.is_empty() {
+            std::fs::write(&file, self.invite("member")?)?;
+            words = vec!["--join-file", file.to_str().context("a temporary path is text")?];
+        }
+        self.nodes.push(Daemon::up_in(namespace, &home, &words)?);
+        Ok(())
     }
 
     /// Adds a node with these rights.

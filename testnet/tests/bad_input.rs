@@ -100,7 +100,7 @@ fn a_ticket_admits_as_often_as_it_says_and_a_revoked_member_is_out() {
     let late = run(&network.path().join("late"), &["up", "--join-file", &file]).unwrap();
     assert!([DENIED, INVALID, INVITE].contains(&late.code), "a used-up ticket: {late:?}");
 
-    let node = second.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned();
+    let node = second.key().unwrap();
     network.nodes[0].run(&["pool", "rights", &node, "none"]).unwrap();
     let digits = fixture("digits/digits.onnx");
     network.nodes[0].json(&["publish", digits.to_str().unwrap(), "--name", "acme/digits", "--replicas", "0"]).unwrap();

@@ -50,10 +50,6 @@ fn soon(node: &Daemon, patient: &[&str], code: i32) -> Value {
     }
 }
 
-fn key(node: &Daemon) -> String {
-    node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned()
-}
-
 #[test]
 fn a_healthy_pool_a_served_model_and_a_name_that_nobody_serves() {
     let network = Network::start(2).unwrap();
@@ -68,7 +64,7 @@ fn a_healthy_pool_a_served_model_and_a_name_that_nobody_serves() {
     for check in ["ledger", "record", "endpoints", "endpoint "] {
         assert_eq!(result(&found, check), "ok", "{found}");
     }
-    let found = soon(two, &[&key(one)], 0);
+    let found = soon(two, &[&one.key().unwrap()], 0);
     for check in ["member", "address", "dial", "pool proof", "answer"] {
         assert_eq!(result(&found, check), "ok", "{found}");
     }
@@ -91,7 +87,7 @@ fn a_healthy_pool_a_served_model_and_a_name_that_nobody_serves() {
 #[test]
 fn a_peer_that_is_gone_a_stranger_and_a_stopped_node() {
     let mut network = Network::start(2).unwrap();
-    let other = key(&network.nodes[1]);
+    let other = network.nodes[1].key().unwrap();
     soon(&network.nodes[0], &[&other], 0);
     network.nodes[1].kill();
     let found = soon(&network.nodes[0], &[&other], UNREACHABLE);
@@ -134,7 +130,7 @@ fn a_peer_that_is_gone_a_stranger_and_a_stopped_node() {
 #[test]
 fn a_pool_finds_itself_again_without_the_node_that_everyone_joined_by() {
     let mut network = Network::start(3).unwrap();
-    let keys: Vec<String> = network.nodes.iter().map(key).collect();
+    let keys: Vec<String> = network.nodes.iter().map(|node| node.key().unwrap()).collect();
     let others = |node: &Daemon| node.json(&["status", "--peers"]).unwrap()["peers"].as_array().unwrap().clone();
     let connected = |node: &Daemon, to: &str| others(node).iter().any(|p| p["node"] == to && p["swarm"] == true);
     let patience = Duration::from_secs(60);

@@ -442,7 +442,7 @@ fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
     };
     let answer = patient();
     assert_eq!(answer.status(), 200, "{}", answer.json());
-    assert_eq!(answer.header("zero2ai-node"), provider.json(&["status"]).unwrap()["node"].as_str().unwrap());
+    assert_eq!(answer.header("zero2ai-node"), provider.key().unwrap());
     assert_eq!(gateway.get("/v1/models").json()["data"], json!([]), "the gateway's own node holds nothing");
 
     // Each holds a place until its body has come, or its time is over. One more a round: a place that the call below had
@@ -473,7 +473,7 @@ fn a_gateway_goes_to_the_peer_that_serves_and_takes_no_more_than_it_can() {
     assert_eq!(patient().status(), 200, "places come back when their callers leave");
 
     // The account behind the gateway is revoked: its provider says so, and nothing is tried for long.
-    let account = gateway.node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned();
+    let account = gateway.node.key().unwrap();
     assert_eq!(provider.run(&["pool", "rights", &account, "none"]).unwrap().code, 0);
     let start = Instant::now();
     let refused = loop {

@@ -5,11 +5,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use zero2ai_testnet::{Daemon, Network};
+use zero2ai_testnet::{Daemon, Network, until};
 
 /// Patience with all that one validator grades, on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -44,11 +44,7 @@ fn publish(node: &Daemon, model: &str, more: &[&str]) -> Value {
 
 fn report(reports: &Path, model: &str) -> Value {
     let path = reports.join(format!("lab/{model}@1.json"));
-    let start = Instant::now();
-    while !path.exists() {
-        assert!(start.elapsed() < PATIENCE, "no report of {model}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    until(&format!("a report of {model}"), PATIENCE, || path.exists());
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 

@@ -46,7 +46,7 @@ fn a_halted_chain_stops_nothing_but_grants() {
     let mut waiting = std::process::Command::new(zero2ai().unwrap())
         .arg("--home")
         .arg(one.home())
-        .args(["names", "offer", "lab/known", &node_key(two)])
+        .args(["names", "offer", "lab/known", &two.key().unwrap()])
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -87,8 +87,4 @@ fn a_halted_chain_stops_nothing_but_grants() {
             && status["anchored"] == PREDICTIONS
     });
     until("keys are given again", PATIENCE, || network.nodes[1].run(&["fetch", "lab/unknown"]).unwrap().code == 0);
-}
-
-fn node_key(node: &Daemon) -> String {
-    node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned()
 }

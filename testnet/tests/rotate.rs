@@ -17,10 +17,6 @@ fn epoch(node: &Daemon) -> u64 {
     node.json(&["pool", "show"]).unwrap()["epoch"].as_u64().unwrap()
 }
 
-fn id(node: &Daemon) -> String {
-    node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned()
-}
-
 /// What a program gets that has an invite's pool key and this identity: an answer, or why there is none.
 fn knocks(invite: &Invite, key: SecretKey) -> Result<String, String> {
     let at = &invite.bootstrap[0];
@@ -48,7 +44,7 @@ fn a_revoked_member_is_out_and_everyone_else_has_the_new_key() {
     knocks(&old, member.clone()).unwrap();
     assert_eq!(network.nodes[3].terminate().unwrap(), 0, "this one is away");
 
-    let revoked = id(&network.nodes[1]);
+    let revoked = network.nodes[1].key().unwrap();
     let said = network.nodes[0].json(&["pool", "revoke", &revoked, "--grace", "0s"]).unwrap();
     assert_eq!(said["epoch"], 1, "{said}");
     until("the other member has the new key", PATIENCE, || epoch(&network.nodes[2]) == 1);

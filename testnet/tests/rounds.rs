@@ -17,7 +17,7 @@ fn up(dir: &Path, name: &str, extra: &[&str]) -> Daemon {
 }
 
 fn key(node: &Daemon) -> String {
-    node.json(&["status"]).unwrap()["node"].as_str().unwrap().to_owned()
+    node.key().unwrap()
 }
 
 fn height(node: &Daemon) -> u64 {

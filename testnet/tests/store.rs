@@ -5,17 +5,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
-use zero2ai_testnet::{Daemon, Network, Ran, fixture};
+use zero2ai_testnet::{Daemon, Network, Ran, fixture, until};
 
 /// Exit codes as `zero2ai --help` lists them.
 const NOT_FOUND: i32 = 5;
 const INVALID: i32 = 7;
 const STORAGE: i32 = 8;
 const BUSY: i32 = 16;
+
+/// A word of a chain or a peer may be on its way still.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[track_caller]
 fn refused(ran: &Ran, code: i32, word: &str) {
@@ -29,7 +32,7 @@ fn publish(node: &Daemon, file: &Path, name: &str) -> Value {
 
 /// Nodes hear of each other by gossip, which takes a moment after a start.
 fn fetch(node: &Daemon, args: &[&str]) {
-    soon("a fetch", || {
+    until("a fetch", PATIENCE, || {
         let ran = node.run(&[&["fetch"], args].concat()).unwrap();
         println!("{ran:?}");
         ran.code == 0
@@ -59,15 +62,6 @@ fn flip_a_byte(file: &Path) {
 
 fn versions(node: &Daemon) -> Vec<Value> {
     node.json(&["store", "ls"]).unwrap()["versions"].as_array().unwrap().clone()
-}
-
-/// A word of a chain or a peer may be on its way still.
-fn soon(what: &str, mut check: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !check() {
-        assert!(start.elapsed() < Duration::from_secs(30), "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 #[test]
@@ -226,7 +220,7 @@ fn a_collection_never_takes_what_a_publication_or_a_fetch_is_bringing() {
         }
     });
     for node in [publisher, holder] {
-        soon("six versions", || versions(node).len() == 6);
+        until("six versions", PATIENCE, || versions(node).len() == 6);
         for v in versions(node) {
             assert_eq!(v["present"], v["chunks"], "{v}");
         }

@@ -10,7 +10,7 @@ use std::{
 
 /// Layer of every crate by folder. An arrow in a `Cargo.toml` points to a lower layer only, or is one of [`SIDEWAYS`].
 const LAYERS: &[(u8, &[&str])] = &[
-    (0, &["proto"]),
+    (0, &["proto", "crates/clock"]),
     (
         1,
         &[

@@ -4,20 +4,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
-use zero2ai_testnet::{Daemon, Network, faults::rng::Rng};
+use zero2ai_testnet::{Daemon, Network, faults::rng::Rng, until};
 
 /// Words of peers and looks of keepers take seconds, on a busy machine many.
-fn soon(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(120), "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
-}
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn configure(home: &Path, toml: &str) {
     fs::create_dir_all(home).unwrap();
@@ -72,7 +66,7 @@ fn three_copies() -> (Network, [usize; 2], usize) {
 fn a_copy_that_leaves_is_made_again_and_the_publisher_says_how_many() {
     let (mut network, holders, without) = three_copies();
     network.nodes[holders[0]].kill();
-    soon("the third node holds a copy", || !whole(&network.nodes[without]).is_empty());
+    until("the third node holds a copy", PATIENCE, || !whole(&network.nodes[without]).is_empty());
 }
 
 #[test]
@@ -81,7 +75,7 @@ fn how_many_copies_a_publisher_wants_is_known_to_those_who_hold_them() {
     network.nodes[0].json(&["store", "drop", "acme/m@1"]).unwrap();
     network.nodes[0].json(&["store", "gc"]).unwrap();
     // Two are left, which is enough by the holders' settings; and what was dropped does not come back by itself.
-    soon("the fourth node holds a copy", || !whole(&network.nodes[without]).is_empty());
+    until("the fourth node holds a copy", PATIENCE, || !whole(&network.nodes[without]).is_empty());
     assert!(whole(&network.nodes[0]).is_empty());
 }
 
@@ -90,7 +84,7 @@ fn a_scrub_heals_what_rotted_from_a_peer() {
     let mut network = Network::start(2).unwrap();
     let file = model(network.path(), 200_000, 2);
     publish(&network.nodes[0], &file, "acme/m", "0");
-    soon("a fetch", || network.nodes[1].run(&["fetch", "acme/m"]).unwrap().code == 0);
+    until("a fetch", PATIENCE, || network.nodes[1].run(&["fetch", "acme/m"]).unwrap().code == 0);
     let holder = &mut network.nodes[1];
     let victim = chunk_files(holder)[0].clone();
     let sound = fs::read(&victim).unwrap();
@@ -100,7 +94,7 @@ fn a_scrub_heals_what_rotted_from_a_peer() {
     fs::write(&victim, &rotten).unwrap();
     configure(holder.home(), "[store]\nscrub_settle_s = 1\n");
     holder.start(&[]).unwrap();
-    soon("a scrub heals", || {
+    until("a scrub heals", PATIENCE, || {
         let scrub = holder.json(&["store", "stats"]).unwrap()["scrub"].clone();
         if scrub["lost"].as_u64() > Some(0) {
             // It ran before any peer was known; the next one is a month away, or at the next start.
@@ -125,7 +119,7 @@ fn a_full_quota_lets_unpinned_copies_go_and_refuses_when_none_may() {
         publish(publisher, &model(network.path(), 2_000_000, seed), name, "0");
     }
     for name in ["acme/a", "acme/b"] {
-        soon("a fetch", || holder.run(&["fetch", name]).unwrap().code == 0);
+        until("a fetch", PATIENCE, || holder.run(&["fetch", name]).unwrap().code == 0);
     }
     assert_eq!(whole(holder), ["acme/a", "acme/b"]);
     // The one used least lately would go, but for its pin.

@@ -1,10 +1,7 @@
 //! Opening a chain, and the task that runs it: waits for events, has each batch handled on a thread that may block, then
 //! gossips and fetches.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use tokio::{
@@ -13,6 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{calls::SealedBlock, evidence::Evidence, limits::BLOCKS, proof::Snapshot};
 
 use crate::{
@@ -66,8 +64,7 @@ struct Clock(Instant);
 
 impl Clock {
     fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { up: millis(self.0.elapsed()), wall: millis(wall) }
+        Now { up: millis(self.0.elapsed()), wall: now_ms() }
     }
 
     fn at(&self, up: u64) -> Instant {

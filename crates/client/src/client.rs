@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use zero2ai_proto::{
     record::Address,
     rpc::Method,
 };
-use zero2ai_rpc::{CallError, ConnectError, Detour, Endpoint, EndpointConfig, Peer, Peers, Replies};
+use zero2ai_rpc::{CallError, ConnectError, Detour, Endpoint, Peer, Peers, Replies};
 
 use crate::{choice::Used, error::ClientError, health::Health, nodes::Nodes, recent::Recent, trust::Trust};
 
@@ -79,16 +79,7 @@ impl Client {
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let trust = Trust::new(config.pool, config.genesis.as_deref())?;
         let keys = Keyring::from(config.pool_key);
-        let bind = |ip| {
-            Endpoint::bind(EndpointConfig {
-                bind: SocketAddr::new(ip, 0),
-                key: config.key.clone(),
-                pool: config.pool,
-                pool_keys: keys.clone(),
-            })
-        };
-        // IPv6 carries IPv4 too where it exists at all.
-        let endpoint = bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).or_else(|_| bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))?;
+        let endpoint = Endpoint::bind_to_dial(&config.key, config.pool, &keys)?;
         let client = Self {
             inner: Arc::new(Inner {
                 key: config.key,

@@ -55,9 +55,10 @@ pub enum ClientError {
         /// What does not hold.
         why: String,
     },
-    /// A node takes far longer than it says that its calls take, or has others to serve first; another one was asked.
+    /// A node takes far longer than it says that its calls take, has others to serve first, or gave no token of a text for too long;
+    /// another one was asked.
     #[error(
-        "node {node} did not answer within {after:?}, far longer than it says its calls take: try again, it may be busy or hang"
+        "node {node} did not answer within {after:?}, far longer than such a call should take there: try again, it may be busy or hang"
     )]
     Overdue {
         /// First digits of the node's identity.

@@ -3,9 +3,10 @@
 
 use std::{fmt, time::Duration};
 
+use tokio::time::{Instant, timeout_at};
 use zero2ai_proto::{
     Digest, NodeId,
-    calls::{Generate, GenerateCall, GenerateInput, Generated, StopReason, TokenPiece},
+    calls::{Generate, GenerateCall, GenerateInput, Generated, Prompt, StopReason, TokenPiece},
     kept::{CallInput, CallOutput, KeptCall},
     limits::NEW_TOKENS,
     receipt::{Receipt, Status},
@@ -19,6 +20,13 @@ use crate::{
     predict::Line,
     resolve::{Resolution, ResolvedEndpoint},
 };
+
+/// How long a provider may take to its first token while another one could be asked: a model that is not in memory may have to
+/// be loaded first. Longer, and whoever waits at one that hangs goes away; shorter, and providers on slow disks are left.
+const FIRST_TOKEN: Duration = Duration::from_secs(10);
+/// So many bytes of the prompt are read in one more second: a slow processor reads some 50 tokens of four bytes. Who is left for
+/// being slower than that is asked no second time, and the next one is waited for to the end.
+const PROMPT_BYTES_A_SECOND: u64 = 200;
 
 /// One event of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +73,7 @@ struct Attempt {
     /// What it was asked: behind the tokens of those before it.
     input: GenerateInput,
     replies: Replies<Generate>,
+    begun: Instant,
     tokens: Vec<u32>,
     checkpoint: Option<KeptCall>,
 }
@@ -73,6 +82,20 @@ impl Attempt {
     /// What the provider has given, and what it may bill.
     fn given(&self) -> (&Vec<u32>, u64) {
         (&self.tokens, self.tokens.len() as u64)
+    }
+
+    /// The next item. With `leave`, one that gives no token in time is not waited for.
+    async fn item(&mut self, leave: bool) -> Result<Generated, ClientError> {
+        let node = self.endpoint.node;
+        let item = if leave && self.tokens.is_empty() {
+            let by = self.begun + first_token_within(&self.input);
+            let overdue = |_| ClientError::Overdue { node: node.short(), after: self.begun.elapsed() };
+            timeout_at(by, self.replies.next()).await.map_err(overdue)?
+        } else {
+            self.replies.next().await
+        };
+        let item = item.ok_or_else(|| ClientError::untrue(&node, "the text ends without its signature"))?;
+        Ok(item?)
     }
 
     /// The call up to here, whose receipt was checked.
@@ -110,7 +133,8 @@ impl Client {
 }
 
 impl TextStream {
-    /// The next event; `None` after [`TextEvent::Done`] or an error. Goes on to the next provider by itself. Dropping the
+    /// The next event; `None` after [`TextEvent::Done`] or an error. Goes on to the next provider by itself when one fails, and,
+    /// once a text, when one gives no token for some ten seconds and a second for every 200 bytes of prompt. Dropping the
     /// future loses nothing that was shown, but may cost an attempt.
     pub async fn next(&mut self) -> Option<Result<TextEvent, ClientError>> {
         if self.over {
@@ -136,12 +160,8 @@ impl TextStream {
                 self.begin().await?;
                 continue;
             };
-            let node = attempt.endpoint.node;
-            let item = match attempt.replies.next().await {
-                None => Err(ClientError::untrue(&node, "the text ends without its signature")),
-                Some(item) => item.map_err(ClientError::from),
-            };
-            match item.and_then(|item| self.take(item)) {
+            let leave = self.line.may_leave(&self.client);
+            match attempt.item(leave).await.and_then(|item| self.take(item)) {
                 Ok(Some(event)) => return Ok(event),
                 Ok(None) => {}
                 Err(error) => self.give_up(error)?,
@@ -202,8 +222,9 @@ impl TextStream {
             let endpoint = self.line.next(&self.client).await?;
             match self.begin_at(&endpoint).await {
                 Ok((order, replies)) => {
-                    let (input, tokens, checkpoint) = (self.input.clone(), Vec::new(), None);
-                    self.attempt = Some(Attempt { endpoint, order, input, replies, tokens, checkpoint });
+                    let (input, begun) = (self.input.clone(), Instant::now());
+                    let (tokens, checkpoint) = (Vec::new(), None);
+                    self.attempt = Some(Attempt { endpoint, order, input, replies, begun, tokens, checkpoint });
                     return Ok(());
                 }
                 Err(error) => self.line.failed(&self.client, &endpoint, error)?,
@@ -220,5 +241,40 @@ impl TextStream {
         let order = Order::sign(&self.subject, endpoint.node, &self.input, left, parent, signer)?;
         let call = GenerateCall { request: order.request.clone(), salt: order.salt(), input: self.input.clone() };
         Ok((order, peer.stream::<Generate>(&call, left).await?))
+    }
+}
+
+/// How long a provider may take to its first token, if another one could be asked. All that the model reads first counts: the
+/// prompt, and the tokens to go on from.
+fn first_token_within(input: &GenerateInput) -> Duration {
+    let prompt = match &input.prompt {
+        Prompt::Text(text) => text.len(),
+        Prompt::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
+    };
+    let bytes = prompt.saturating_add(input.resume.len().saturating_mul(4)) as u64;
+    FIRST_TOKEN + Duration::from_secs(bytes / PROMPT_BYTES_A_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use zero2ai_proto::{
+        calls::{ChatMessage, ChatRole, Sampling},
+        limits::PROMPT_BYTES,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_longer_prompt_is_waited_for_longer_whatever_it_is_made_of() {
+        let within = |prompt, resume: usize| {
+            let input = GenerateInput { prompt, sampling: Sampling::default(), resume: vec![7; resume] };
+            first_token_within(&input).as_secs()
+        };
+        let said = |len: usize| ChatMessage { role: ChatRole::User, content: "a".repeat(len) };
+        assert_eq!(within(Prompt::Text(String::new()), 0), 10);
+        assert_eq!(within(Prompt::Text("a".repeat(2_000)), 0), 20);
+        assert_eq!(within(Prompt::Chat(vec![said(1_500), said(500)]), 0), 20);
+        assert_eq!(within(Prompt::Text(String::new()), 500), 20);
+        assert_eq!(within(Prompt::Text("a".repeat(PROMPT_BYTES)), 0), 10 + 1_310);
     }
 }

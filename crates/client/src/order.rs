@@ -1,8 +1,9 @@
 //! Both halves of a receipt, as the caller sees them: signing a request, and checking a response against it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ByteBuf, Digest, ModelName, NodeId, PoolId, SecretKey, Signed, encode,
     keys::random_bytes,
@@ -12,12 +13,6 @@ use zero2ai_proto::{
 };
 
 use crate::{error::ClientError, resolve::Resolution};
-
-/// Milliseconds since 1970 UTC by this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// What is asked, of which version.
 #[derive(Clone, Debug)]

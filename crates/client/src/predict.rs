@@ -283,6 +283,11 @@ impl Line {
         }
     }
 
+    /// True if an endpoint that takes too long may be left for another one: none was yet, and one is left that did not fail lately.
+    pub(crate) fn may_leave(&self, client: &Client) -> bool {
+        !self.left_one && self.waiting.iter().any(|e| !client.inner.health.is_benched(&e.node))
+    }
+
     /// Notes a failure. Gives it back if no other endpoint would do better. That the request itself is at fault (its shape,
     /// the caller's clock) is believed once two endpoints say so: one alone may lie, or be the one whose clock is wrong.
     pub(crate) fn failed(

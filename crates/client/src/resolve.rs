@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout, timeout_at};
+use zero2ai_clock::now_ms;
 use zero2ai_ledger::{LightError, light::name::proven, verify_name_record};
 use zero2ai_placement::{Candidate, rank};
 use zero2ai_proto::{
@@ -16,7 +17,7 @@ use zero2ai_proto::{
     state::{Model, Version, key},
 };
 
-use crate::{choice::note, client::Client, error::ClientError, order::now_ms};
+use crate::{choice::note, client::Client, error::ClientError};
 
 /// Patience for a lookup that goes through the DHT.
 const LOOKUP: Duration = Duration::from_secs(15);

@@ -9,11 +9,12 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::ids::tagged_hash;
 
 use crate::guard::Caller;
@@ -215,8 +216,7 @@ impl Tokens {
         let given = hash(token);
         let same = |entry: &&TokenEntry| bool::from(entry.hash.as_bytes().ct_eq(given.as_bytes()));
         let entry = known.entries.iter().find(same).ok_or(Refusal::Unknown)?.clone();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if entry.expires_ms.is_some_and(|end| u128::from(end) <= now.as_millis()) {
+        if entry.expires_ms.is_some_and(|end| end <= now_ms()) {
             return Err(Refusal::Unknown);
         }
         if !entry.scopes.contains(&scope) {

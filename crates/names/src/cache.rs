@@ -1,5 +1,5 @@
 //! Answers kept by name: fresh, then stale (given out while they are revalidated), then gone; and the newest header ever
-//! seen for a name, kept longer. Pure: time comes in.
+//! seen for a name, kept longer: over a restart too, by whoever writes them down. Pure: time comes in.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +50,8 @@ pub enum Age {
 pub struct Cache {
     entries: BTreeMap<ModelName, Entry>,
     heights: BTreeMap<ModelName, u64>,
+    /// How often a height was added or raised.
+    raised: u64,
 }
 
 impl Cache {
@@ -98,8 +100,13 @@ impl Cache {
         Ok(entry)
     }
 
+    /// Notes that a header of `height` was seen; one that is lower than what is remembered changes nothing.
     fn remember(&mut self, name: &ModelName, height: u64) {
+        if height <= self.height(name) {
+            return;
+        }
         self.heights.insert(name.clone(), height);
+        self.raised += 1;
         if self.heights.len() > HEIGHTS {
             let lowest = self.heights.iter().filter(|(n, _)| *n != name).min_by_key(|(_, h)| **h);
             if let Some(lowest) = lowest.map(|(n, _)| n.clone()) {
@@ -112,6 +119,20 @@ impl Cache {
     #[must_use]
     pub fn height(&self, name: &ModelName) -> u64 {
         self.heights.get(name).copied().unwrap_or(0)
+    }
+
+    /// Takes what was seen before, in another run of the program; at most [`HEIGHTS`] of them. Nothing is lowered by it.
+    pub fn restore(&mut self, seen: impl IntoIterator<Item = (ModelName, u64)>) {
+        for (name, height) in seen.into_iter().take(HEIGHTS) {
+            self.remember(&name, height);
+        }
+    }
+
+    /// All heights remembered, in order of name, and a mark; `None` if none was added or raised since `mark`.
+    #[must_use]
+    pub fn seen_since(&self, mark: u64) -> Option<(u64, Vec<(ModelName, u64)>)> {
+        let all = || self.heights.iter().map(|(name, height)| (name.clone(), *height)).collect();
+        (self.raised != mark).then(|| (self.raised, all()))
     }
 
     /// Forgets the answer for `name`, and not how new it was.

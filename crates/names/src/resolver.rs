@@ -95,16 +95,20 @@ enum Depth {
 }
 
 impl Names {
-    /// A resolver, and the task that refreshes stale answers until `stop`; the caller owns the task.
+    /// A resolver that saw `seen` before (see [`Names::seen_since`]), and the task that refreshes stale answers until `stop`;
+    /// the caller owns the task.
     pub fn new(
         pool: PoolId,
         net: NetHandle,
         trust: Arc<dyn HeaderTrust>,
         now_ms: fn() -> u64,
+        seen: Vec<(ModelName, u64)>,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (refresh, mut queue) = mpsc::channel::<ModelName>(REFRESH_QUEUE);
-        let inner = Arc::new(Inner { pool, net, trust, now_ms, cache: Mutex::default() });
+        let mut cache = Cache::default();
+        cache.restore(seen);
+        let inner = Arc::new(Inner { pool, net, trust, now_ms, cache: Mutex::new(cache) });
         let worker = Arc::clone(&inner);
         let task = async move {
             loop {
@@ -146,6 +150,19 @@ impl Names {
             }
             other => other,
         }
+    }
+
+    /// The height of the newest header that a record of `name` ever came with; 0 if none is remembered.
+    #[must_use]
+    pub fn height(&self, name: &ModelName) -> u64 {
+        self.inner.with_cache(|c| c.height(name))
+    }
+
+    /// All such heights, to be written down, and a mark to give next time; `None` if they are what they were at `mark` (0: at
+    /// the very beginning). At most [`HEIGHTS`](crate::cache::HEIGHTS) names.
+    #[must_use]
+    pub fn seen_since(&self, mark: u64) -> Option<(u64, Vec<(ModelName, u64)>)> {
+        self.inner.with_cache(|c| c.seen_since(mark))
     }
 
     /// Puts a name record into the DHT. Returns the copies made.

@@ -247,6 +247,33 @@ fn a_cached_answer_grows_stale_and_never_goes_back() {
 }
 
 #[test]
+fn what_was_seen_before_a_restart_counts_after_it() {
+    let mut chain = Chain::new();
+    chain.publish(&name("lab/one"), 1);
+    let (record, one) = (chain.record(&name("lab/one")), name("lab/one"));
+    let mut before = Cache::default();
+    assert_eq!(before.seen_since(0), None, "nothing was seen");
+    before.put(one.clone(), record.clone(), 9, Vec::new(), START).unwrap();
+    let (mark, seen) = before.seen_since(0).unwrap();
+    assert_eq!(seen, [(one.clone(), 9)]);
+    before.put(one.clone(), record.clone(), 9, Vec::new(), START).unwrap();
+    assert_eq!(before.seen_since(mark), None, "the same again is nothing new");
+    before.put(one.clone(), record.clone(), 10, Vec::new(), START).unwrap();
+    let (_, seen) = before.seen_since(mark).unwrap();
+
+    let mut after = Cache::default();
+    after.restore(seen);
+    let refused = after.put(one.clone(), record.clone(), 9, Vec::new(), START);
+    assert_eq!(refused.unwrap_err(), Older { seen: 10, offered: 9 });
+    after.restore([(one.clone(), 3)]);
+    assert_eq!(after.height(&one), 10, "nothing is lowered");
+    after.put(one.clone(), record, 10, Vec::new(), START).unwrap();
+    after.restore((0..2 * HEIGHTS).map(|i| (name(&format!("lab/m{i}")), 20)));
+    let (_, all) = after.seen_since(0).unwrap();
+    assert!(all.len() <= HEIGHTS, "{} are kept", all.len());
+}
+
+#[test]
 fn no_bytes_panic() {
     let chain = Chain::new();
     let trust = Light(TrustedChain::new(chain.ledger.genesis_bytes()).unwrap());

@@ -1,12 +1,21 @@
 //! Where this node can be reached, as its network interfaces are at this moment: what others are told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use zero2ai_net::NetHandle;
 use zero2ai_proto::{limits::ADDRESSES, record::Address};
 
 /// Addresses of circuits that are told.
 const CIRCUITS: usize = 4;
+
+/// Where this machine itself reaches what listens at `ip`: what listens everywhere, at the loopback address of the same family.
+pub(crate) fn from_here(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
 
 /// Asks the swarm each time, which hears of interfaces that come and go.
 #[derive(Clone, Debug)]
@@ -32,22 +41,28 @@ impl Addresses {
 
 fn list(rpc: SocketAddr, swarm: &[String]) -> Vec<Address> {
     let mut list: Vec<Address> = Vec::new();
+    // A link-local address of IPv6 says nothing without the name of an interface, which differs from machine to machine.
+    let told = |text: &&String| !matches!(ip_of(text), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
+    let swarm = || swarm.iter().filter(told);
     if rpc.ip().is_unspecified() {
-        for text in swarm {
-            let mut parts = text.split('/').skip(1);
-            if let (Some("ip4" | "ip6"), Some(ip)) = (parts.next(), parts.next())
-                && let Ok(ip) = ip.parse()
-            {
-                list.push(Address::Rpc(SocketAddr::new(ip, rpc.port()).to_string()));
-            }
-        }
+        let rpc_at = |ip| Address::Rpc(SocketAddr::new(ip, rpc.port()).to_string());
+        list.extend(swarm().filter_map(|text| ip_of(text)).map(rpc_at));
     } else {
         list.push(Address::Rpc(rpc.to_string()));
     }
-    list.extend(swarm.iter().cloned().map(Address::Swarm));
+    list.extend(swarm().cloned().map(Address::Swarm));
     list.retain(Address::is_valid);
     list.truncate(ADDRESSES);
     list
+}
+
+/// The IP address that a multiaddress begins with.
+fn ip_of(text: &str) -> Option<IpAddr> {
+    let mut parts = text.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("ip4" | "ip6"), Some(ip)) => ip.parse().ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -70,5 +85,17 @@ mod tests {
         let there = texts("10.0.0.7:7000", &swarm);
         assert_eq!(there.len(), 3, "{there:?}");
         assert!(texts("0.0.0.0:7000", &[]).is_empty(), "without a network there is nowhere to be reached");
+    }
+
+    #[test]
+    fn over_ipv6_it_is_the_same_but_for_link_local_addresses_which_nobody_else_can_dial() {
+        let swarm = ["/ip6/fe80::1/udp/7001/quic-v1", "/ip6/2001:db8::7/udp/7001/quic-v1", "/ip6/::1/udp/7001/quic-v1"];
+        let everywhere = texts("[::]:7000", &swarm);
+        let told = ["[2001:db8::7]:7000", "[::1]:7000", swarm[1], swarm[2]];
+        assert_eq!(everywhere, told);
+        assert_eq!(texts("[2001:db8::7]:7000", &swarm), ["[2001:db8::7]:7000", swarm[1], swarm[2]]);
+        for (listens, here) in [("::", "::1"), ("0.0.0.0", "127.0.0.1"), ("2001:db8::7", "2001:db8::7")] {
+            assert_eq!(from_here(listens.parse().unwrap()), here.parse::<IpAddr>().unwrap());
+        }
     }
 }

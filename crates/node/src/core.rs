@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::ChainHandle;
 use zero2ai_chunk::SealingSecret;
+use zero2ai_clock::now_ms;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::NetHandle;
@@ -16,7 +17,6 @@ use zero2ai_swarm::{Board, Traffic};
 use crate::{
     account::Account,
     addresses::Addresses,
-    clock::now_ms,
     content::Contents,
     directory::Directory,
     glue::Roads,

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::{BlockSource, ChainHandle, ChainNet, ChainTopic};
+use zero2ai_clock::now_ms;
 use zero2ai_net::{NetHandle, Topic};
 use zero2ai_proto::{
     ByteBuf, Cid, ManifestId, NodeId,
@@ -18,7 +19,7 @@ use zero2ai_proto::{
         WatchHave,
     },
     encode,
-    limits::MANIFEST_BYTES,
+    limits::{BLOCK_BYTES, MANIFEST_BYTES, SIGNERS},
     record::{Address, NodeAnnouncement},
     rpc::{ErrorCode, Method},
 };
@@ -27,7 +28,6 @@ use zero2ai_swarm::{NewsSink, Source, SourceError};
 
 use crate::{
     addresses::Addresses,
-    clock::now_ms,
     directory::Directory,
     forward::Forwards,
     heads::{News, Told},
@@ -190,15 +190,25 @@ impl RpcBlocks {
             let mut replies = peer.stream::<Blocks>(&BlocksCall { from, max }, BULK).await?;
             let mut blocks = Vec::new();
             while let Some(block) = replies.next().await {
-                blocks.push(block?);
+                let block = block?;
+                if is_oversized(&block) {
+                    return Ok(Err(format!("{} sent a block that is longer than blocks may be", peer.id().short())));
+                }
+                blocks.push(block);
                 if blocks.len() >= max as usize {
                     break;
                 }
             }
-            Ok(blocks)
+            Ok(Ok(blocks))
         };
-        self.0.ask(node, question).await.map_err(|e| e.to_string())
+        self.0.ask(node, question).await.map_err(|e| e.to_string())?
     }
+}
+
+/// True if nobody who keeps the rules made it: 64 of the largest frames would be 256 MiB, held before the first is checked. The header
+/// and the frames around transactions take less than these may.
+fn is_oversized(sealed: &SealedBlock) -> bool {
+    sealed.block.len() > 2 * BLOCK_BYTES || sealed.certificate.signatures.len() > SIGNERS
 }
 
 /// The chunk swarm's way to other stores.
@@ -273,5 +283,26 @@ impl Source for RpcSource {
             }
             Ok(bytes)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zero2ai_proto::{BlockId, SecretKey, block::Certificate};
+
+    use super::*;
+
+    #[test]
+    fn a_block_that_nobody_can_have_made_is_not_held() {
+        let key = SecretKey::from_bytes(&[7; 32]);
+        let sealed = |bytes: usize, signatures: usize| {
+            let one = (key.public(), key.sign(b""));
+            let certificate =
+                Certificate { height: 1, round: 0, block: BlockId([0; 32]), signatures: vec![one; signatures] };
+            SealedBlock { block: ByteBuf::from(vec![0; bytes]), certificate }
+        };
+        assert!(!is_oversized(&sealed(BLOCK_BYTES + 1_024, SIGNERS)));
+        assert!(is_oversized(&sealed(2 * BLOCK_BYTES + 1, 1)));
+        assert!(is_oversized(&sealed(0, SIGNERS + 1)));
     }
 }

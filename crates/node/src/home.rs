@@ -10,6 +10,7 @@
 //! pool.cbor     genesis and the addresses we joined by
 //! config.toml   settings, optional
 //! peers.cbor    members heard of lately, and where: dialled at the next start
+//! heights.cbor  how new the newest record was that was seen of each name
 //! node.addr     while running: where peer RPC listens
 //! ports         the ports of the last start, so that a restarted node is found where it was
 //! http.token    the bearer token of the HTTP gateway, once there was one
@@ -30,6 +31,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use zero2ai_chunk::{ContentSecret, SealingSecret};
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ByteBuf, CodecError, PoolId, SecretKey, decode, encode,
     keys::random_bytes,
@@ -40,7 +42,7 @@ use zero2ai_proto::{
 use zero2ai_store::secret_file;
 use zeroize::Zeroizing;
 
-use crate::{clock::now_ms, error::NodeError};
+use crate::error::NodeError;
 
 /// Rules that a pool made by this program starts with.
 pub const RULES: u16 = 1;

@@ -1,8 +1,9 @@
 //! Joining a pool by an invite: prove the key, redeem the ticket, check that the genesis is the invite's pool, and only
 //! then write the home.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     PoolId, SecretKey, Signed,
     calls::{Redeem as RedeemMethod, RedeemCall, Redeemed},
@@ -10,10 +11,9 @@ use zero2ai_proto::{
     pool::{Bootstrap, Invite, InviteError, PoolKey},
     tx::{Redeem, Tx, TxBody},
 };
-use zero2ai_rpc::{CallError, Endpoint, EndpointConfig};
+use zero2ai_rpc::{CallError, Endpoint};
 
 use crate::{
-    clock::now_ms,
     error::NodeError,
     home::{Home, Identity, renew_key, write_bootstrap, write_pool},
 };
@@ -62,9 +62,7 @@ fn merged(known: Vec<Bootstrap>, told: &[Bootstrap]) -> Vec<Bootstrap> {
 
 /// An endpoint that only dials, for what is asked before the node has its own.
 pub(crate) fn dialler(key: &SecretKey, pool: PoolId, pool_key: &PoolKey) -> Result<Endpoint, NodeError> {
-    let bind = SocketAddr::from(([0, 0, 0, 0], 0));
-    let config = EndpointConfig { bind, key: key.clone(), pool, pool_keys: pool_key.clone().into() };
-    Endpoint::bind(config).map_err(|e| NodeError::Rpc(e.to_string()))
+    Endpoint::bind_to_dial(key, pool, &pool_key.clone().into()).map_err(|e| NodeError::Rpc(e.to_string()))
 }
 
 async fn redeem_anywhere(endpoint: &Endpoint, invite: &Invite, tx: Signed<Tx>) -> Result<Redeemed, NodeError> {

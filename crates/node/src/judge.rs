@@ -16,7 +16,7 @@ use zero2ai_proto::{
     state::Rights,
 };
 
-use crate::clock::now_ms;
+use zero2ai_clock::now_ms;
 
 /// Trust in headers out of the node's own chain.
 pub(crate) struct ChainTrust {

@@ -26,7 +26,6 @@ pub mod node;
 
 mod account;
 mod addresses;
-mod clock;
 mod content;
 mod core;
 mod directory;
@@ -45,7 +44,6 @@ mod remembered;
 mod serve;
 mod status;
 
-pub use clock::now_ms;
 pub use config::Config;
 pub use error::NodeError;
 pub use home::Home;

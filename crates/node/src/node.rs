@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::{Chain, ChainConfig, ChainHandle, ChainTopic};
+use zero2ai_clock::now_ms;
 use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::{NetConfig, NetError, NetEvent, Topic};
@@ -22,8 +23,7 @@ use zero2ai_swarm::{Board, Traffic, TrafficLimits};
 
 use crate::{
     account::Account,
-    addresses::Addresses,
-    clock::now_ms,
+    addresses::{Addresses, from_here},
     config::{Config, SwarmSettings},
     content::Contents,
     core::Core,
@@ -37,6 +37,7 @@ use crate::{
         demand::{Wishes, keep_demanded},
         evidence::report,
         fetch::Turns,
+        heights::{self, keep_heights},
         keep::{keep_anchored, keep_serving},
         outcomes::{Outcomes, keep_revalidated, keep_sent},
         peers::keep_peers,
@@ -198,7 +199,8 @@ impl Node {
         );
         let (peers, forwards) = (Arc::new(Peers::new(endpoint.clone())), Arc::new(forwards));
         let roads = Roads { peers, directory: Arc::clone(&directory), forwards };
-        let (names, names_task) = Names::new(home.pool, swarm.handle.clone(), trust, now_ms, stop_names.clone());
+        let (handle_of_net, seen) = (swarm.handle.clone(), heights::read(&path));
+        let (names, names_task) = Names::new(home.pool, handle_of_net, trust, now_ms, seen, stop_names.clone());
         let addresses = Addresses::new(endpoint.local_addr(), swarm.handle.clone());
         remember_ports(&path, endpoint.local_addr(), &addresses.now())?;
 
@@ -313,6 +315,11 @@ impl Node {
         let (holder, holder_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("records", stop_keepers.clone(), async move {
             keep_records(holder, holder_stop).await;
+            Ok(())
+        });
+        let (writer, writer_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("heights", stop_keepers.clone(), async move {
+            keep_heights(writer, writer_stop).await;
             Ok(())
         });
         tasks.add("anchoring", stop_keepers, async move {
@@ -447,9 +454,9 @@ async fn start_swarm(
     })
 }
 
-/// Where the command line on this machine reaches a node that listens everywhere.
+/// Where the command line on this machine reaches a node.
 fn reachable(rpc: SocketAddr) -> SocketAddr {
-    if rpc.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], rpc.port())) } else { rpc }
+    SocketAddr::new(from_here(rpc.ip()), rpc.port())
 }
 
 fn remember_ports(path: &std::path::Path, rpc: SocketAddr, addresses: &[Address]) -> Result<(), NodeError> {

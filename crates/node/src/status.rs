@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zero2ai_clock::now_ms;
 use zero2ai_net::Path;
 use zero2ai_proto::{
-    ManifestId, ModelName, NodeId,
+    NodeId,
     local::{ActivityReply, NodeStatusReply, PeerActivity, Placed, Reach, TransferActivity},
     record::Address,
     state::Rights,
 };
 
-use crate::{clock::now_ms, core::Core};
+use crate::core::Core;
 
 /// Proofs against signers that are shown: the newest.
 const CONTRADICTED: usize = 64;
@@ -153,20 +154,11 @@ fn peers(core: &Core, now: u64) -> Vec<PeerActivity> {
 }
 
 fn transfers(core: &Core) -> Vec<TransferActivity> {
-    let open = core.board.open();
-    if open.is_empty() {
-        return Vec::new();
-    }
-    let names: BTreeMap<ManifestId, (ModelName, u32)> = core.chain.read(|l| {
-        let of = |(name, model): (ModelName, zero2ai_proto::state::Model)| {
-            let version = |v| Some((l.version(&name, v)?.manifest, (name.clone(), v)));
-            (1..=model.latest).filter_map(version).collect::<Vec<_>>()
-        };
-        l.models().flat_map(of).filter(|(manifest, _)| open.iter().any(|(id, ..)| id == manifest)).collect()
-    });
-    let one =
-        |(manifest, held, chunks)| TransferActivity { manifest, model: names.get(&manifest).cloned(), held, chunks };
-    open.into_iter().map(one).collect()
+    let one = |(manifest, held, chunks)| {
+        let model = core.turns.version_of(&manifest);
+        TransferActivity { manifest, model, held, chunks }
+    };
+    core.board.open().into_iter().map(one).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! One UDP socket for both directions: dialling peers and serving them.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +62,18 @@ impl Endpoint {
         let local = socket.local_addr().map_err(|source| BindError::Socket { addr: config.bind, source })?;
         let membership = Membership { id: config.key.public(), pool: config.pool, keys: config.pool_keys };
         Ok(Self { socket, local, identity: Arc::new(identity), membership: Arc::new(membership) })
+    }
+
+    /// The same at any free port, for who only dials: over IPv6, which carries IPv4 too, where the machine has it.
+    ///
+    /// # Errors
+    /// As [`Endpoint::bind`].
+    pub fn bind_to_dial(key: &SecretKey, pool: PoolId, pool_keys: &Keyring) -> Result<Self, BindError> {
+        let bind = |ip: IpAddr| {
+            let (key, pool_keys) = (key.clone(), pool_keys.clone());
+            Self::bind(EndpointConfig { bind: SocketAddr::new(ip, 0), key, pool, pool_keys })
+        };
+        bind(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| bind(Ipv4Addr::UNSPECIFIED.into()))
     }
 
     /// Where it listens; an unspecified IP address stays unspecified.

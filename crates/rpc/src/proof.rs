@@ -9,9 +9,8 @@
 //! Each challenge names the epoch of its end's newest pool key; what both prove is the older one, as long as the other end still
 //! knows it. One that is past its grace opens nothing but the way to the newer one ([`Proven::stale`]).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tokio::io::AsyncWriteExt;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ByteBuf, NodeId, PoolId,
     keys::random_bytes,
@@ -189,11 +188,6 @@ fn shared(membership: &Membership, theirs: &Challenge) -> Result<(PoolKey, Prove
 
 fn wrong_epoch(membership: &Membership, theirs: &Challenge) -> ProofError {
     ProofError::WrongEpoch { ours: membership.keys.epoch(), theirs: theirs.epoch }
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The features of a hello, if that fits ours.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
@@ -115,6 +115,19 @@ pub(crate) fn read_bounded(path: &Path, max: usize) -> Result<Option<Vec<u8>>, S
     if bytes.len() > max {
         return Err(StoreError::Damaged { path: path.to_path_buf(), why: format!("it is longer than {max} bytes") });
     }
+    Ok(Some(bytes))
+}
+
+/// At most `most` bytes of a file from `offset` on; `None` if there is no such file.
+pub(crate) fn read_piece(path: &Path, offset: u64, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(StoreError::io("open", path)(e)),
+    };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(offset)).map_err(StoreError::io("read", path))?;
+    file.take(most as u64).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
     Ok(Some(bytes))
 }
 

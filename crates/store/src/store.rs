@@ -378,6 +378,15 @@ impl Store {
         }
     }
 
+    /// At most `most` bytes of an encoded sealed manifest from `offset` on, none behind its end; `None` if it is not here. So that it can
+    /// be sent without being held in memory as a whole: its hash is not checked, whoever receives it does that.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn manifest_piece(&self, id: &ManifestId, offset: u64, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        files::read_piece(&self.manifest_path(id), offset, most)
+    }
+
     /// Removes a manifest, not its chunks; false if it was not here.
     ///
     /// # Errors

@@ -231,6 +231,10 @@ fn manifests_are_kept_by_their_hash() {
     assert_eq!(id, ManifestId::of(b"sealed"));
     assert_eq!(store.put_manifest(b"sealed").unwrap(), id);
     assert_eq!(store.manifest(&id).unwrap().unwrap(), b"sealed");
+    let piece = |id, offset, most| store.manifest_piece(id, offset, most).unwrap();
+    let pieces: Vec<_> = [0, 4, 6, 99].iter().map(|at| piece(&id, *at, 4).unwrap()).collect();
+    assert_eq!(pieces, [&b"seal"[..], b"ed", b"", b""]);
+    assert_eq!(piece(&ManifestId([9; 32]), 0, 4), None);
     assert_eq!(store.manifests().unwrap(), [id]);
     fs::write(home.path().join("manifests").join(id.to_string()), b"sealex").unwrap();
     assert!(matches!(store.manifest(&id), Err(StoreError::Damaged { .. })));

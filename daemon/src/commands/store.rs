@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
-use zero2ai_node::now_ms;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     calls::Empty,
     local::{

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
+use zero2ai_clock::now_ms;
 use zero2ai_node::{
     Home,
     http::{FIRST, NewToken, TokenEntry, Usage, new_token, revoke_token, set_budget, tokens, usage},
-    now_ms,
 };
 
 use crate::{

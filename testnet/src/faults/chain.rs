@@ -21,7 +21,7 @@ use zero2ai_proto::{
 };
 
 use super::{Ran, Scenario, model, rng::Rng};
-use crate::{Network, binary::zero2ai};
+use crate::{Daemon, Network, binary::zero2ai};
 
 /// Signers.
 const SIGNERS: usize = 4;
@@ -215,10 +215,7 @@ impl Scenario for Signers {
 /// # Errors
 /// They do not come to sign together.
 pub fn sign_together(network: Network) -> Result<Network> {
-    let mut keys = Vec::new();
-    for node in &network.nodes {
-        keys.push(node.json(&["status"])?["node"].as_str().context("a key")?.to_owned());
-    }
+    let keys = network.nodes.iter().map(Daemon::key).collect::<Result<Vec<String>>>()?;
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     network.nodes[0].json(&[&["pool", "signers"], keys.as_slice()].concat())?;
     Ok(network)

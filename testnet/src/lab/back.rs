@@ -83,7 +83,7 @@ impl Lab {
         let (goes, looks) = (up(1, &join)?, up(2, &join)?);
         let digits = fixture("digits/digits.onnx");
         goes.json(&["publish", digits.to_str().context("a path is text")?, "--name", NAME, "--replicas", "0"])?;
-        let node = goes.json(&["status"])?["node"].as_str().context("a node")?.to_owned();
+        let node = goes.key()?;
         let lab = Self { founder, goes, looks, node, lines, _dir: dir, published: 0 };
         lab.reached(None)?;
         Ok(lab)

@@ -132,7 +132,7 @@ impl Lab {
         for (place, region) in regions.iter().enumerate().take(first_caller).skip(1) {
             let daemon = up(&lines, place, dir.path(), &["--join-file", invite.to_str().context("a path is text")?])?;
             daemon.until(&["fetch", NAME, "--serve"])?;
-            let node = daemon.json(&["status"])?["node"].as_str().context("a node")?.to_owned();
+            let node = daemon.key()?;
             eprintln!("nearest: provider {place} serves in region {region}");
             seats.push(Seat { daemon, node, place, region: *region });
         }

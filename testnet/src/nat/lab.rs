@@ -83,7 +83,7 @@ impl Lab {
     /// The relay finds that it can be reached; the others, that they cannot, and who relays for them.
     fn relayed(&mut self) -> Result<()> {
         let began = Instant::now();
-        let relay = key(&self.relay)?;
+        let relay = self.relay.key()?;
         until("the relay knows that it can be reached", || {
             let status = status(&self.relay)?;
             Ok(status["reach"] == "open" && status["relaying"] == true)
@@ -125,7 +125,7 @@ impl Lab {
 
     /// Behind cones a hole is punched; behind symmetric NATs the relay stays.
     fn settle_path(&mut self) -> Result<()> {
-        let (began, other) = (Instant::now(), key(&self.a)?);
+        let (began, other) = (Instant::now(), self.a.key()?);
         let direct = |lab: &Self| -> Result<bool> {
             let status = status(&lab.b)?;
             let has = |list: &Value| list.as_array().is_some_and(|l| l.contains(&json!(other)));
@@ -201,7 +201,7 @@ impl Lab {
         self.relay.start(&[])?;
         self.b.until(&["predict", MODEL, "--labelled", "--input", rows])?;
         self.saw.insert("predict_after_relay_s".into(), seconds(began));
-        let relay = key(&self.relay)?;
+        let relay = self.relay.key()?;
         until("both have their relay again", || {
             let both = [status(&self.a)?, status(&self.b)?];
             Ok(both.iter().all(|s| s["relays"] == json!([relay])))
@@ -227,10 +227,6 @@ fn start(dir: &TempDir, name: &str, ip: &str, port: &str, invite: Option<&str>) 
 
 fn status(node: &Daemon) -> Result<Value> {
     node.json(&["status"])
-}
-
-fn key(node: &Daemon) -> Result<String> {
-    Ok(status(node)?["node"].as_str().context("a key")?.to_owned())
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -1,6 +1,6 @@
 //! A one-signer chain in memory, shared by all nodes of a test.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use zero2ai_ledger::{Ledger, TxError};
 use zero2ai_proto::{
@@ -19,9 +19,7 @@ use zero2ai_proto::{
 pub(crate) const LONG: Duration = Duration::from_secs(15);
 pub(crate) const MODEL: &str = "lab/digits";
 
-pub(crate) fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
+pub(crate) use zero2ai_clock::now_ms;
 
 pub(crate) fn name() -> ModelName {
     MODEL.parse().unwrap()

@@ -1,6 +1,9 @@
 //! Text: token by token, and on at the next provider when one breaks down.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use zero2ai_client::{ClientError, TextEnd, TextEvent};
 use zero2ai_proto::{
@@ -17,12 +20,20 @@ const TOKENS: u32 = 20;
 
 /// Generates with `first` in front; gives the ids, the text and the end.
 async fn text(chain: &Arc<Mutex<Chain>>, first: &Node) -> Result<(Vec<u32>, String, TextEnd), ClientError> {
+    text_within(chain, first, LONG).await
+}
+
+async fn text_within(
+    chain: &Arc<Mutex<Chain>>,
+    first: &Node,
+    patience: Duration,
+) -> Result<(Vec<u32>, String, TextEnd), ClientError> {
     let client = client(chain, first).await;
     let mut found = client.resolve(&MODEL.parse().unwrap(), false).await.unwrap();
     found.endpoints.sort_by_key(|e| e.node != first.id);
     let sampling = Sampling { max_tokens: TOKENS, ..Sampling::default() };
     let input = GenerateInput { prompt: Prompt::Text("once".into()), sampling, resume: Vec::new() };
-    let mut stream = client.generate(&found, input, LONG).await?;
+    let mut stream = client.generate(&found, input, patience).await?;
     let (mut ids, mut all) = (Vec::new(), String::new());
     while let Some(event) = stream.next().await {
         match event? {
@@ -74,6 +85,26 @@ async fn the_next_provider_goes_on_where_the_first_broke_down() {
         let last = end.receipts.last().unwrap().response.read_unverified().unwrap();
         assert_eq!(last.status, Status::Complete);
     }
+}
+
+#[tokio::test]
+async fn one_that_gives_no_token_is_left_for_another_and_waited_for_where_there_is_none() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let (hangs, good) = (start(&chain, Some(1), Manners::Hangs), start(&chain, Some(1), Manners::Honest));
+    let begun = std::time::Instant::now();
+    let (ids, _, end) = text_within(&chain, &hangs, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(ids, expected());
+    assert_eq!((end.node, end.failed, end.receipts.len()), (good.id, 1, 1));
+    let took = begun.elapsed();
+    assert!((10..30).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(hangs.served.generations.lock().unwrap().len(), 1);
+
+    // Alone, it may truly have that much to do.
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let alone = start(&chain, Some(1), Manners::Hangs);
+    let error = text_within(&chain, &alone, Duration::from_secs(13)).await.unwrap_err();
+    assert_eq!(error.kind(), zero2ai_client::ErrorKind::Timeout, "{error}");
+    assert_eq!(alone.served.generations.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

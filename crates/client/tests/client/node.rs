@@ -35,7 +35,7 @@ pub(crate) enum Manners {
     Busy,
     /// Says that many milliseconds of calls wait for it, with the answer to each.
     Crowded(u64),
-    /// Gives no answer to a prediction, while it says that its calls take a millisecond.
+    /// Gives no answer to a prediction and no token of a text, while it says that its calls take a millisecond.
     Hangs,
     /// Says that the caller's clock is wrong.
     Blames,
@@ -189,6 +189,13 @@ impl Served {
             calls::Predict::ID => {
                 let predicted = self.predict(&call.request::<calls::Predict>()?)?;
                 reply.item::<calls::Predict>(&predicted).await
+            }
+            calls::Generate::ID if self.manners == Manners::Hangs => {
+                let asked = call.request::<calls::Generate>()?;
+                let request = asked.request.verify(&self.pool).unwrap();
+                self.generations.lock().unwrap().push((request, asked.input.resume));
+                call.cancelled.cancelled().await;
+                Err(refused(ErrorCode::Timeout, "cancelled"))
             }
             calls::Generate::ID => self.generate(call.request::<calls::Generate>()?, &mut reply).await,
             calls::AuditProofs::ID => {

@@ -20,10 +20,7 @@ mod logprobs;
 mod request;
 mod stream;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -32,6 +29,7 @@ use axum::{
 };
 use serde_json::Value;
 use zero2ai_client::{TextEvent, TextStream};
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     calls::{GenerateInput, Prompt},
     limits::REQUEST_HORIZON_MS,
@@ -70,7 +68,7 @@ fn json_answer(body: &Value) -> Response {
 
 /// Seconds since 1970 UTC.
 fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    now_ms() / 1_000
 }
 
 async fn complete(shared: Arc<Shared>, request: Request, kind: Kind) -> Result<Response, Fault> {

@@ -20,10 +20,11 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
+use zero2ai_clock::now_ms;
 
 pub(crate) use self::bill::Bill;
 pub use self::file::{Usage, UsageError, read};
@@ -239,11 +240,6 @@ impl Meter {
             }
         }
     }
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

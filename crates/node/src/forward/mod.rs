@@ -21,7 +21,7 @@ mod pump;
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_net::{NetHandle, Tunnel};
 use zero2ai_proto::{NodeId, record::Address, rpc::ErrorCode, rpc::RpcError};
 
-use crate::directory::Directory;
+use crate::{addresses::from_here, directory::Directory};
 use bucket::Bucket;
 use pump::{Origin, Pump};
 
@@ -97,7 +97,7 @@ impl Forwards {
     /// Where this node itself reaches `target`'s RPC; `None` if the swarm has no way there either.
     pub(crate) async fn own(&self, target: NodeId) -> Option<SocketAddr> {
         // From where this node's own packets to this machine come.
-        let ip = if self.listen.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.listen };
+        let ip = from_here(self.listen);
         match self.way(self.own, ip, target, 0).await {
             Ok(port) => Some(SocketAddr::new(ip, port)),
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
+use zero2ai_clock::now_ms;
 use zero2ai_gateway::{
     tokens::{self, Scope, TOKENS, Terms, TokenEntry},
     usage::{self, Usage},
@@ -11,7 +12,7 @@ use zero2ai_store::secret_file;
 use zeroize::Zeroizing;
 
 use super::{TOKENS_FILE, USAGE_FILE};
-use crate::{clock::now_ms, error::NodeError};
+use crate::error::NodeError;
 
 /// Locked by who changes the list.
 const LOCK_FILE: &str = "http.tokens.lock";

@@ -56,18 +56,31 @@ pub(crate) struct Brought {
 
 /// One transfer of a manifest at a time: two would fetch every chunk twice. As many entries as transfers are open.
 #[derive(Default)]
-pub(crate) struct Turns(Mutex<BTreeMap<ManifestId, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Turns(Mutex<BTreeMap<ManifestId, Turn>>);
+
+struct Turn {
+    /// What is brought. Two names may stand for one manifest: the first of them.
+    of: (ModelName, u32),
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Turns {
-    /// Waits until nobody else fetches `id`.
-    async fn take(&self, id: ManifestId) -> OwnedMutexGuard<()> {
-        let turn = {
+    /// Waits until nobody else fetches `id`, which is the manifest of that version.
+    async fn take(&self, id: ManifestId, name: &ModelName, version: u32) -> OwnedMutexGuard<()> {
+        let lock = {
             let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever holds or waits for a turn holds a copy of it.
-            open.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(open.entry(id).or_default())
+            open.retain(|_, turn| Arc::strong_count(&turn.lock) > 1);
+            let fresh = || Turn { of: (name.clone(), version), lock: Arc::default() };
+            Arc::clone(&open.entry(id).or_insert_with(fresh).lock)
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
+    }
+
+    /// Which version is brought under that manifest; `None` if none is.
+    pub(crate) fn version_of(&self, id: &ManifestId) -> Option<(ModelName, u32)> {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(id).map(|turn| turn.of.clone())
     }
 }
 
@@ -116,7 +129,7 @@ impl Core {
         self.room_to_fetch(&entry).await?;
         let _using = self.upkeep.using().await;
         // Who comes second finds everything here.
-        let _turn = self.turns.take(entry.manifest).await;
+        let _turn = self.turns.take(entry.manifest, name, version).await;
         let to_load = to_load && self.models.get(name, version).is_none();
         let peers = self.likely_holders(&entry, hint);
         let (begun, begins) = watch::channel(false);
@@ -220,5 +233,26 @@ impl Core {
         let arriving = self.board.listen(&entry.manifest);
         self.obtain_key(entry.manifest, peers).await?;
         self.open_version(name, version, entry, arriving).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transfer_knows_its_name_while_it_is_open_and_others_wait_for_it() {
+        let (turns, id, other) = (Turns::default(), ManifestId([1; 32]), ManifestId([2; 32]));
+        let (one, two): (ModelName, ModelName) = ("lab/one".parse().unwrap(), "lab/two".parse().unwrap());
+        let turn = turns.take(id, &one, 3).await;
+        assert_eq!((turns.version_of(&id), turns.version_of(&other)), (Some((one.clone(), 3)), None));
+        let mut second = std::pin::pin!(turns.take(id, &two, 1));
+        assert!(futures::poll!(&mut second).is_pending(), "one at a time");
+        assert_eq!(turns.version_of(&id), Some((one, 3)));
+        drop(turn);
+        drop(second.await);
+        drop(turns.take(other, &two, 1).await);
+        assert_eq!(turns.version_of(&id), None, "what is over is forgotten with the next one");
     }
 }

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     CodecError, ManifestId, ModelName, Signed,
     record::EndpointRecord,
@@ -12,7 +13,6 @@ use zero2ai_proto::{
 };
 
 use crate::{
-    clock::now_ms,
     core::Core,
     jobs::{fetch::Watch, open::Opened, room::no_room},
     memory::plan::{Evict, NoRoom},

@@ -24,6 +24,7 @@
 //! | [`audit`] | ledger and providers → one verifiable export |
 //! | [`store`] | what is held, pinned, dropped; collecting and verifying what is stored |
 //! | [`records`] | the DHT's records kept over a restart |
+//! | [`heights`] | how new names were, kept over a restart |
 //! | [`evidence`] | puts proofs against signers on the ledger |
 //! | [`peers`] | dials the members of earlier, writes down those of today, says what is waited for |
 //! | [`keep`] | loads what is to be served, announces it, anchors receipts |
@@ -34,6 +35,7 @@ pub(crate) mod evidence;
 pub(crate) mod fetch;
 pub(crate) mod give;
 pub(crate) mod grants;
+pub(crate) mod heights;
 pub(crate) mod keep;
 pub(crate) mod keys;
 pub(crate) mod load;

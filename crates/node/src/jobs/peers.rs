@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{NodeId, pool::Bootstrap, record::Address};
 
 use crate::{
-    clock::now_ms,
     core::Core,
     remembered::{self, REMEMBERED},
     serve::errors::internal,

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use zero2ai_client::{Client, ClientConfig, ClientError};
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     NodeId,
     local::{RotateCall, RotateReply},
@@ -18,7 +19,6 @@ use zero2ai_proto::{
 
 use crate::{
     account::PATIENCE,
-    clock::now_ms,
     core::Core,
     error::NodeError,
     home::{read_next_key, renew_key, write_next_key},

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chunk::ChunkSet;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ManifestId, NodeId,
     calls::{Have, ManifestCall, Replicate, ReplicateCall},
@@ -18,7 +19,7 @@ use zero2ai_proto::{
     state::Rights,
 };
 
-use crate::{clock::now_ms, config::SwarmSettings, core::Core, jobs::store::stored_manifest, models::Held};
+use crate::{config::SwarmSettings, core::Core, jobs::store::stored_manifest, models::Held};
 use decide::{Decision, Pace, View, decide, in_turn};
 
 /// How often held versions are looked at, at most so seldom.

@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use zero2ai_engine::{GenEvent, Worker};
 use zero2ai_proto::{
+    ModelName,
     calls::GenerateInput,
     kept::{CallInput, CallOutput},
     limits::{REQUEST_HORIZON_MS, TENSORS},
     local::{RerunCall, RerunReport},
     rpc::RpcError,
+    state::Version,
     tensor::Tensor,
 };
 
 use crate::{
     core::Core,
-    jobs::{
-        Tell,
-        fetch::{Brought, Watch},
-        tell,
-    },
+    jobs::{Tell, fetch::Watch, open::Opened, tell},
     models::Loaded,
     serve::{
         errors::{engine_error, internal, invalid},
@@ -34,12 +32,13 @@ const CALLER: &[u8] = b"audit re-run";
 
 impl Core {
     /// See the module. A version that is served here runs in its own worker; another one is fetched if it is not held, and
-    /// loaded for this alone.
+    /// loaded for this alone. A withdrawn one runs where it is held whole.
     pub(crate) async fn rerun(&self, call: RerunCall, progress: &Tell) -> Result<RerunReport, RpcError> {
         let RerunCall { name, version, manifest, input } = call;
         check(&input)?;
         let _using = self.upkeep.using().await;
-        if self.version(&name, version).await?.manifest != manifest {
+        let entry = self.version(&name, version).await?;
+        if entry.manifest != manifest {
             return Err(invalid(format!(
                 "the ledger's {name}@{version} has another manifest than the call was answered by"
             )));
@@ -50,7 +49,10 @@ impl Core {
             let output = run(&serving.worker, input).await?;
             return Ok(RerunReport { runtime: serving.info.runtime.clone(), output });
         }
-        let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
+        let opened = match entry.withdrawn {
+            true => Some(self.open_withdrawn(&name, version, &entry).await?),
+            false => self.bring(&name, version, None, Watch::steps(progress), true).await?.opened,
+        };
         tell(progress, "loading it", 0, 0);
         let Loaded { worker, info, room, .. } = self.load_for_once(&name, version, &entry, opened).await?;
         tell(progress, "running it", 0, 0);
@@ -58,6 +60,15 @@ impl Core {
         worker.stop().await;
         drop(room);
         Ok(RerunReport { runtime: info.runtime, output: output? })
+    }
+
+    /// What was withdrawn is given by nobody any more, neither chunks nor key: a check is made with what lies here.
+    async fn open_withdrawn(&self, name: &ModelName, version: u32, entry: &Version) -> Result<Opened, RpcError> {
+        self.open_version(name, version, entry, None).await.map_err(|error| {
+            let only = "so it is run again only on a node that still holds all of it, with its key";
+            let why = format!("{name}@{version} was withdrawn by its owner, {only}: {}", error.message);
+            RpcError::new(error.code, why)
+        })
     }
 }
 

@@ -9,13 +9,11 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use zero2ai_clock::now_ms;
 use zero2ai_engine::Worker;
 use zero2ai_proto::{prepare::Preparation, worker::ModelInfo};
 
-use crate::{
-    clock::now_ms,
-    models::{Held, VersionKey, table::Room},
-};
+use crate::models::{Held, VersionKey, table::Room};
 
 /// Calls one model works on or keeps waiting; beyond that the caller hears `Busy` at once and goes elsewhere.
 pub(crate) const QUEUE: u32 = 64;

@@ -19,28 +19,39 @@ use zeroize::Zeroizing;
 use crate::{
     core::Core,
     jobs::fetch::Watch,
-    serve::{
-        errors::{denied, internal, invalid, not_found, store_error, unavailable},
-        pieces,
-    },
+    serve::errors::{denied, internal, invalid, not_found, store_error, unavailable},
 };
 
-async fn sealed(core: &Core, call: ManifestCall) -> Result<Vec<u8>, RpcError> {
+/// Bytes of a manifest that are read and sent at a time: a slow caller makes this node hold a queue of them, not all.
+const MANIFEST_PIECE: usize = 256 * 1024;
+
+/// A sealed manifest, piece by piece from the disk; whoever asked checks its hash.
+pub(super) async fn manifest(core: &Core, call: ManifestCall, reply: &mut ReplySink) -> Result<(), RpcError> {
+    let id = call.manifest;
     let store = core.store.clone();
-    let read = move || {
-        let bytes = store.manifest(&call.manifest).map_err(store_error)?;
+    let note = move || {
         // Asked for: somebody fetches it. A disk that cannot note that can still give it.
-        if let Err(error) = store.mark_used(&call.manifest) {
+        if let Err(error) = store.mark_used(&id) {
             tracing::debug!(%error, "a use was not noted");
         }
-        Ok(bytes)
+        Ok(())
     };
-    let bytes = core.blocking(read).await?;
-    bytes.ok_or_else(|| not_found("that manifest is not on this node"))
-}
-
-pub(super) async fn manifest(core: &Core, call: ManifestCall, reply: &mut ReplySink) -> Result<(), RpcError> {
-    pieces::<GetManifest>(reply, &sealed(core, call).await?).await
+    core.blocking(note).await?;
+    let mut offset = 0;
+    loop {
+        let store = core.store.clone();
+        let read = move || store.manifest_piece(&id, offset, MANIFEST_PIECE).map_err(store_error);
+        let piece = core.blocking(read).await?;
+        let piece = piece.ok_or_else(|| not_found("that manifest is not on this node"))?;
+        let len = piece.len();
+        if len > 0 {
+            reply.item::<GetManifest>(&Piece { data: ByteBuf::from(piece) }).await?;
+        }
+        if len < MANIFEST_PIECE {
+            return Ok(());
+        }
+        offset += len as u64;
+    }
 }
 
 pub(super) async fn have(core: &Core, call: ManifestCall) -> Result<Bitfield, RpcError> {

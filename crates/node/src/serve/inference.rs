@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     Signed,
     calls::{DescribeCall, PredictCall, Predicted, Prepared},
@@ -18,7 +19,6 @@ use zero2ai_proto::{
 };
 
 use crate::{
-    clock::now_ms,
     core::Core,
     models::{Place, Serving},
     serve::{

@@ -40,9 +40,11 @@ pub(super) async fn redeem(core: &Core, call: &IncomingCall) -> Result<Redeemed,
     Ok(Redeemed { genesis: ByteBuf::from(genesis), height })
 }
 
+/// One block after the other from the disk: a caller who reads slowly makes this node hold a few of them, not all.
 pub(super) async fn blocks(core: &Core, call: BlocksCall, reply: &mut ReplySink) -> Result<(), RpcError> {
-    let max = call.max.min(BLOCKS as u32);
-    for block in core.chain.blocks(call.from, max).await.map_err(internal)? {
+    let (from, count) = (call.from.max(1), u64::from(call.max).min(BLOCKS as u64));
+    for height in from..from.saturating_add(count) {
+        let Some(block) = core.chain.blocks(height, 1).await.map_err(internal)?.pop() else { break };
         reply.item::<Blocks>(&block).await?;
     }
     Ok(())

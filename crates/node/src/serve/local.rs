@@ -1,6 +1,7 @@
 //! What only the node's own identity may ask: the command line's way in.
 
 use tokio::sync::mpsc;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ByteBuf, ModelName, Signed,
     calls::Empty,
@@ -23,7 +24,6 @@ use zero2ai_rpc::{IncomingCall, ReplySink};
 
 use crate::{
     account::PATIENCE,
-    clock::now_ms,
     core::Core,
     jobs::{
         Tell, audit,

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
@@ -41,7 +42,7 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::{Handler, IncomingCall, ReplySink};
 
-use crate::{clock::now_ms, core::Core, serve::errors::denied};
+use crate::{core::Core, serve::errors::denied};
 use snapshot::Snapshots;
 use spent::Spent;
 

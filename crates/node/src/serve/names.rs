@@ -11,7 +11,7 @@ use zero2ai_proto::{
 use crate::{
     core::Core,
     jobs::audit::prove,
-    serve::errors::{internal, not_found},
+    serve::errors::{internal, not_found, unavailable},
 };
 
 pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, RpcError> {
@@ -27,6 +27,10 @@ pub(super) async fn resolve(core: &Core, call: ResolveCall) -> Result<Resolved, 
             // The DHT may be empty (a lone node) while our own copy of the ledger knows the name.
             let own = core.chain.read(|ledger| ledger.name_record(name, header.clone()));
             let record = own.map_err(|_| not_found(&why))?;
+            let seen = core.names.height(name);
+            if header.certificate.height < seen {
+                return Err(unavailable(format!("{why}; and this node's own ledger is not at height {seen} yet")));
+            }
             (record, Vec::new(), Source::Ledger)
         }
     };

@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -50,22 +51,45 @@ pub(super) fn read(path: &Path, data: &LocalData) -> Result<Dataset, DatasetErro
 }
 
 fn csv(file: File, builder: &mut Builder<'_>) -> Result<(), DatasetError> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(file);
+    let name = builder.name().to_owned();
+    let place = |line: u64| format!("{name} line {line}");
+    csv_records(
+        file,
+        COLUMNS,
+        |line, why| DatasetError::new(place(line), why),
+        |line, names, cells| {
+            let cells = cells.iter().map(|cell| Cell::Text((*cell).into()));
+            let cells: Vec<(&str, Cell<'_>)> = names.iter().map(String::as_str).zip(cells).collect();
+            builder.add(&place(line), &cells)
+        },
+    )
+}
+
+/// Reads CSV (RFC 4180) record by record: `each` is given the line, counted from 1, the names of the columns, and the cells without the
+/// spaces around them. A first line that is not all numbers names the columns; else they are called 1, 2, 3 and so on.
+///
+/// # Errors
+/// What `fail` makes of a line that is not UTF-8, has more than `columns` cells, or not as many as the first; and what `each` gives.
+pub fn csv_records<E>(
+    from: impl Read,
+    columns: usize,
+    fail: impl Fn(u64, String) -> E,
+    mut each: impl FnMut(u64, &[String], &[&str]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(from);
     let mut record = csv::StringRecord::new();
     let (mut names, mut first): (Vec<String>, bool) = (Vec::new(), true);
     loop {
         let line = reader.position().line();
         let more = reader.read_record(&mut record);
         let at = record.position().map_or(line, csv::Position::line);
-        let place = || format!("{} line {at}", builder.name());
-        if !more.map_err(|e| DatasetError::new(place(), csv_words(&e)))? {
+        if !more.map_err(|e| fail(at, csv_words(&e)))? {
             return Ok(());
         }
-        if record.len() > COLUMNS {
-            return Err(DatasetError::new(place(), format!("more than {COLUMNS} columns")));
+        if record.len() > columns {
+            return Err(fail(at, format!("more than {columns} columns")));
         }
         if std::mem::take(&mut first) {
-            // A first line that is not all numbers names the columns.
             let heading = record.iter().any(|c| c.parse::<f32>().is_err());
             names = match heading {
                 true => record.iter().map(str::to_owned).collect(),
@@ -77,12 +101,9 @@ fn csv(file: File, builder: &mut Builder<'_>) -> Result<(), DatasetError> {
         }
         if record.len() != names.len() {
             let why = format!("{} cells where the lines before have {}", record.len(), names.len());
-            return Err(DatasetError::new(place(), why));
+            return Err(fail(at, why));
         }
-        let place = place();
-        let cells: Vec<(&str, Cell<'_>)> =
-            names.iter().map(String::as_str).zip(record.iter().map(|c| Cell::Text(c.into()))).collect();
-        builder.add(&place, &cells)?;
+        each(at, &names, &record.iter().collect::<Vec<_>>())?;
     }
 }
 

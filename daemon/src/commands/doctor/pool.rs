@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use zero2ai_node::now_ms;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     NodeId,
     calls::{Empty, Pong},

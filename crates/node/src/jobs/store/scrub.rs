@@ -4,6 +4,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     decode, encode,
     local::{ScrubReport, VerifyReport},
@@ -12,7 +13,6 @@ use zero2ai_proto::{
 use zero2ai_store::atomic_write;
 
 use crate::{
-    clock::now_ms,
     core::Core,
     serve::errors::{internal, store_error},
 };
