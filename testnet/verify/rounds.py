@@ -139,7 +139,9 @@ def check_outcome(name: str, number: int, turn: int, state, entries, part: str) 
     need(all(e.standing is not None for e in entries.values()), part, "was settled without all that was revealed")
     job, verdicts, first = f"{name}@{number}/{turn}".encode(), Counter(), {}
     for validator, entry in entries.items():
-        wrong = any(at is not None and at <= end for at in (entry.contradicted, entry.refuted))
+        # At the end of a block rounds are settled before disputes are.
+        wrong = (entry.contradicted is not None and entry.contradicted <= end) or (
+            entry.refuted is not None and entry.refuted < end)
         if wrong or entry.opened is None and is_asked(state, job, validator):
             continue
         verdicts[entry.found.verdict[0]] += 1

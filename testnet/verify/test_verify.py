@@ -304,8 +304,8 @@ class Rounds(unittest.TestCase):
         for who, entry in entries.items():
             silent = entries | {who: wire.Record(entry, opened=None, contradicted=None)}
             if entry.contradicted is None:
-                refuted = entries | {who: wire.Record(entry, refuted=state.outcome.height)}
-                late = entries | {who: wire.Record(entry, refuted=state.outcome.height + 1)}
+                refuted = entries | {who: wire.Record(entry, refuted=state.outcome.height - 1)}
+                late = entries | {who: wire.Record(entry, refuted=state.outcome.height)}
                 for changed in (silent, refuted):
                     with self.assertRaises(Bad):
                         check_outcome("lab/digits", 1, 1, state, changed, key)

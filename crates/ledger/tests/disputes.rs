@@ -8,14 +8,14 @@ use common::{
     rounds::{MODEL, Run, ballot, dispute, disputed, quick},
 };
 use proptest::prelude::*;
-use zero2ai_ledger::{Ledger, TxError, asked, round_job, verify_audit};
+use zero2ai_ledger::{Ledger, TxError, asked, conduct, round_job, verify_audit};
 use zero2ai_proto::{
     ByteBuf, Signed,
     receipt::AuditExport,
-    state::{DisputeState, EventKind},
+    state::{DisputeState, EntryState, EventKind},
     tx::{Disputed, Grading, Tx, TxBody},
 };
-use zero2ai_trust::Reputation;
+use zero2ai_trust::{Reputation, settle::Conduct};
 
 /// 8 has none; 6 is the one whose leaves are disputed, and 2 disputes them.
 const STAKES: [(u8, u64); 6] = [(2, 1_000), (3, 1_000), (4, 1_000), (5, 1_000), (6, 1_000), (7, 1_000)];
@@ -231,6 +231,33 @@ fn nobody_wins_where_nobody_votes_or_the_chain_stood_still() {
         assert_eq!(has(&pool, 3).0, if halted { 1_000 } else { 990 }, "jurors were silent");
         assert_eq!(pool.entry(1, 6).refuted, None);
     }
+}
+
+/// A verdict is not undone by a jury that says nothing: who lost it has appealed, and pays for that too.
+#[test]
+fn a_verdict_stands_where_the_next_jury_is_silent() {
+    let (mut pool, which) = opened(quick(), &STAKES);
+    pool.do_all([(2, open(&which))]);
+    voted(&mut pool, &which, &[(3, true), (4, true), (5, true), (7, false)]);
+    pool.do_all([(6, TxBody::Appeal(which.clone()))]);
+    voted(&mut pool, &which, &[]);
+    let tally = state(&pool, &which).tally.unwrap();
+    assert_eq!((tally.refuted, tally.cast), (true, 4), "of the first jury");
+    over(&mut pool, &which);
+    assert!(pool.entry(1, 6).refuted.is_some());
+    assert_eq!((has(&pool, 2).2, has(&pool, 6).0), (15, 970), "half of both deposits");
+}
+
+/// A verdict at the height of the settlement is a later one, since rounds are settled first; an auditor finds the same.
+#[test]
+fn a_verdict_of_the_settlements_own_height_counts_from_the_next_round_on() {
+    let (pool, _) = opened(quick(), &STAKES);
+    let round = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
+    let at = |refuted| {
+        conduct(&round, &round_job(&name(MODEL), 1, 1), &id(6), &EntryState { refuted, ..pool.entry(1, 6) }, 50)
+    };
+    assert!(matches!(at(Some(50)), Conduct::Upheld(_)) && matches!(at(None), Conduct::Upheld(_)));
+    assert_eq!(at(Some(49)), Conduct::Refuted);
 }
 
 /// Where nothing was allotted there is nothing to lay down, and standing alone is at stake.

@@ -3,8 +3,8 @@
 //!
 //! A small committee can fall to a minority by the luck of the draw: of eleven, six are of a cabal with 40 % of the seats in about one
 //! draw of four. So the loser may appeal, to a larger committee and at last to everyone, with twice the deposit each time (as in Kleros:
-//! Lesaege, Ast, George, "Kleros", 2019). At the last instance a minority of the weight cannot win, and since it pays for trying, few
-//! disputes go there. What that costs: every validator re-runs the opened leaves of a dispute that goes to the end.
+//! Lesaege, Ast, George, "Kleros", 2019). At the last instance a minority of the weight that votes cannot win (the
+//! parties do not vote), and since it pays for trying, few disputes go there. What that costs: every validator re-runs the opened leaves of a dispute that goes to the end.
 
 /// Which instance decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

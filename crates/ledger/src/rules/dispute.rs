@@ -8,7 +8,7 @@
 
 use zero2ai_proto::{
     NodeId, decode,
-    state::{BallotState, DisputeState, Due, EventKind, Halt, Rights, Tally, key},
+    state::{BallotState, DisputeState, Due, EventKind, Halt, Member, Rights, Tally, key},
     tx::{Ballot, Dispute, Disputed},
 };
 use zero2ai_trust::{
@@ -144,29 +144,45 @@ pub(super) fn vote(draft: &mut Draft<'_>, call: &Call<'_>, body: &Ballot) -> Res
     if ballot.refuted.is_some() {
         return Err(TxError::Exists(format!("a ballot of {} over {which}", call.who)));
     }
+    call.need(Rights::VALIDATOR)?;
     draft.write(key, &BallotState { refuted: Some(body.refuted), ..ballot })
 }
 
-/// Counts the ballots of an instance. Who sat and was silent loses what the seat bound, unless the chain stood still; who voted
-/// with the few loses nothing.
-pub(super) fn count(draft: &mut Draft<'_>, at: &Context<'_>, which: &Disputed) -> Result<(), TxError> {
-    let mut dispute = find(draft, which)?;
-    let halted = draft.read::<Halt>(key::HALT)?.is_some_and(|halt| halt.height > dispute.draws);
+/// The ballots of an instance, and what they come to.
+fn ballots(draft: &Draft<'_>, which: &Disputed, instance: u8) -> Result<(Vec<(NodeId, BallotState)>, Tally), TxError> {
     let mut ballots: Vec<(NodeId, BallotState)> = Vec::new();
-    for (key, value) in draft.scan(&key::ballots(which, dispute.instance)) {
+    for (key, value) in draft.scan(&key::ballots(which, instance)) {
         ballots.push((super::last_part(key)?, decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?));
-    }
-    for (juror, ballot) in &ballots {
-        if ballot.refuted.is_some() || halted {
-            stake::release(draft, at, juror, ballot.bond)?;
-        } else {
-            stake::forfeit(draft, at, juror, ballot.bond)?;
-        }
     }
     let cast = |b: &BallotState| b.refuted.map(|refuted| dispute::Ballot { weight: b.weight.into(), refuted });
     let cast: Vec<dispute::Ballot> = ballots.iter().filter_map(|(_, ballot)| cast(ballot)).collect();
     let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
     let tally = Tally { refuted: refuted(&cast), cast: number(cast.len()), jurors: number(ballots.len()) };
+    Ok((ballots, tally))
+}
+
+/// Counts the ballots of an instance; where nobody voted, the verdict of the one before it stands, or who lost it would gain by its
+/// jurors' silence. Who sat and was silent loses what the seat bound, unless the chain stood still; who voted
+/// with the few loses nothing.
+pub(super) fn count(draft: &mut Draft<'_>, at: &Context<'_>, which: &Disputed) -> Result<(), TxError> {
+    let mut dispute = find(draft, which)?;
+    let halted = draft.read::<Halt>(key::HALT)?.is_some_and(|halt| halt.height > dispute.draws);
+    let (ballots, mut tally) = self::ballots(draft, which, dispute.instance)?;
+    for earlier in (1..dispute.instance).rev() {
+        if tally.cast == 0 {
+            tally = self::ballots(draft, which, earlier)?.1;
+        }
+    }
+    for (juror, ballot) in &ballots {
+        // Who was let go meanwhile could not vote, as in a round that could not be revealed.
+        let member: Option<Member> = draft.read(&key::member(juror))?;
+        let dismissed = !member.is_some_and(|m| m.rights.has(Rights::VALIDATOR));
+        if ballot.refuted.is_some() || halted || dismissed {
+            stake::release(draft, at, juror, ballot.bond)?;
+        } else {
+            stake::forfeit(draft, at, juror, ballot.bond)?;
+        }
+    }
     dispute.tally = Some(tally);
     let last = instance(dispute.instance).next().is_none();
     if !last {

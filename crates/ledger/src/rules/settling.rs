@@ -65,12 +65,13 @@ fn disputed(rest: &[u8], key: &[u8]) -> Result<Disputed, TxError> {
 }
 
 /// How a validator stands, or stood, when its round is settled at `height`; `job` names the round, as [`round_job`] does. What is proved or
-/// judged later counts from the next round on.
+/// judged later counts from the next round on. At the end of a block rounds are settled before disputes are: a verdict of the
+/// same height is a later one.
 #[must_use]
 pub fn conduct(round: &RoundState, job: &[u8], who: &NodeId, entry: &EntryState, height: u64) -> Conduct {
     let Some(found) = &entry.found else { return Conduct::Silent };
     let unopened = entry.opened.is_none() && opening::asked(round, job, who, found.counts.samples).is_some();
-    let wrong = [entry.contradicted, entry.refuted].into_iter().flatten().any(|at| at <= height);
+    let wrong = entry.contradicted.is_some_and(|at| at <= height) || entry.refuted.is_some_and(|at| at < height);
     if unopened || wrong {
         return Conduct::Refuted;
     }

@@ -120,6 +120,12 @@ pub(super) async fn check(home: &Path, args: CheckArgs, out: Output) -> Outcome 
         let why = format!("{which} is about another sample, or has another salt: its digest is {}.", state.leaf.sample);
         return Err(Failure::new(Exit::Unverified, why));
     }
+    if let Some(label) = data.labels().and_then(|labels| labels.first().copied())
+        && label != state.leaf.label
+    {
+        let why = format!("{which} claims label {}, where the sample has {label}: vote 'refuted'.", state.leaf.label);
+        return Err(Failure::new(Exit::Unverified, why));
+    }
     let json = json!({ "leaf": which.to_string(), "label": state.leaf.label, "answer": state.leaf.answer });
     out.result(&json, || {
         format!(

@@ -26,11 +26,13 @@ use zero2ai_proto::{
     Digest, ModelName, NodeId,
     calls::{OutcomeCall, OutcomeTaken},
     decode, encode,
+    ids::tagged_hash,
     keys::AccountId,
     limits::{CLOCK_SKEW_MS, OUTCOME_AGE_MS, OUTCOME_BYTES},
     local::{Alarm, OutcomesItem, ToldOutcome, VersionOutcomes},
     outcome::{CheckedOutcome, OutcomeInfo, OutcomeReport},
     rpc::{ErrorCode, RpcError},
+    state::Rights,
 };
 use zero2ai_trust::drift;
 
@@ -133,7 +135,9 @@ impl Core {
         let (report, checked) =
             self.blocking(move || report.check(&pool).map(|checked| (report, checked)).map_err(invalid)).await?;
         self.admit_outcome(peer, &checked)?;
-        let said = Digest(report.outcome.id("zero2ai outcome v1").map_err(internal)?);
+        // Of what was said, and not of when: who repeats himself after a lost answer says the same.
+        let truths = encode(&checked.outcome.truths).map_err(internal)?;
+        let said = Digest(tagged_hash("zero2ai outcome truths v1", &truths));
         let CheckedOutcome { account, request, response, outcome, rows } = checked;
         let mut book = self.outcomes.book.lock().await;
         let now = now_ms();
@@ -181,14 +185,22 @@ impl Core {
         }
         let (name, version) = (&request.name, request.version);
         let (model, entry, served) =
-            self.chain.read(|l| (l.model(name), l.version(name, version), l.member(&request.provider).is_some()));
+            self.chain.read(|l| (l.model(name), l.version(name, version), l.member(&request.provider)));
         if model.is_some_and(|model| model.owner != self.id) {
             return Err(denied(format!("this node does not own {name}")));
         }
         // Its own ledger may be a block behind: to be tried again.
         let entry = entry.ok_or_else(|| unavailable(format!("{name}@{version} is not on the ledger here")))?;
-        if entry.manifest != request.manifest || !served {
-            return Err(invalid(format!("the call was not answered by {name}@{version} at a member of the pool")));
+        if entry.manifest != request.manifest {
+            return Err(invalid(format!("the call was not answered by {name}@{version}")));
+        }
+        // Who has no rights left may have lost his key; a newcomer may not be on the ledger here yet: to be tried again.
+        if served.is_none_or(|member| member.rights == Rights::default()) {
+            return Err(unavailable("the call was not answered by a member of the pool, as far as this node knows"));
+        }
+        // Nobody answers himself: such a receipt anyone can make. The owner may; the model is his.
+        if request.provider == *peer && request.provider != self.id {
+            return Err(invalid("the call was answered by its own caller"));
         }
         let now = now_ms();
         if response.time_ms > now.saturating_add(CLOCK_SKEW_MS)
@@ -212,7 +224,14 @@ impl Core {
             "callers' outcomes say that a model answers worse than it did: see 'zero2ai outcomes'"
         );
         let alarm = Alarm { version, time_ms: now_ms(), height, detector, rows, before_ppm, after_ppm, round: None };
-        self.outcomes.change_alarms(|alarms| alarms.push((name.clone(), alarm)))
+        self.outcomes.change_alarms(|alarms| {
+            // One that nothing has answered yet is brought up to date: nobody's are pushed out by another's repetition.
+            let open = |(n, a): &&mut (ModelName, Alarm)| n == name && a.version == version && a.round.is_none();
+            match alarms.iter_mut().find(open) {
+                Some((_, old)) => *old = alarm,
+                None => alarms.push((name.clone(), alarm)),
+            }
+        })
     }
 
     /// Lets go what is too much: first it is written that it is not taken again, then it is deleted.

@@ -14,6 +14,7 @@ use zero2ai_proto::{
     local::{OutcomeSendCall, OutcomeSent},
     outcome::{Outcome, OutcomeInfo, OutcomeReport},
     rpc::{ErrorCode, RpcError},
+    state::Rights,
 };
 use zero2ai_rpc::CallError;
 
@@ -111,7 +112,7 @@ impl Core {
                 Err(error) => Tried::Refused(error),
             };
         }
-        let Some(member) = self.chain.read(|l| l.member(owner)) else {
+        let Some(member) = self.chain.read(|l| l.member(owner)).filter(|m| m.rights != Rights::default()) else {
             return Tried::Refused(not_found("the model's owner is no member of the pool any more"));
         };
         let sealed = || -> Result<OutcomeCall, String> {
@@ -149,7 +150,11 @@ impl Core {
                     Some("its owner was away for thirty days".to_owned())
                 }
                 Ok(Waiting { report, .. }) => self.again(&report, &mut away).await,
-                Err(error) => Some(error.message),
+                // A disk that cannot be read now may be read later.
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), error = error.message, "an outcome that waits is not read");
+                    None
+                }
             };
             if let Some(why) = gone {
                 if !why.is_empty() {
@@ -181,9 +186,10 @@ impl Core {
     }
 }
 
-/// True of refusals that sending it again does not change.
+/// True of refusals that sending it again does not change. A denial may end: rights, owners and pool keys change, and the owner's ledger may be
+/// behind.
 const fn is_final(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::Invalid | ErrorCode::Denied | ErrorCode::NotFound | ErrorCode::Unsupported)
+    matches!(code, ErrorCode::Invalid | ErrorCode::Unsupported)
 }
 
 /// Sends what waits, until `stop`.
