@@ -22,6 +22,7 @@ use std::{
 };
 
 use zero2ai_chunk::open_sealed;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     Digest, ModelName, NodeId,
     calls::{OutcomeCall, OutcomeTaken},
@@ -37,7 +38,6 @@ use zero2ai_proto::{
 use zero2ai_trust::drift;
 
 use crate::{
-    clock::now_ms,
     core::Core,
     serve::errors::{denied, internal, invalid, not_found, unavailable},
 };

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chunk::{Sealed, seal_to};
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     NodeId, Signed,
     calls::{OutcomeCall, OutcomeTaken, TellOutcome},
@@ -20,7 +21,6 @@ use zero2ai_rpc::CallError;
 
 use super::{files, storage};
 use crate::{
-    clock::now_ms,
     core::Core,
     serve::errors::{denied, internal, invalid, not_found},
 };
