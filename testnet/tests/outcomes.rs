@@ -219,7 +219,7 @@ fn forgeries(owner: &Daemon, caller: &Daemon, stranger: &Daemon, dir: &Path) {
     let bytes = fs::read(&file).unwrap();
     let call: KeptCall = decode::<Vec<KeptCall>>(&bytes, bytes.len()).unwrap().remove(0);
     let invite = owner.json(&["pool", "invite"]).unwrap()["invite"].as_str().unwrap().to_owned();
-    let invite = Invite::from_line(&invite).unwrap();
+    let invite: Invite = invite.parse().unwrap();
     let pool = invite.pool;
     let seed: [u8; 32] = fs::read(owner.home().join("sealing.key")).unwrap().try_into().unwrap();
     let sealing = zero2ai_chunk::SealingSecret::from_bytes(seed).public().unwrap();
