@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use zero2ai_ledger::Ledger;
-use zero2ai_node::leaf_salt;
+use zero2ai_node::{home::Home, leaf_salt};
 use zero2ai_proto::{
     ModelName, NodeId,
     state::{BallotState, DisputeState},
@@ -94,7 +94,10 @@ pub(super) async fn dispute(home: &Path, which: Disputed, out: Output) -> Outcom
 
 /// `validator salt`.
 pub(super) fn salt(home: &Path, which: &Disputed, out: Output) -> Outcome {
-    let found = leaf_salt(home, which).map_err(|why| Failure::new(Exit::Storage, format!("{why}.")))?;
+    // Each node keeps salts by round and place: of another's leaf it would tell its own, which fits nothing.
+    let ours = Home::open(home)?.key.public() == which.validator;
+    let found = if ours { leaf_salt(home, which) } else { Ok(None) };
+    let found = found.map_err(|why| Failure::new(Exit::Storage, format!("{why}.")))?;
     let Some(salt) = found else {
         let why = format!("Nothing is kept of that round here: {which} is another node's, or can be disputed no more.");
         return Err(Failure::new(Exit::NotFound, why));
