@@ -16,7 +16,7 @@ use crate::{
     receipt::{AuditExport, ProviderReceipts, Request, Response},
     record::{Address, EndpointRecord, NameRecord},
     tensor::Tensor,
-    tx::Tx,
+    tx::{Disputed, Tx},
     worker::ModelInfo,
 };
 
@@ -75,6 +75,9 @@ methods! {
     /// Tells a model's owner what was true of a call: an encoded [`crate::outcome::OutcomeReport`], sealed. From the account that
     /// made the call, to the node that owns the model.
     TellOutcome = 24: OutcomeCall => OutcomeTaken;
+    /// Asks who opened a disputed leaf for its sample: an encoded [`crate::sample::ShownSample`] in pieces, one an item. For the
+    /// jurors who sit over it, until the dispute is settled.
+    ShowSample = 25: ShowSampleCall => Piece;
 }
 
 /// Request of [`Forward`].
@@ -512,6 +515,13 @@ pub struct DescribeCall {
 pub struct Prepared {
     /// None if the model takes tensors alone.
     pub preparation: Option<Preparation>,
+}
+
+/// Request of [`ShowSample`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowSampleCall {
+    /// The leaf.
+    pub leaf: Disputed,
 }
 
 /// Request of [`TellOutcome`].

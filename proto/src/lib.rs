@@ -45,6 +45,7 @@ pub mod proof;
 pub mod receipt;
 pub mod record;
 pub mod rpc;
+pub mod sample;
 pub mod state;
 pub mod tensor;
 pub mod texts;

@@ -107,6 +107,8 @@ pub const LIABLE_HEIGHTS: u64 = EVIDENCE_HEIGHTS;
 pub const SEATS: u16 = 64;
 /// Leaves in one opening or contradiction at most: with their proofs they fit [`SIGNED_BYTES`].
 pub const OPENED_LEAVES: u16 = 24;
+/// Bytes of a sample that is shown to a jury, encoded with its salt: a picture, or some minutes of sound.
+pub const SHOWN_BYTES: usize = 8 * 1024 * 1024;
 /// Findings that one validator's agreement in an epoch is computed over at most; further ones earn nothing. The work at the end of an epoch
 /// grows with their square.
 pub const REWARDED: usize = 256;

@@ -28,17 +28,30 @@ fn round(node: &Daemon) -> Value {
     node.json(&["validator", "rounds", "lab/digits"]).unwrap()["rounds"][0].clone()
 }
 
-/// 1 disputes a leaf of 2's; 3 sits alone over it, is shown the sample, and votes. By hand, as people would.
+/// 1 disputes a leaf of 2's; 3 sits alone over it, is shown the sample, runs the model, and votes, by itself. So does 2 over a leaf of 1's,
+/// whose sample is gone. What people can do by hand fits.
 fn dispute(dir: &Path, nodes: &[Daemon]) {
     let opened = nodes[1].json(&["validator", "leaves", "lab/digits"]).unwrap()["leaves"].clone();
-    let of = format!("/{}/", key(&nodes[2]));
-    let mut leaves = opened.as_array().unwrap().iter().filter_map(|leaf| leaf["leaf"].as_str());
-    let leaf = leaves.find(|leaf| leaf.contains(&of)).unwrap();
+    let first = |node: &Daemon| {
+        let of = format!("/{}/", key(node));
+        let mut leaves = opened.as_array().unwrap().iter().filter_map(|leaf| leaf["leaf"].as_str());
+        leaves.find(|leaf| leaf.contains(&of)).unwrap()
+    };
+    let (leaf, unshown) = (first(&nodes[2]), first(&nodes[1]));
     assert_eq!(opened.as_array().unwrap().len(), 12, "{opened}");
+    for file in std::fs::read_dir(dir.join("n1/rounds")).unwrap().flatten() {
+        if file.path().extension().is_some_and(|end| end == "shown") {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
     nodes[1].json(&["validator", "dispute", leaf]).unwrap();
+    nodes[3].json(&["validator", "dispute", unshown]).unwrap();
+    let of = |leaf: &str| {
+        let told = nodes[3].json(&["validator", "disputes"]).unwrap()["disputes"].clone();
+        told.as_array().unwrap().iter().find(|dispute| dispute["leaf"] == leaf).cloned().unwrap_or_default()
+    };
     until("a jury is drawn", PATIENCE, || {
-        let told = nodes[3].json(&["validator", "disputes"]).unwrap();
-        told["disputes"][0]["jury"].as_array().is_some_and(|jury| jury.len() == 1 && jury[0]["node"] == key(&nodes[3]))
+        of(leaf)["jury"].as_array().is_some_and(|jury| jury.len() == 1 && jury[0]["node"] == key(&nodes[3]))
     });
     let salt = nodes[2].json(&["validator", "salt", leaf]).unwrap();
     let place = salt["sample"].as_u64().unwrap() as usize;
@@ -52,8 +65,11 @@ fn dispute(dir: &Path, nodes: &[Daemon]) {
     };
     assert_eq!((one(place), one((place + 1) % rows.lines().count())), (0, 13), "its own sample fits, another does not");
     assert_ne!(nodes[1].run(&["validator", "salt", leaf]).unwrap().code, 0, "another node has nothing of it");
-    nodes[3].json(&["validator", "ballot", leaf, "stands"]).unwrap();
-    let told = nodes[0].until(&["validator", "disputes"]).unwrap()["disputes"][0].clone();
+    until("the juror votes", PATIENCE, || of(leaf)["jury"][0]["refuted"] == false);
+    // Of 1's leaf nothing can be shown any more, which half of the window is waited for.
+    until("the other juror votes", PATIENCE, || of(unshown)["jury"][0]["refuted"] == true);
+    assert_eq!(of(unshown)["jury"][0]["node"], key(&nodes[2]));
+    let told = of(leaf);
     assert_eq!((&told["deposit"], &told["opposed"], &told["instance"]), (&9.into(), &9.into(), &1.into()), "{told}");
 }
 

@@ -38,6 +38,7 @@ use crate::{
         evidence::report,
         fetch::Turns,
         heights::{self, keep_heights},
+        jury::keep_juries,
         keep::{keep_anchored, keep_serving},
         outcomes::{Outcomes, keep_revalidated, keep_sent},
         peers::keep_peers,
@@ -295,6 +296,11 @@ impl Node {
         let (grader, grader_stop) = (Arc::clone(&core), stop_keepers.clone());
         tasks.add("rounds", stop_keepers.clone(), async move {
             keep_rounds(grader, grader_stop).await;
+            Ok(())
+        });
+        let (juror, juror_stop) = (Arc::clone(&core), stop_keepers.clone());
+        tasks.add("juries", stop_keepers.clone(), async move {
+            keep_juries(juror, juror_stop).await;
             Ok(())
         });
         let (sender, sender_stop) = (Arc::clone(&core), stop_keepers.clone());

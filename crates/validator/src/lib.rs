@@ -11,6 +11,7 @@
 //! | [`search`] | the same of embedders: queries and what they find |
 //! | [`leaves`] | the leaves of a run, to be opened in a round |
 //! | [`assess`] | from a run to its report: figures, attacks, the dataset's gate, the grade |
+//! | [`shown`] | one sample, as a jury is shown it and runs it again |
 //! | [`prints`] | fingerprints of the publisher's data |
 //! | [`report`] | a report as a page: HTML with plots, without scripts |
 
@@ -24,6 +25,7 @@ pub mod leaves;
 pub mod prints;
 pub mod report;
 pub mod search;
+pub mod shown;
 
 pub use dataset::{Dataset, DatasetError};
 pub use inputs::Subject;

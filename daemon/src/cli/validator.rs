@@ -164,11 +164,11 @@ pub(crate) enum ValidatorCommand {
         --data is a table or folder of that one sample with its class, as for 'zero2ai validate'."
     )]
     Check(CheckArgs),
-    /// Vote as a juror, once you have run the model on the sample yourself. Who sits and is silent loses a bond
+    /// Vote as a juror by hand, before this node does. Who sits and is silent loses a bond
     #[command(after_help = "Examples:\n  zero2ai validator ballot lab/digits@1/2/NODE-KEY/17 stands\n  \
         zero2ai validator ballot lab/digits@1/2/NODE-KEY/17 refuted\n\n\
-        The ledger holds a salted digest of the sample, not the sample: who opened the leaf hands it to the jury, by whatever way you \
-        have. To a juror to whom nothing is shown the leaf is refuted. This node votes for nobody by itself.")]
+        A node that sits asks who opened the leaf for the sample, runs the model on it and votes, by itself; to whom nothing is shown, \
+        the leaf is refuted. Left to you are embedders, whose answers depend on all of the data, and samples of more than 8 MiB.")]
     Ballot {
         /// publisher/model@VERSION/ROUND/KEY/LEAF
         leaf: Disputed,

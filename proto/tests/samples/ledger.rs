@@ -219,7 +219,7 @@ fn bodies() -> [(&'static str, TxBody); 34] {
     ]
 }
 
-fn disputed() -> tx::Disputed {
+pub(crate) fn disputed() -> tx::Disputed {
     tx::Disputed { name: name(), version: 1, round: 2, validator: key(3).public(), leaf: 3 }
 }
 

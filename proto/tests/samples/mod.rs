@@ -6,6 +6,7 @@ mod ledger;
 mod models;
 mod outcomes;
 mod rpc;
+mod shown;
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -40,6 +41,7 @@ pub(crate) fn all() -> BTreeMap<String, Vec<u8>> {
     models::add(&mut v);
     rpc::add(&mut v);
     outcomes::add(&mut v);
+    shown::add(&mut v);
     derived::add(&mut v);
     v.0
 }
@@ -73,6 +75,7 @@ pub(crate) fn methods() -> Vec<(u16, &'static str)> {
         c::Prepare,
         c::Forward,
         c::TellOutcome,
+        c::ShowSample,
         l::NodeStatus,
         l::MakeInvite,
         l::ChangeSigners,

@@ -17,6 +17,8 @@
 //! | [`publish`] | file → chunks → ledger → replicas |
 //! | [`validate`] | fetch → run on own samples → judge → endorse |
 //! | [`rounds`] | commits in a round, and shows and opens it in time |
+//! | [`shown`] | the samples of opened leaves, kept and shown to a jury |
+//! | [`jury`] | where this node sits over a leaf: asks for its sample, runs the model again, votes |
 //! | [`outcomes`] | what callers learn later of answers: sent, taken, watched for drift, answered with a round |
 //! | [`report`] | a validation's report: intervals, attacks, the grade |
 //! | [`load_test`] | a model under load, for a report |
@@ -36,6 +38,7 @@ pub(crate) mod fetch;
 pub(crate) mod give;
 pub(crate) mod grants;
 pub(crate) mod heights;
+pub(crate) mod jury;
 pub(crate) mod keep;
 pub(crate) mod keys;
 pub(crate) mod load;
@@ -53,6 +56,7 @@ pub(crate) mod rerun;
 pub(crate) mod residents;
 pub(crate) mod room;
 pub(crate) mod rounds;
+pub(crate) mod shown;
 pub(crate) mod store;
 pub(crate) mod validate;
 

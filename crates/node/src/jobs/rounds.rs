@@ -14,9 +14,10 @@ use zero2ai_ledger::{Ledger, STAKED_RULES, asked, round_commitment, round_job};
 use zero2ai_proto::{
     ByteBuf, Digest, ModelName, decode, encode,
     keys::random_bytes,
+    local::LocalData,
     rpc::RpcError,
     state::RoundState,
-    tx::{CommitRound, Disputed, Endorse, OpenLeaves, RevealRound, TxBody},
+    tx::{CommitRound, Disputed, Endorse, OpenLeaves, OpenedLeaf, RevealRound, TxBody},
 };
 use zero2ai_store::secret_file;
 use zero2ai_validator::{Findings, Leaves, own_salt};
@@ -24,7 +25,7 @@ use zero2ai_validator::{Findings, Leaves, own_salt};
 use crate::{
     account::PATIENCE,
     core::Core,
-    jobs::{Tell, tell},
+    jobs::{Tell, shown, tell},
     serve::errors::{internal, invalid, unavailable},
 };
 
@@ -48,9 +49,18 @@ struct Kept {
     leaves: Leaves,
     /// What the leaves were salted with: shown of one leaf to a jury, if it comes to that.
     salts: ByteBuf,
+    /// Where the data lie that the leaves are of.
+    #[serde(default)]
+    data: Option<LocalData>,
 }
 
-fn file(home: &Path, name: &ModelName, version: u32, round: u64) -> PathBuf {
+impl Kept {
+    fn salts(&self) -> Result<&[u8; 32], RpcError> {
+        self.salts.as_slice().try_into().map_err(|_| internal("kept salts of another length"))
+    }
+}
+
+pub(super) fn file(home: &Path, name: &ModelName, version: u32, round: u64) -> PathBuf {
     home.join(FOLDER).join(format!("{}.cbor", Digest::of(&round_job(name, version, round))))
 }
 
@@ -92,7 +102,7 @@ impl Core {
     /// Commits to what was found, once the committee is drawn. What is to be done after that the node does by itself.
     pub(crate) async fn grade_in_round(
         &self,
-        found: &Findings,
+        (found, data): (&Findings, LocalData),
         (name, version, round): (&ModelName, u32, u64),
         progress: &Tell,
     ) -> Result<(), RpcError> {
@@ -112,7 +122,7 @@ impl Core {
                 let endorse = Endorse { predictions_root: leaves.root(), ..endorse };
                 let salt = ByteBuf::from(salt.to_vec());
                 let salts = ByteBuf::from(salts.to_vec());
-                let kept = Kept { name: name_, version, round, endorse, salt, leaves, salts };
+                let kept = Kept { name: name_, version, round, endorse, salt, leaves, salts, data: Some(data) };
                 keep(&path, &kept)?;
                 Ok(kept)
             })
@@ -175,7 +185,7 @@ fn read_kept(path: &Path) -> Result<Option<Kept>, RpcError> {
 pub fn leaf_salt(home: &Path, which: &Disputed) -> Result<Option<Digest>, String> {
     let path = file(home, &which.name, which.version, which.round);
     let Some(kept) = read_kept(&path).map_err(|e| e.to_string())? else { return Ok(None) };
-    let salts: &[u8; 32] = kept.salts.as_slice().try_into().map_err(|_| "a kept salt has another length".to_owned())?;
+    let salts = kept.salts().map_err(|e| e.to_string())?;
     Ok(Some(own_salt(salts, which.leaf.into())))
 }
 
@@ -213,6 +223,20 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "cbor")).collect()
 }
 
+/// The leaves at these places. Their samples are kept beside for a jury, as far as they can be: not to open the leaves would cost more.
+fn opened(path: &Path, kept: &Kept, places: &[u32]) -> Result<Vec<OpenedLeaf>, RpcError> {
+    let Kept { name, version, leaves, data, .. } = kept;
+    let leaves = leaves.open(places).ok_or_else(|| internal("leaves that the ledger asks for are not kept"))?;
+    if let Some(data) = data {
+        match shown::keep(path, data, kept.salts()?, &leaves) {
+            Ok(whole) if whole == leaves.len() => {}
+            Ok(part) => tracing::warn!(%name, version, kept = part, of = leaves.len(), "not every sample can be shown to a jury"),
+            Err(error) => tracing::warn!(%name, version, %error, "samples cannot be shown to a jury"),
+        }
+    }
+    Ok(leaves)
+}
+
 /// Does what is due for one kept round, if anything is.
 async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcError> {
     let read = |path: PathBuf| core.blocking(move || read_kept(&path)?.ok_or_else(|| internal("a kept round is gone")));
@@ -234,7 +258,12 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
     let disputable = height <= state.end().saturating_add(state.commit)
         || core.chain.read(|ledger| ledger.disputes().iter().any(|(which, d)| mine(which) && d.settled.is_none()));
     if missed || (state.outcome.is_some() && !disputable) {
-        return core.blocking(move || std::fs::remove_file(path).map_err(internal)).await;
+        return core
+            .blocking(move || {
+                shown::forget(&path)?;
+                std::fs::remove_file(path).map_err(internal)
+            })
+            .await;
     }
     let (Some(entry), next) = (entry, height.saturating_add(1)) else { return Ok(()) };
     if state.outcome.is_some() {
@@ -251,9 +280,8 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
     let samples = entry.found.as_ref().map_or(0, |found| found.counts.samples);
     let places = asked(&state, &round_job(&name, version, round), &core.id, samples).filter(|_| entry.opened.is_none());
     if let Some(places) = places.filter(|_| entry.contradicted.is_none() && next <= state.end()) {
-        let Kept { leaves, .. } = read(path).await?;
-        let missing = || internal("leaves that the ledger asks for are not kept");
-        let leaves = core.blocking(move || leaves.open(&places).ok_or_else(missing)).await?;
+        let kept = read(path.clone()).await?;
+        let leaves = core.blocking(move || opened(&path, &kept, &places)).await?;
         let body = OpenLeaves { name: name.clone(), version, round, leaves };
         let at = core.account.submit(TxBody::OpenLeaves(body), PATIENCE).await?;
         tracing::info!(%name, version, round, at, "opened the leaves that were drawn");

@@ -97,6 +97,7 @@ impl Core {
             round => round?,
         };
         let file = Path::new(&call.samples.path).file_name().map(|f| f.to_string_lossy().into_owned());
+        let samples = call.samples.clone();
         let data = self.read_data(call.samples).await?;
         let using = self.upkeep.using().await;
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
@@ -119,7 +120,7 @@ impl Core {
         drop(using);
         match round {
             _ if found.withheld.is_some() => {}
-            Some(round) => self.grade_in_round(&found.findings, (&name, version, round), progress).await?,
+            Some(round) => self.grade_in_round((&found.findings, samples), (&name, version, round), progress).await?,
             None if !endorsed => self.endorse(found.findings.endorse(name.clone(), version), progress).await?,
             None => {}
         }

@@ -33,8 +33,8 @@ use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
         AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot,
-        Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, SubmitTx,
-        TellOutcome, TrustSteps, WatchHave,
+        Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, ShowSample,
+        SubmitTx, TellOutcome, TrustSteps, WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Load, Method, RpcError},
@@ -158,6 +158,10 @@ impl Service {
             TellOutcome::ID => {
                 let taken = core.take_sealed_outcome(&call.peer, call.request::<TellOutcome>()?).await?;
                 reply.item::<TellOutcome>(&taken).await
+            }
+            ShowSample::ID => {
+                let shown = core.show_sample(&call.peer, call.request::<ShowSample>()?.leaf).await?;
+                pieces::<ShowSample>(&mut reply, &shown).await
             }
             other => Err(RpcError::new(
                 ErrorCode::Unsupported,
