@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use zero2ai_ledger::Ledger;
 use zero2ai_proto::{
@@ -33,7 +36,7 @@ use crate::{
     core::Core,
     jobs::{fetch::Watch, report::Local},
     models::Loaded,
-    serve::errors::{invalid, unavailable},
+    serve::errors::invalid,
 };
 
 /// How often the ledger is looked at: a small part of any window, since blocks come a second apart at most.
@@ -42,6 +45,10 @@ const EVERY: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Time for a sample to come.
 const SHOWN: Duration = Duration::from_secs(60);
+/// Longer than any window that matters: of a try that never ends.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
+/// Seats for which samples are asked for at once; the others wait.
+const AT_ONCE: usize = 16;
 /// Tries in which a loaded model gives no answer to a sample, after which the sample is to blame.
 const TRIES: u32 = 3;
 
@@ -49,38 +56,63 @@ const TRIES: u32 = 3;
 type Seat = (Disputed, u8);
 
 /// What was tried for a seat.
+#[derive(Clone, Copy)]
 struct Tried {
     next: Instant,
     /// Times that the model gave no answer.
     unanswered: u32,
 }
 
+/// What a try came to.
+enum Came {
+    Voted(bool),
+    /// The model was asked, and gave no answer.
+    Unanswered(String),
+    Waits(String),
+}
+
 /// Votes wherever this node sits, until `stop`.
 pub(crate) async fn keep_juries(core: Arc<Core>, stop: CancellationToken) {
-    let mut tried: HashMap<Seat, Tried> = HashMap::new();
+    let (mut tried, mut running) = (HashMap::<Seat, Tried>::new(), JoinSet::new());
+    // One model at a time; whoever is slow to show his sample holds up nobody else's dispute.
+    let turn = Arc::new(Mutex::new(()));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
+        while let Some(ended) = running.try_join_next() {
+            let Ok((seat, came)) = ended else { continue };
+            note(&mut tried, seat, came);
+        }
         let seats = core.chain.read(|ledger| seats(ledger, &core.id));
         tried.retain(|(which, instance), _| seats.iter().any(|(w, d)| w == which && d.instance == *instance));
         for (which, dispute) in seats {
-            let now = Instant::now();
-            let tried = tried.entry((which.clone(), dispute.instance)).or_insert(Tried { next: now, unanswered: 0 });
-            if tried.next > now {
+            let (seat, now) = ((which, dispute.instance), Instant::now());
+            let so_far = *tried.entry(seat.clone()).or_insert(Tried { next: now, unanswered: 0 });
+            if so_far.next > now || running.len() >= AT_ONCE {
                 continue;
             }
-            let voted = tokio::select! {
-                () = stop.cancelled() => return,
-                voted = core.vote(&which, &dispute, &mut tried.unanswered) => voted,
-            };
-            match voted {
-                Ok(refuted) => tracing::info!(leaf = %which, refuted, "voted over a disputed leaf"),
-                Err(error) => tracing::info!(leaf = %which, %error, "a vote waits"),
-            }
-            tried.next = Instant::now() + PAUSE;
+            // Not again before this try has ended, or long after.
+            tried.insert(seat.clone(), Tried { next: now + FOREVER, ..so_far });
+            let (core, turn) = (Arc::clone(&core), Arc::clone(&turn));
+            running.spawn(async move {
+                let came = core.vote(&seat.0, &dispute, so_far.unanswered, &turn).await;
+                (seat, came)
+            });
         }
+    }
+}
+
+fn note(tried: &mut HashMap<Seat, Tried>, seat: Seat, came: Came) {
+    let leaf = seat.0.to_string();
+    match &came {
+        Came::Voted(refuted) => tracing::info!(leaf, refuted, "voted over a disputed leaf"),
+        Came::Unanswered(why) | Came::Waits(why) => tracing::info!(leaf, why, "a vote waits"),
+    }
+    if let Some(tried) = tried.get_mut(&seat) {
+        tried.next = Instant::now() + PAUSE;
+        tried.unanswered = tried.unanswered.saturating_add(u32::from(matches!(came, Came::Unanswered(_))));
     }
 }
 
@@ -96,28 +128,32 @@ fn seats(ledger: &Ledger, me: &NodeId) -> Vec<(Disputed, DisputeState)> {
 
 impl Core {
     /// Finds out what is to be voted, and votes so.
-    async fn vote(&self, which: &Disputed, dispute: &DisputeState, unanswered: &mut u32) -> Result<bool, RpcError> {
-        // Who opened the leaf has half of the window to show its sample; a juror who cannot run the model meanwhile does not vote for that.
-        let late = self.chain.read(Ledger::height) >= dispute.draws.saturating_add(dispute.vote / 2);
-        let refuted = match self.ask_sample(which, &dispute.leaf).await {
-            Ok(data) => match self.ask_again(which, &data, &dispute.leaf).await? {
-                Ok(refuted) => refuted,
-                Err(why) => {
-                    *unanswered = unanswered.saturating_add(1);
-                    if *unanswered < TRIES {
-                        return Err(unavailable(why.to_string()));
-                    }
-                    true
-                }
-            },
-            Err(why) if late => {
-                tracing::info!(leaf = %which, %why, "no sample was shown: it is taken for refuted");
-                true
+    async fn vote(&self, which: &Disputed, dispute: &DisputeState, unanswered: u32, turn: &Mutex<()>) -> Came {
+        let leaf = &dispute.leaf;
+        let found = match self.ask_sample(which, leaf).await {
+            Ok(data) => {
+                let _turn = turn.lock().await;
+                self.ask_again(which, &data, leaf).await
             }
-            Err(why) => return Err(unavailable(why)),
+            // Who opened the leaf has half of the window to show its sample.
+            Err(why) if self.chain.read(Ledger::height) >= dispute.draws.saturating_add(dispute.vote / 2) => {
+                tracing::info!(leaf = %which, why, "no sample was shown: it is taken for refuted");
+                Ok(Ok(true))
+            }
+            Err(why) => return Came::Waits(why),
+        };
+        let refuted = match found {
+            Ok(Ok(refuted)) => refuted,
+            Ok(Err(why)) if unanswered.saturating_add(1) < TRIES => return Came::Unanswered(why.to_string()),
+            Ok(Err(_)) => true,
+            // A juror who cannot run the model does not vote for that.
+            Err(error) => return Came::Waits(error.to_string()),
         };
         let body = TxBody::Ballot(Ballot { disputed: which.clone(), refuted });
-        self.account.submit(body, PATIENCE).await.map(|_| refuted)
+        match self.account.submit(body, PATIENCE).await {
+            Ok(_) => Came::Voted(refuted),
+            Err(error) => Came::Waits(error.to_string()),
+        }
     }
 
     /// The sample of a leaf from who opened it, as data of one sample.
