@@ -110,6 +110,7 @@ pub async fn refutes<P: Predictor>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures::executor::block_on;
     use zero2ai_proto::{manifest::Task, tensor::Tensor};
     use zero2ai_trust::report::Domain;
 
@@ -154,8 +155,8 @@ mod tests {
         Subject { name: "lab/first@1".into(), domain, task, preparation: None }
     }
 
-    async fn leaf(subject: &Subject, data: &Dataset, place: u32) -> OpenedLeaf {
-        let found = run(&First, subject, data, |_, _| {}).await.unwrap();
+    fn leaf(subject: &Subject, data: &Dataset, place: u32) -> OpenedLeaf {
+        let found = block_on(run(&First, subject, data, |_, _| {})).unwrap();
         Leaves::of(&found.rows, &RUN).open(&[place]).unwrap().remove(0)
     }
 
@@ -164,8 +165,8 @@ mod tests {
         ShownSample { salt: own_salt(&RUN, place.into()), sample }
     }
 
-    #[tokio::test]
-    async fn a_true_leaf_stands_and_a_false_one_is_refuted() {
+    #[test]
+    fn a_true_leaf_stands_and_a_false_one_is_refuted() {
         let rows = data(Samples::Rows(vec![vec![0.0, 5.0], vec![2.0, 5.0], vec![1.0, 5.0]], vec![0, 1, 1]));
         let prompts = vec![
             Prompt { prompt: "paris".into(), expected: vec!["Paris".into()] },
@@ -177,24 +178,24 @@ mod tests {
         ];
         for (subject, data) in cases {
             for place in 0..2 {
-                let leaf = leaf(&subject, &data, place).await;
+                let leaf = leaf(&subject, &data, place);
                 let one = accept(shown(&data, place), &leaf).unwrap();
-                assert!(!refutes(&First, &subject, &one, &leaf).await.unwrap());
+                assert!(!block_on(refutes(&First, &subject, &one, &leaf)).unwrap());
                 let lie = OpenedLeaf { answer: leaf.answer ^ 1, ..leaf.clone() };
-                assert!(refutes(&First, &subject, &one, &lie).await.unwrap());
+                assert!(block_on(refutes(&First, &subject, &one, &lie)).unwrap());
                 let label = OpenedLeaf { label: leaf.label + 1, ..leaf.clone() };
-                assert!(refutes(&First, &subject, &one, &label).await.unwrap());
-                let broken = refutes(&Broken, &subject, &one, &leaf).await;
+                assert!(block_on(refutes(&First, &subject, &one, &label)).unwrap());
+                let broken = block_on(refutes(&Broken, &subject, &one, &leaf));
                 assert!(matches!(broken, Err(JobError::Model { .. })), "this machine's fault convicts nobody");
             }
         }
     }
 
-    #[tokio::test]
-    async fn another_sample_another_salt_and_another_label_are_not_accepted() {
+    #[test]
+    fn another_sample_another_salt_and_another_label_are_not_accepted() {
         let rows = data(Samples::Rows(vec![vec![0.0], vec![1.0]], vec![0, 1]));
         let subject = subject(Domain::Tabular, Task::Classify { classes: 3 });
-        let leaf = leaf(&subject, &rows, 0).await;
+        let leaf = leaf(&subject, &rows, 0);
         let honest = shown(&rows, 0);
         assert_eq!(accept(shown(&rows, 1), &leaf), Err(ShownError::Another));
         let salt = ShownSample { salt: Digest([1; 32]), ..honest.clone() };

@@ -2,7 +2,7 @@
 //! vote that was cast by hand stands.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -52,8 +52,8 @@ const AT_ONCE: usize = 16;
 /// Tries in which a loaded model gives no answer to a sample, after which the sample is to blame.
 const TRIES: u32 = 3;
 
-/// An instance of a dispute in which this node is to vote.
-type Seat = (Disputed, u8);
+/// An instance of a dispute in which this node is to vote: the leaf in words, and the instance.
+type Seat = (String, u8);
 
 /// What was tried for a seat.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ enum Came {
 
 /// Votes wherever this node sits, until `stop`.
 pub(crate) async fn keep_juries(core: Arc<Core>, stop: CancellationToken) {
-    let (mut tried, mut running) = (HashMap::<Seat, Tried>::new(), JoinSet::new());
+    let (mut tried, mut running) = (BTreeMap::<Seat, Tried>::new(), JoinSet::new());
     // One model at a time; whoever is slow to show his sample holds up nobody else's dispute.
     let turn = Arc::new(Mutex::new(()));
     loop {
@@ -86,9 +86,10 @@ pub(crate) async fn keep_juries(core: Arc<Core>, stop: CancellationToken) {
             note(&mut tried, seat, came);
         }
         let seats = core.chain.read(|ledger| seats(ledger, &core.id));
-        tried.retain(|(which, instance), _| seats.iter().any(|(w, d)| w == which && d.instance == *instance));
-        for (which, dispute) in seats {
-            let (seat, now) = ((which, dispute.instance), Instant::now());
+        let seats: BTreeMap<Seat, _> = seats.into_iter().map(|(w, d)| ((w.to_string(), d.instance), (w, d))).collect();
+        tried.retain(|seat, _| seats.contains_key(seat));
+        for (seat, (which, dispute)) in seats {
+            let now = Instant::now();
             let so_far = *tried.entry(seat.clone()).or_insert(Tried { next: now, unanswered: 0 });
             if so_far.next > now || running.len() >= AT_ONCE {
                 continue;
@@ -97,15 +98,15 @@ pub(crate) async fn keep_juries(core: Arc<Core>, stop: CancellationToken) {
             tried.insert(seat.clone(), Tried { next: now + FOREVER, ..so_far });
             let (core, turn) = (Arc::clone(&core), Arc::clone(&turn));
             running.spawn(async move {
-                let came = core.vote(&seat.0, &dispute, so_far.unanswered, &turn).await;
+                let came = core.vote(&which, &dispute, so_far.unanswered, &turn).await;
                 (seat, came)
             });
         }
     }
 }
 
-fn note(tried: &mut HashMap<Seat, Tried>, seat: Seat, came: Came) {
-    let leaf = seat.0.to_string();
+fn note(tried: &mut BTreeMap<Seat, Tried>, seat: Seat, came: Came) {
+    let leaf = &seat.0;
     match &came {
         Came::Voted(refuted) => tracing::info!(leaf, refuted, "voted over a disputed leaf"),
         Came::Unanswered(why) | Came::Waits(why) => tracing::info!(leaf, why, "a vote waits"),
@@ -158,9 +159,9 @@ impl Core {
 
     /// The sample of a leaf from who opened it, as data of one sample.
     async fn ask_sample(&self, which: &Disputed, leaf: &OpenedLeaf) -> Result<Dataset, String> {
-        let call = ShowSampleCall { leaf: which.clone() };
-        let asked = self.roads.ask(&which.validator, |peer| async {
-            let mut pieces = peer.stream::<ShowSample>(&call, SHOWN).await?;
+        let call = &ShowSampleCall { leaf: which.clone() };
+        let asked = self.roads.ask(&which.validator, |peer| async move {
+            let mut pieces = peer.stream::<ShowSample>(call, SHOWN).await?;
             let mut bytes = Vec::new();
             while let Some(piece) = pieces.next().await {
                 bytes.extend_from_slice(&piece?.data);

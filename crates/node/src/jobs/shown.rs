@@ -78,7 +78,7 @@ impl Core {
             }
             let bytes = secret_file::read(&path, SHOWN_BYTES).map_err(internal)?;
             decode::<ShownSample>(&bytes, SHOWN_BYTES).map_err(internal)?;
-            Ok(bytes)
+            Ok(bytes.to_vec())
         })
         .await
     }
