@@ -9,7 +9,7 @@ use zero2ai_proto::{
     limits::SIGNED_BYTES,
     state::{
         AnchorState, BallotState, CommitState, ContradictionState, Conviction, DisputeState, Due, Endorsement,
-        EntryState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member, Model,
+        EntryState, EpochState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member, Model,
         OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
         StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
@@ -91,6 +91,7 @@ fn told(key: &str, value: &[u8]) -> Value {
         "ballot" => read::<BallotState>(value),
         "pot" => read::<PotState>(value),
         "reward" => read::<RewardState>(value),
+        "epoch" => read::<EpochState>(value),
         _ => None,
     }
     .unwrap_or_else(|| hex::encode(value).into())
