@@ -26,7 +26,7 @@ pub struct DisputeState {
     pub appeal: u64,
     /// The deposit of the first instance.
     pub first: u64,
-    /// Who laid down what, in this order: who disputes it, who opened it, then who appealed, up to two.
+    /// Who laid down what, each once: who disputes it, who opened it, then who else appealed, up to two.
     pub backers: Vec<Backer>,
     /// The ballots of this instance so far.
     pub votes: Tally,

@@ -254,7 +254,10 @@ pub(super) fn appeal(draft: &mut Draft<'_>, call: &Call<'_>, which: &Disputed) -
     // The last instance is settled as its ballots are counted.
     let next = instance(dispute.instance).next().ok_or_else(|| invalid("there is no further instance"))?;
     let amount = lay_down(draft, call, next.deposit(dispute.first))?;
-    dispute.backers.push(Backer { who: call.who, refutes: !tally.refuted(), amount });
+    match dispute.backers.iter_mut().find(|backer| backer.who == call.who) {
+        Some(backer) => backer.amount = backer.amount.saturating_add(amount),
+        None => dispute.backers.push(Backer { who: call.who, refutes: !tally.refuted(), amount }),
+    }
     draft.remove(key::due_of(dispute.appeal_end(), which));
     dispute.instance = dispute.instance.saturating_add(1);
     dispute.draws = free_height(draft, call.at.height.saturating_add(grading(draft)?.delay));

@@ -191,3 +191,57 @@ const fn sums(reward: &RewardState) -> Sums {
 pub fn agreed(reward: &RewardState) -> i64 {
     sums(reward).agreement(reward.shared.len())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use zero2ai_proto::{
+        PoolId, SecretKey,
+        state::{Signer, SignerSet, StakeState},
+    };
+
+    use super::*;
+    use crate::{draft::Entries, past::PastSigners};
+
+    /// An epoch with more validators than one block pays: nobody is paid twice or left out, later epochs wait their turn, and nothing of it
+    /// stays in the state.
+    #[test]
+    fn a_long_list_is_paid_over_several_blocks_and_leaves_the_state() {
+        let (base, handles) = (Entries::new(), BTreeMap::new());
+        let mut draft = Draft::new(&base, &handles);
+        let who = |n: u16| SecretKey::from_bytes(&[n.to_le_bytes(); 16].concat().try_into().unwrap()).public();
+        let signers = SignerSet::new(vec![Signer { key: who(0), power: 1 }]).unwrap();
+        let past = PastSigners::default();
+        draft.write(key::STAKES.to_vec(), &StakeTotal::default()).unwrap();
+        draft.write(key::POT.to_vec(), &PotState { amount: 10_007 }).unwrap();
+        for n in 0..300u16 {
+            let reward = RewardState { claim: u64::from(n), ..RewardState::default() };
+            write(&mut draft, 7, &who(n), 0, &reward).unwrap();
+        }
+        write(&mut draft, 8, &who(5), 0, &RewardState { claim: 1, ..RewardState::default() }).unwrap();
+        let sum = 299 * 300 / 2;
+        for (height, unpaid) in [(6, 301), (7, 173), (8, 45), (9, 0)] {
+            let at = Context {
+                pool: &PoolId([0; 32]),
+                height,
+                time_ms: 0,
+                genesis_rules: 2,
+                rules: 2,
+                parent_ms: 0,
+                signers: &signers,
+                past: &past,
+            };
+            pay(&mut draft, &at).unwrap();
+            assert_eq!(draft.scan(b"reward/").len(), unpaid, "{height}");
+            let total: StakeTotal = draft.read(key::STAKES).unwrap().unwrap();
+            assert_eq!(total.held + held(&draft).unwrap(), 10_007, "nothing is made or lost");
+        }
+        assert!(draft.scan(key::EPOCHS).is_empty());
+        for n in 0..300u16 {
+            let stake: StakeState = draft.read(&key::stake(&who(n))).unwrap().unwrap_or_else(stake::none);
+            assert_eq!(stake.own, 10_007 * u64::from(n) / sum, "{n}");
+        }
+    }
+}

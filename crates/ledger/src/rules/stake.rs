@@ -257,3 +257,25 @@ pub(super) fn charge(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxEr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a bond needs does not leave, however long ago it was taken back; the rest does, the oldest first.
+    #[test]
+    fn what_is_bound_stays_until_it_is_released() {
+        let leaving = vec![(40, 10), (30, 20), (20, 30)];
+        let stake = StakeState { staked: 5, bonds: 35, leaving, own: 1, ..none() };
+        let at = |height: u64, bonds: u64| {
+            let held = thawed(StakeState { bonds, ..stake.clone() }, height);
+            assert_eq!(held.own + liable(&held), 96, "nothing is made or lost");
+            (held.own, held.leaving)
+        };
+        assert_eq!(at(9, 35), (1, vec![(40, 10), (30, 20), (20, 30)]));
+        assert_eq!(at(10, 35), (41, vec![(30, 20), (20, 30)]));
+        assert_eq!(at(20, 35), (61, vec![(10, 20), (20, 30)]), "30 are bound, of what leaves last");
+        assert_eq!(at(99, 35), (61, vec![(10, 20), (20, 30)]));
+        assert_eq!(at(99, 5), (91, vec![]), "the stake alone is enough");
+    }
+}

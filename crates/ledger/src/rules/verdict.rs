@@ -98,3 +98,43 @@ pub(super) fn sweep(
     ballots.into_iter().take(gone).for_each(|key| draft.remove(key));
     Ok(room - gone)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use zero2ai_proto::{
+        PoolId, SecretKey,
+        state::{BallotState, Signer, SignerSet},
+    };
+
+    use super::*;
+    use crate::{draft::Entries, past::PastSigners};
+
+    #[test]
+    fn many_ballots_leave_the_state_some_in_each_block() {
+        let (base, handles) = (Entries::new(), BTreeMap::new());
+        let mut draft = Draft::new(&base, &handles);
+        let who = |n: u8| SecretKey::from_bytes(&[n; 32]).public();
+        let (signers, past) = (SignerSet::new(vec![Signer { key: who(0), power: 1 }]).unwrap(), PastSigners::default());
+        let which = Disputed { name: "a/m".parse().unwrap(), version: 1, round: 1, validator: who(1), leaf: 2 };
+        let other = Disputed { leaf: 21, ..which.clone() };
+        let ballot = BallotState { weight: 1, bond: 0, refuted: Some(true) };
+        for n in 0..10 {
+            draft.write(key::ballot(&which, 1 + n % 3, &who(n)), &ballot).unwrap();
+            draft.write(key::ballot(&other, 1, &who(n)), &ballot).unwrap();
+        }
+        for (height, room, left, gone) in [(5, 4, 0, 4), (6, 0, 0, 4), (7, 8, 2, 10)] {
+            let (genesis_rules, rules) = (2, 2);
+            let pool = &PoolId([0; 32]);
+            let (signers, past) = (&signers, &past);
+            let at = Context { pool, height, time_ms: 0, genesis_rules, rules, parent_ms: 0, signers, past };
+            assert_eq!(sweep(&mut draft, &at, &which, room).unwrap(), left);
+            assert_eq!(draft.scan(&key::seats(&which)).len(), 10 - gone);
+            let next: Option<Due> = draft.read(&key::due_of(height + 1, &which)).unwrap();
+            assert_eq!(next, Some(Due::Sweep).filter(|_| gone < 10));
+        }
+        assert_eq!(draft.scan(&key::seats(&other)).len(), 10, "of another dispute");
+    }
+}

@@ -103,7 +103,7 @@ pub(super) fn add(v: &mut Vectors) {
     v.add("state/halt", &Halt { height: 9, pause_ms: 700_000 });
     v.add("state/rounds", &RoundCount { newest: 2 });
     v.add("state/round", &round());
-    let fresh = RoundState { open_seed: None, outcome: None, disputes: 2, ..round() };
+    let fresh = RoundState { selection: None, committee: Vec::new(), open_seed: None, outcome: None, ..round() };
     v.add("state/round_open", &fresh);
     v.add("state/entry", &entry());
     let committed =
