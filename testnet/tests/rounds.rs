@@ -70,7 +70,7 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     nodes[0].json(&["pool", "upgrade", "2", "--height", &first]).unwrap();
     until("rules 2 are in force", PATIENCE, || height(&nodes[0]) > first.parse::<u64>().unwrap());
     let short =
-        ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "8", "--open-ppm", "1000000", "--leaves", "4"];
+        ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "40", "--open-ppm", "1000000", "--leaves", "4"];
     nodes[0].json(&[&["pool", "grading"][..], &short].concat()).unwrap();
     for node in &nodes[1..] {
         nodes[0].json(&["pool", "allot", &key(node), "1000"]).unwrap();
@@ -98,20 +98,27 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     // One comes back only when leaves are to be opened, and does it all the same.
     nodes[3].kill();
     nodes[3].start(&[]).unwrap();
+    let entries = || nodes[0].json(&["ledger", "state", "entry/"]).unwrap()["entries"].clone();
+    until("all leaves are opened", PATIENCE, || {
+        let entries = entries();
+        let entries = entries.as_object().unwrap();
+        entries.len() == 3 && entries.values().all(|entry| entry["opened"].is_number())
+    });
+    dispute(dir.path(), &nodes);
+    // Which waits for the dispute.
     until("the round is settled", PATIENCE, || round(&nodes[0])["confidence"].is_number());
     let settled = round(&nodes[0]);
     assert!(settled["score"].as_f64().unwrap() > 0.9, "{settled}");
     assert_eq!((&settled["selection"], &settled["revealed"]), (&"everyone".into(), &3.into()));
-    let entries = nodes[0].json(&["ledger", "state", "entry/"]).unwrap()["entries"].clone();
-    let entries = entries.as_object().unwrap();
-    assert!(entries.len() == 3 && entries.values().all(|entry| entry["opened"].is_number()), "{entries:?}");
+    let disputes = nodes[0].json(&["validator", "disputes"]).unwrap();
+    assert!(disputes["disputes"][0]["settled"].is_number() && disputes["disputes"][0]["refuted"] == false, "{disputes}");
     let records = nodes[1].json(&["reputation"]).unwrap();
     let rows = records["validators"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["bonds"] == 0), "{records}");
-    assert_eq!(rows.iter().filter(|row| row["staked"] == 900).count(), 3, "{records}");
+    let of = |nth: usize| rows.iter().find(|row| row["node"] == key(&nodes[nth])).unwrap();
+    let has = |nth: usize| (of(nth)["staked"].as_u64().unwrap(), of(nth)["earned"].as_u64().unwrap());
+    assert_eq!((has(1), has(2), has(3)), ((891, 0), (900, 4), (900, 0)), "who disputed in vain paid for it: {records}");
     assert_eq!(nodes[0].json(&["validator", "slashes"]).unwrap()["slashes"], serde_json::json!([]));
-
-    dispute(dir.path(), &nodes);
 
     let (audit, genesis) = (dir.path().join("audit.cbor"), dir.path().join("genesis.cbor"));
     nodes[1].json(&["pool", "genesis", "--out", genesis.to_str().unwrap()]).unwrap();
