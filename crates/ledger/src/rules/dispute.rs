@@ -9,7 +9,7 @@
 
 use zero2ai_proto::{
     NodeId, decode,
-    state::{Backer, BallotState, DisputeState, Due, Halt, Member, Rights, Tally, key},
+    state::{Backer, BallotState, DisputeState, Due, Halt, Member, Rights, RoundState, Tally, key},
     tx::{Ballot, Dispute, Disputed},
 };
 use zero2ai_trust::{
@@ -48,20 +48,10 @@ pub(super) fn find(draft: &Draft<'_>, which: &Disputed) -> Result<DisputeState, 
     found.ok_or_else(|| TxError::Missing(format!("a dispute over {which}")))
 }
 
-/// Opens a dispute over a leaf, once. Both sides lay down what the disputed commitment bound; who opened the leaf as far as nothing else
-/// binds what it is liable with, so that nobody escapes a dispute by that.
-pub(super) fn open(draft: &mut Draft<'_>, call: &Call<'_>, body: &Dispute) -> Result<(), TxError> {
-    call.need(Rights::VALIDATOR)?;
-    let (which, height) = (body.disputed(), call.at.height);
+/// The round of a leaf that can be disputed now, and what the disputed commitment bound.
+fn disputable(draft: &Draft<'_>, call: &Call<'_>, body: &Dispute) -> Result<(RoundState, u64), TxError> {
     let Dispute { name, version, round, validator, leaf } = body;
-    if *validator == call.who {
-        return Err(invalid("nobody disputes what he opened himself"));
-    }
-    if draft.get(&key::dispute(&which)).is_some() {
-        return Err(TxError::Exists(format!("a dispute over {which}")));
-    }
-    let (mut state, entry) =
-        (load(draft, name, *version, *round)?, load_entry(draft, (name, *version, *round), validator)?);
+    let (state, entry) = (load(draft, name, *version, *round)?, load_entry(draft, (name, *version, *round), validator)?);
     let Some(found) = entry.found.as_ref().filter(|_| entry.opened.is_some()) else {
         return Err(invalid("this validator opened no leaves in that round"));
     };
@@ -69,7 +59,7 @@ pub(super) fn open(draft: &mut Draft<'_>, call: &Call<'_>, body: &Dispute) -> Re
         return Err(invalid("its part in that round is known to be wrong already"));
     }
     // The settlement waits for what is open by then: no verdict comes too late for the score.
-    if height > state.end() {
+    if call.at.height > state.end() {
         return Err(invalid(format!("leaves of that round were to be disputed up to height {}", state.end())));
     }
     let places = asked(&state, &round_job(name, *version, *round), validator, found.counts.samples).unwrap_or_default();
@@ -77,35 +67,49 @@ pub(super) fn open(draft: &mut Draft<'_>, call: &Call<'_>, body: &Dispute) -> Re
         return Err(invalid(format!("the leaves that were opened are {places:?}")));
     }
     judge(found, std::slice::from_ref(leaf)).map_err(|why| TxError::Invalid { what: "leaf", why })?;
-    let first = entry.bond;
+    Ok((state, entry.bond))
+}
+
+/// Opens a dispute over a leaf, once. Both sides lay down what the disputed commitment bound; who opened the leaf as far as nothing else
+/// binds what it is liable with, so that nobody escapes a dispute by that.
+pub(super) fn open(draft: &mut Draft<'_>, call: &Call<'_>, body: &Dispute) -> Result<(), TxError> {
+    call.need(Rights::VALIDATOR)?;
+    let (which, height) = (body.disputed(), call.at.height);
+    if which.validator == call.who {
+        return Err(invalid("nobody disputes what he opened himself"));
+    }
+    if draft.get(&key::dispute(&which)).is_some() {
+        return Err(TxError::Exists(format!("a dispute over {which}")));
+    }
+    let (round, first) = disputable(draft, call, body)?;
     stake::dispute(draft, call.at, &call.who)?;
     let deposit = lay_down(draft, call, first)?;
-    let opposed = stake::bind(draft, call.at, validator, first)?;
+    let opposed = stake::bind(draft, call.at, &which.validator, first)?;
     let draws = free_height(draft, height.saturating_add(grading(draft)?.delay));
     draft.write(key::due_of(draws, &which), &Due::Jury)?;
-    state.disputes = state.disputes.saturating_add(1);
-    draft.write(key::round(name, *version, *round), &state)?;
     let dispute = DisputeState {
-        leaf: leaf.clone(),
+        leaf: body.leaf.clone(),
         appellant: call.who,
         tx: call.id,
         height,
         instance: 1,
         draws,
         // As long as a run takes, and then as long as it takes to be heard.
-        vote: state.commit,
-        appeal: state.reveal,
+        vote: round.commit,
+        appeal: round.reveal,
         first,
         backers: vec![
             Backer { who: call.who, refutes: true, amount: deposit },
-            Backer { who: *validator, refutes: false, amount: opposed },
+            Backer { who: which.validator, refutes: false, amount: opposed },
         ],
         votes: Tally::default(),
         tally: None,
         earlier: None,
         settled: None,
     };
-    draft.write(key::dispute(&which), &dispute)
+    draft.write(key::dispute(&which), &dispute)?;
+    let disputes = round.disputes.saturating_add(1);
+    draft.write(key::round(&which.name, which.version, which.round), &RoundState { disputes, ..round })
 }
 
 /// Binds the whole of a deposit of the signer's stake.
