@@ -119,7 +119,7 @@ fn check_stakes(ledger: &Ledger) -> Result<(), TestCaseError> {
     for round in 1..=ledger.rounds(&name(MODEL), 1) {
         let state = ledger.round(&name(MODEL), 1, round).unwrap();
         let next = key::due(ledger.height() + 1, &name(MODEL), 1, round);
-        let waits = state.disputes > 0 || (state.end() < ledger.height() && ledger.get(&next).is_some());
+        let waits = state.disputes > 0 || ledger.get(&next).is_some();
         prop_assert_eq!(state.outcome.is_some(), state.end() <= ledger.height() && !waits);
         prop_assert_eq!(state.selection.is_some(), state.draws <= ledger.height());
     }

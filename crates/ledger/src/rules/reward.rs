@@ -159,7 +159,8 @@ fn pay_some(
     room: usize,
 ) -> Result<usize, TxError> {
     let mut claims: Vec<(NodeId, u64)> = Vec::new();
-    let all = draft.scan(&key::rewards(end));
+    let prefix = key::rewards(end);
+    let all = draft.scan(&prefix);
     let more = all.len() > room;
     for (key, value) in all.into_iter().take(room) {
         let reward: RewardState = decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?;
