@@ -69,8 +69,20 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     let first = (height(&nodes[0]) + 5).to_string();
     nodes[0].json(&["pool", "upgrade", "2", "--height", &first]).unwrap();
     until("rules 2 are in force", PATIENCE, || height(&nodes[0]) > first.parse::<u64>().unwrap());
-    let short =
-        ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "40", "--open-ppm", "1000000", "--leaves", "4"];
+    let short = [
+        "--delay",
+        "2",
+        "--commit",
+        "25",
+        "--reveal",
+        "8",
+        "--dispute",
+        "40",
+        "--open-ppm",
+        "1000000",
+        "--leaves",
+        "4",
+    ];
     nodes[0].json(&[&["pool", "grading"][..], &short].concat()).unwrap();
     for node in &nodes[1..] {
         nodes[0].json(&["pool", "allot", &key(node), "1000"]).unwrap();
@@ -111,7 +123,10 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     assert!(settled["score"].as_f64().unwrap() > 0.9, "{settled}");
     assert_eq!((&settled["selection"], &settled["revealed"]), (&"everyone".into(), &3.into()));
     let disputes = nodes[0].json(&["validator", "disputes"]).unwrap();
-    assert!(disputes["disputes"][0]["settled"].is_number() && disputes["disputes"][0]["refuted"] == false, "{disputes}");
+    assert!(
+        disputes["disputes"][0]["settled"].is_number() && disputes["disputes"][0]["refuted"] == false,
+        "{disputes}"
+    );
     let records = nodes[1].json(&["reputation"]).unwrap();
     let rows = records["validators"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["bonds"] == 0), "{records}");

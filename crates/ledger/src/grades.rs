@@ -5,7 +5,8 @@ use zero2ai_proto::{
     Digest, ModelName, NodeId, TxId, decode,
     state::{
         BallotState, ContradictionState, Conviction, DisputeState, Endorsement, EntryState, EpochState, FindingState,
-        GradersState, PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState, StakeTotal, VoteState, key,
+        GradersState, PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState, StakeTotal,
+        VoteState, key,
     },
     tx::{Disputed, Graders, Grading},
 };

@@ -403,7 +403,8 @@ fn check_seats(pool: &Pool, seats: &mut Seats) -> Result<(), TestCaseError> {
             let bound: u64 = ballots.iter().map(|(_, ballot)| ballot.bond).sum();
             prop_assert!(bound <= told.first << (instance - 1), "{} seats bind {}", ballots.len(), bound);
             if instance == told.instance && told.settled.is_none() {
-                let cast = |(_, b): &(NodeId, BallotState)| Some(Ballot { weight: b.weight.into(), refuted: b.refuted? });
+                let cast =
+                    |(_, b): &(NodeId, BallotState)| Some(Ballot { weight: b.weight.into(), refuted: b.refuted? });
                 let cast: Vec<Ballot> = ballots.iter().filter_map(cast).collect();
                 prop_assert_eq!((told.votes.cast as usize, told.votes.refuted()), (cast.len(), refuted(&cast)));
             }

@@ -141,7 +141,9 @@ fn one_offence_voids_one_epoch() {
     let end = pool.ledger.round(&name(MODEL), 1, 1).unwrap().end();
     while pool.ledger.height() <= end {
         // An epoch lasts for one height, and is paid at the next.
-        void.extend(pool.ledger.rewards().into_iter().filter(|(_, who, r)| *who == id(5) && r.void).map(|(end, ..)| end));
+        void.extend(
+            pool.ledger.rewards().into_iter().filter(|(_, who, r)| *who == id(5) && r.void).map(|(end, ..)| end),
+        );
         pool.commit(&[]);
     }
     assert!(pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome.is_some());

@@ -154,7 +154,10 @@ fn read_entry(
 fn check_outcome(key: &[u8], name: &ModelName, row: &RoundRow) -> Result<(), AuditError> {
     let Some(outcome_told) = row.state.outcome else { return Ok(()) };
     // Disputes, of which an audit has no part, may have delayed it.
-    if outcome_told.height < row.state.end() || row.state.disputes > 0 || row.entries.iter().any(|e| e.entry.standing.is_none()) {
+    if outcome_told.height < row.state.end()
+        || row.state.disputes > 0
+        || row.entries.iter().any(|e| e.entry.standing.is_none())
+    {
         return Err(fail(key, "it is settled, and before its end or not with everyone who revealed"));
     }
     let entries: Vec<_> = row.entries.iter().map(|e| (e.validator, e.entry.clone())).collect();

@@ -51,7 +51,8 @@ pub(super) fn find(draft: &Draft<'_>, which: &Disputed) -> Result<DisputeState, 
 /// The round of a leaf that can be disputed now, and what the disputed commitment bound.
 fn disputable(draft: &Draft<'_>, call: &Call<'_>, body: &Dispute) -> Result<(RoundState, u64), TxError> {
     let Dispute { name, version, round, validator, leaf } = body;
-    let (state, entry) = (load(draft, name, *version, *round)?, load_entry(draft, (name, *version, *round), validator)?);
+    let (state, entry) =
+        (load(draft, name, *version, *round)?, load_entry(draft, (name, *version, *round), validator)?);
     let Some(found) = entry.found.as_ref().filter(|_| entry.opened.is_some()) else {
         return Err(invalid("this validator opened no leaves in that round"));
     };

@@ -36,7 +36,9 @@ pub(super) fn set(draft: &mut Draft<'_>, call: &Call<'_>, body: &Grading) -> Res
     }
     let signers = call.at.signers.as_slice().len() as u64;
     if dispute <= reveal.saturating_add(1) {
-        let why = format!("dispute is {dispute} heights; 1 draws leaves, {reveal} open them, and behind those they are disputed");
+        let why = format!(
+            "dispute is {dispute} heights; 1 draws leaves, {reveal} open them, and behind those they are disputed"
+        );
         return Err(invalid(why));
     }
     windows(body).check(signers).map_err(|e| invalid(e.to_string()))?;

@@ -90,7 +90,8 @@ pub(super) fn note(
     // What was staked for a part of the epoch earns for none of it.
     reward.stake = if before.shared.is_empty() { stake } else { before.stake.min(stake) };
     if reward.shared.len() < REWARDED {
-        let findings: Vec<Shared> = before.shared.iter().map(|(f, s)| Shared { found_ppm: *f, score_ppm: *s }).collect();
+        let findings: Vec<Shared> =
+            before.shared.iter().map(|(f, s)| Shared { found_ppm: *f, score_ppm: *s }).collect();
         let Sums { same, all } = sums(&before).with(&findings, shared, TOLERANCE_PPM);
         (reward.same, reward.all) = (same, all);
         reward.shared.push((shared.found_ppm, shared.score_ppm));
@@ -111,13 +112,7 @@ pub(super) fn void(draft: &mut Draft<'_>, height: u64, who: &NodeId) -> Result<(
 }
 
 /// Writes what a validator shared, and what all claim together.
-fn write(
-    draft: &mut Draft<'_>,
-    end: u64,
-    who: &NodeId,
-    claimed: u64,
-    reward: &RewardState,
-) -> Result<(), TxError> {
+fn write(draft: &mut Draft<'_>, end: u64, who: &NodeId, claimed: u64, reward: &RewardState) -> Result<(), TxError> {
     let epoch: EpochState = draft.read(&key::epoch(end))?.unwrap_or_default();
     // All stakes times millionths fit 64 bits.
     let claims = epoch.claims.saturating_sub(claimed).saturating_add(reward.claim);

@@ -170,7 +170,9 @@ fn settle_round(
         stake::burn(draft, who, &mut held, burned)?;
         match (conduct, after.shared, entry.standing) {
             // A proof or a verdict voided the epoch in which it came.
-            (Conduct::Refuted, ..) if fate == Bond::Burned && entry.contradicted.is_none() && entry.refuted.is_none() => {
+            (Conduct::Refuted, ..)
+                if fate == Bond::Burned && entry.contradicted.is_none() && entry.refuted.is_none() =>
+            {
                 reward::void(draft, height, who)?;
             }
             (Conduct::Upheld(_), Some(shared), Some(stood)) if earns => {

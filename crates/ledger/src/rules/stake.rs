@@ -94,7 +94,10 @@ pub(super) fn stake(draft: &mut Draft<'_>, call: &Call<'_>, body: &Stake) -> Res
     let mut stake = held(draft, call.at, &call.who)?;
     let has = stake.free.saturating_add(stake.own);
     if body.amount == 0 || body.amount > has {
-        return Err(invalid(format!("{} of {has} that are free; an administrator sets what a member has", body.amount)));
+        return Err(invalid(format!(
+            "{} of {has} that are free; an administrator sets what a member has",
+            body.amount
+        )));
     }
     let allotted = body.amount.min(stake.free);
     stake.free -= allotted;

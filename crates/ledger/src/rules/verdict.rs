@@ -84,12 +84,7 @@ fn refute(draft: &mut Draft<'_>, at: &Context<'_>, which: &Disputed, dispute: &D
 
 /// Takes up to `room` ballots of a dispute that is over out of the state, and leaves the rest to the next block; gives the room that is
 /// left. Nothing is bound by them any more, and the blocks still have them.
-pub(super) fn sweep(
-    draft: &mut Draft<'_>,
-    at: &Context<'_>,
-    which: &Disputed,
-    room: usize,
-) -> Result<usize, TxError> {
+pub(super) fn sweep(draft: &mut Draft<'_>, at: &Context<'_>, which: &Disputed, room: usize) -> Result<usize, TxError> {
     let ballots: Vec<Vec<u8>> = draft.scan(&key::seats(which)).into_keys().map(<[u8]>::to_vec).collect();
     let gone = ballots.len().min(room);
     if gone < ballots.len() {

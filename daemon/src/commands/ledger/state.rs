@@ -9,8 +9,8 @@ use zero2ai_proto::{
     limits::SIGNED_BYTES,
     state::{
         AnchorState, BallotState, CommitState, ContradictionState, Conviction, DisputeState, Due, Endorsement,
-        EntryState, EpochState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member, Model,
-        OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
+        EntryState, EpochState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member,
+        Model, OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
         StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
     tx::Grading,

@@ -3,8 +3,8 @@
 use zero2ai_proto::{
     TxId,
     state::{
-        Backer, BallotState, Committed, ContradictionState, Conviction, DisputeState, Due, EntryState, EpochState, FindingState,
-        GradersState, Halt, Offence, Outcome, PotState, RewardState, RoundCount, RoundState, SeedState,
+        Backer, BallotState, Committed, ContradictionState, Conviction, DisputeState, Due, EntryState, EpochState,
+        FindingState, GradersState, Halt, Offence, Outcome, PotState, RewardState, RoundCount, RoundState, SeedState,
         Selection, StakeState, StakeTotal, Standing, Tally, VoteState, key as state_key,
     },
     tx::Graders,
@@ -76,7 +76,8 @@ fn add_disputes(v: &mut Vectors) {
     };
     v.add("state/dispute", &dispute);
     let earlier = dispute.tally;
-    let appealed = DisputeState { instance: 2, votes: Tally::default(), tally: None, earlier, settled: None, ..dispute };
+    let appealed =
+        DisputeState { instance: 2, votes: Tally::default(), tally: None, earlier, settled: None, ..dispute };
     v.add("state/dispute_open", &appealed);
     v.add("state/ballot", &BallotState { weight: 950_000_000, bond: 10, refuted: None });
     v.add("state/pot", &PotState { amount: 500 });
@@ -95,8 +96,7 @@ fn add_disputes(v: &mut Vectors) {
 pub(super) fn add(v: &mut Vectors) {
     let leaving = vec![(30, 110_009)];
     let (good, bad) = (1_000_000, 4_000_000);
-    let stake =
-        StakeState { free: 20, staked: 950, bonds: 10, leaving, good, bad, own: 7, earned: 5, disputes: 1 };
+    let stake = StakeState { free: 20, staked: 950, bonds: 10, leaving, good, bad, own: 7, earned: 5, disputes: 1 };
     v.add("state/stake", &stake);
     v.add("state/stakes", &StakeTotal { held: 1_000, burned: 50 });
     v.add("state/seed", &SeedState { seed: digest(0xe9), height: 9, busy: true });
