@@ -371,7 +371,7 @@ pub(crate) enum PoolCommand {
     Allot {
         /// The member's node key
         node: NodeId,
-        /// What it has besides its stake from now on
+        /// What it has from now on that it never staked; what it earned it keeps
         amount: u64,
     },
     /// What validators are paid from at the end of an epoch, by agreement: shows it, or sets what it holds. Needs rules 2

@@ -101,16 +101,21 @@ pub const COPIES: u32 = 64;
 pub const STAKE_TOTAL: u64 = (1 << 44) - 1;
 /// Parts of one stake that may be leaving at a time.
 pub const LEAVING: usize = 8;
-/// Heights for which what leaves a stake stays liable, beyond the window of convictions it leaves in: evidence is taken so long.
-pub const LIABLE_HEIGHTS: u64 = EVIDENCE_HEIGHTS;
+/// Heights of a round's windows together: a stake that its validator takes back within them is still liable for what it says in them.
+pub const ROUND_HEIGHTS: u64 = 100_000;
+/// Heights for which what leaves a stake stays liable, beyond the window of convictions it leaves in: a round that it was committed to may
+/// last so long, and evidence is taken so long after that.
+pub const LIABLE_HEIGHTS: u64 = ROUND_HEIGHTS + EVIDENCE_HEIGHTS;
+/// Disputes that one account may have open at a time: each gives a jury work.
+pub const DISPUTES: u16 = 8;
 /// Seats of a committee at most.
 pub const SEATS: u16 = 64;
 /// Leaves in one opening or contradiction at most: with their proofs they fit [`SIGNED_BYTES`].
 pub const OPENED_LEAVES: u16 = 24;
 /// Bytes of a sample that is shown to a jury, encoded with its salt: a picture, or some minutes of sound.
 pub const SHOWN_BYTES: usize = 8 * 1024 * 1024;
-/// Findings that one validator's agreement in an epoch is computed over at most; further ones earn nothing. The work at the end of an epoch
-/// grows with their square.
+/// Findings that one validator's agreement in an epoch is computed over at most; further ones earn nothing. Each is
+/// compared with all before it.
 pub const REWARDED: usize = 256;
 /// The longest of a round's windows, and of a window of convictions, in heights.
 pub const WINDOW_HEIGHTS: u64 = 100_000;

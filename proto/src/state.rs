@@ -18,7 +18,7 @@ use crate::{
 mod disputes;
 mod grading;
 
-pub use disputes::{BallotState, DisputeState, Paid, PotState, RewardState, Tally};
+pub use disputes::{Backer, BallotState, DisputeState, EpochState, PotState, RewardState, Tally};
 pub use grading::{
     ContradictionState, Conviction, Due, EntryState, FindingState, GradersState, Halt, Offence, Outcome, RoundCount,
     RoundState, SeedState, Selection, StakeState, StakeTotal, Standing, VoteState,
@@ -609,7 +609,7 @@ pub mod key {
     }
     /// What the next epoch's end divides.
     pub const POT: &[u8] = b"pot";
-    /// What a validator earned in the epoch that ends at `end`.
+    /// What a validator may claim of the epoch that ends at `end`.
     #[must_use]
     pub fn reward(end: u64, validator: &NodeId) -> Vec<u8> {
         format!("reward/{end}/{validator}").into_bytes()
@@ -618,6 +618,18 @@ pub mod key {
     #[must_use]
     pub fn rewards(end: u64) -> Vec<u8> {
         format!("reward/{end}/").into_bytes()
+    }
+    /// What is claimed of the epoch that ends at `end`.
+    #[must_use]
+    pub fn epoch(end: u64) -> Vec<u8> {
+        format!("epoch/{end}").into_bytes()
+    }
+    /// Every epoch of which something is to be paid starts so.
+    pub const EPOCHS: &[u8] = b"epoch/";
+    /// Every seat of a dispute starts so, whatever instance.
+    #[must_use]
+    pub fn seats(disputed: &Disputed) -> Vec<u8> {
+        format!("ballot/{disputed}/").into_bytes()
     }
     /// One entry of a model's history.
     #[must_use]

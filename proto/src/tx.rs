@@ -100,7 +100,7 @@ pub enum TxBody {
     Dispute(Dispute),
     /// A juror says what it found when it ran a disputed leaf again.
     Ballot(Ballot),
-    /// Who lost an instance takes the dispute to the next one, with a larger deposit.
+    /// A validator takes a dispute to the next instance, on the side that lost, with a larger deposit.
     Appeal(Disputed),
 }
 
@@ -136,7 +136,8 @@ pub enum Graders {
 pub struct Allot {
     /// An admitted identity.
     pub member: NodeId,
-    /// What it has besides its stake from now on, in units that mean nothing outside of the pool.
+    /// What it has from now on that it never staked, in units that mean nothing outside of the pool. What it earned, and what it staked and
+    /// took back, no allotment touches.
     pub amount: u64,
 }
 
@@ -170,7 +171,7 @@ pub struct Grading {
     pub commit: u64,
     /// Heights in which they are revealed.
     pub reveal: u64,
-    /// Heights in which leaves are drawn and opened.
+    /// Heights in which leaves are drawn (the first), opened (for as many as reveals are taken) and disputed (to the last).
     pub dispute: u64,
     /// Seats of a committee; everyone sits if there are no more validators than that.
     pub seats: u16,
@@ -191,7 +192,8 @@ impl Default for Grading {
             delay: 4,
             commit: 200,
             reveal: 40,
-            dispute: 60,
+            // As long as a run takes, behind the openings: who disputes a leaf ran it.
+            dispute: 241,
             seats: 21,
             bond_ppm: 10_000,
             open_ppm: 300_000,

@@ -28,30 +28,17 @@ fn round(node: &Daemon) -> Value {
     node.json(&["validator", "rounds", "lab/digits"]).unwrap()["rounds"][0].clone()
 }
 
-/// 1 disputes a leaf of 2's; 3 sits alone over it, is shown the sample, runs the model, and votes, by itself. So does 2 over a leaf of 1's,
-/// whose sample is gone. What people can do by hand fits.
+/// 1 disputes a leaf of 2's; 3 sits alone over it, is shown the sample, runs the model, and votes, by itself. What people can do by hand fits.
 fn dispute(dir: &Path, nodes: &[Daemon]) {
     let opened = nodes[1].json(&["validator", "leaves", "lab/digits"]).unwrap()["leaves"].clone();
-    let first = |node: &Daemon| {
-        let of = format!("/{}/", key(node));
-        let mut leaves = opened.as_array().unwrap().iter().filter_map(|leaf| leaf["leaf"].as_str());
-        leaves.find(|leaf| leaf.contains(&of)).unwrap()
-    };
-    let (leaf, unshown) = (first(&nodes[2]), first(&nodes[1]));
+    let of = format!("/{}/", key(&nodes[2]));
+    let mut leaves = opened.as_array().unwrap().iter().filter_map(|leaf| leaf["leaf"].as_str());
+    let leaf = leaves.find(|leaf| leaf.contains(&of)).unwrap();
     assert_eq!(opened.as_array().unwrap().len(), 12, "{opened}");
-    for file in std::fs::read_dir(dir.join("n1/rounds")).unwrap().flatten() {
-        if file.path().extension().is_some_and(|end| end == "shown") {
-            std::fs::remove_file(file.path()).unwrap();
-        }
-    }
     nodes[1].json(&["validator", "dispute", leaf]).unwrap();
-    nodes[3].json(&["validator", "dispute", unshown]).unwrap();
-    let of = |leaf: &str| {
-        let told = nodes[3].json(&["validator", "disputes"]).unwrap()["disputes"].clone();
-        told.as_array().unwrap().iter().find(|dispute| dispute["leaf"] == leaf).cloned().unwrap_or_default()
-    };
+    let told = || nodes[3].json(&["validator", "disputes"]).unwrap()["disputes"][0].clone();
     until("a jury is drawn", PATIENCE, || {
-        of(leaf)["jury"].as_array().is_some_and(|jury| jury.len() == 1 && jury[0]["node"] == key(&nodes[3]))
+        told()["jury"].as_array().is_some_and(|jury| jury.len() == 1 && jury[0]["node"] == key(&nodes[3]))
     });
     let salt = nodes[2].json(&["validator", "salt", leaf]).unwrap();
     let place = salt["sample"].as_u64().unwrap() as usize;
@@ -65,11 +52,8 @@ fn dispute(dir: &Path, nodes: &[Daemon]) {
     };
     assert_eq!((one(place), one((place + 1) % rows.lines().count())), (0, 13), "its own sample fits, another does not");
     assert_ne!(nodes[1].run(&["validator", "salt", leaf]).unwrap().code, 0, "another node has nothing of it");
-    until("the juror votes", PATIENCE, || of(leaf)["jury"][0]["refuted"] == false);
-    // Of 1's leaf nothing can be shown any more, which half of the window is waited for.
-    until("the other juror votes", PATIENCE, || of(unshown)["jury"][0]["refuted"] == true);
-    assert_eq!(of(unshown)["jury"][0]["node"], key(&nodes[2]));
-    let told = of(leaf);
+    until("the juror votes", PATIENCE, || told()["jury"][0]["refuted"] == false);
+    let told = told();
     assert_eq!((&told["deposit"], &told["opposed"], &told["instance"]), (&9.into(), &9.into(), &1.into()), "{told}");
 }
 
@@ -85,8 +69,20 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     let first = (height(&nodes[0]) + 5).to_string();
     nodes[0].json(&["pool", "upgrade", "2", "--height", &first]).unwrap();
     until("rules 2 are in force", PATIENCE, || height(&nodes[0]) > first.parse::<u64>().unwrap());
-    let short =
-        ["--delay", "2", "--commit", "25", "--reveal", "8", "--dispute", "8", "--open-ppm", "1000000", "--leaves", "4"];
+    let short = [
+        "--delay",
+        "2",
+        "--commit",
+        "25",
+        "--reveal",
+        "8",
+        "--dispute",
+        "40",
+        "--open-ppm",
+        "1000000",
+        "--leaves",
+        "4",
+    ];
     nodes[0].json(&[&["pool", "grading"][..], &short].concat()).unwrap();
     for node in &nodes[1..] {
         nodes[0].json(&["pool", "allot", &key(node), "1000"]).unwrap();
@@ -114,20 +110,30 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     // One comes back only when leaves are to be opened, and does it all the same.
     nodes[3].kill();
     nodes[3].start(&[]).unwrap();
+    let entries = || nodes[0].json(&["ledger", "state", "entry/"]).unwrap()["entries"].clone();
+    until("all leaves are opened", PATIENCE, || {
+        let entries = entries();
+        let entries = entries.as_object().unwrap();
+        entries.len() == 3 && entries.values().all(|entry| entry["opened"].is_number())
+    });
+    dispute(dir.path(), &nodes);
+    // Which waits for the dispute.
     until("the round is settled", PATIENCE, || round(&nodes[0])["confidence"].is_number());
     let settled = round(&nodes[0]);
     assert!(settled["score"].as_f64().unwrap() > 0.9, "{settled}");
     assert_eq!((&settled["selection"], &settled["revealed"]), (&"everyone".into(), &3.into()));
-    let entries = nodes[0].json(&["ledger", "state", "entry/"]).unwrap()["entries"].clone();
-    let entries = entries.as_object().unwrap();
-    assert!(entries.len() == 3 && entries.values().all(|entry| entry["opened"].is_number()), "{entries:?}");
+    let disputes = nodes[0].json(&["validator", "disputes"]).unwrap();
+    assert!(
+        disputes["disputes"][0]["settled"].is_number() && disputes["disputes"][0]["refuted"] == false,
+        "{disputes}"
+    );
     let records = nodes[1].json(&["reputation"]).unwrap();
     let rows = records["validators"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["bonds"] == 0), "{records}");
-    assert_eq!(rows.iter().filter(|row| row["staked"] == 900).count(), 3, "{records}");
+    let of = |nth: usize| rows.iter().find(|row| row["node"] == key(&nodes[nth])).unwrap();
+    let has = |nth: usize| (of(nth)["staked"].as_u64().unwrap(), of(nth)["earned"].as_u64().unwrap());
+    assert_eq!((has(1), has(2), has(3)), ((891, 0), (900, 4), (900, 0)), "who disputed in vain paid for it: {records}");
     assert_eq!(nodes[0].json(&["validator", "slashes"]).unwrap()["slashes"], serde_json::json!([]));
-
-    dispute(dir.path(), &nodes);
 
     let (audit, genesis) = (dir.path().join("audit.cbor"), dir.path().join("genesis.cbor"));
     nodes[1].json(&["pool", "genesis", "--out", genesis.to_str().unwrap()]).unwrap();

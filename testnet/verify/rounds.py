@@ -135,17 +135,18 @@ def vote(entry, height: int):
 
 def check_outcome(name: str, number: int, turn: int, state, entries, part: str) -> None:
     told, end = state.outcome, state.draws + state.commit + state.reveal + state.dispute
-    need(told.height == end, part, "was settled at another height than its end")
+    need(told.height >= end, part, "was settled before its end")
+    need(state.disputes == 0, part, "was settled while it was disputed")
     need(all(e.standing is not None for e in entries.values()), part, "was settled without all that was revealed")
     job, verdicts, first = f"{name}@{number}/{turn}".encode(), Counter(), {}
     for validator, entry in entries.items():
-        # At the end of a block rounds are settled before disputes are.
-        wrong = (entry.contradicted is not None and entry.contradicted <= end) or (
-            entry.refuted is not None and entry.refuted < end)
+        # The settlement waits for verdicts.
+        wrong = (entry.contradicted is not None and entry.contradicted <= told.height) or (
+            entry.refuted is not None and entry.refuted < told.height)
         if wrong or entry.opened is None and is_asked(state, job, validator):
             continue
         verdicts[entry.found.verdict[0]] += 1
-        root, place, weight, quality, samples = vote(entry, end)
+        root, place, weight, quality, samples = vote(entry, told.height)
         if weight > 0 and (root not in first or place < first[root][0]):
             first[root] = (place, weight, quality, samples)
     counted = sorted(((quality, weight) for _, weight, quality, _ in first.values()), reverse=True)
@@ -159,7 +160,7 @@ def check_outcome(name: str, number: int, turn: int, state, entries, part: str) 
     expected = {
         "score_ppm": score if len(first) >= 3 else None, "datasets": len(first), "samples": samples,
         "confidence_ppm": samples * PPM * PPM // (samples * PPM + HALF * PPM),
-        "verdicts": [verdicts[word] for word in ("positive", "negative", "abstain")], "height": end,
+        "verdicts": [verdicts[word] for word in ("positive", "negative", "abstain")], "height": told.height,
     }
     need(dict(told) == expected, part, f"says {dict(told)}; its entries give {expected}")
 
@@ -176,7 +177,7 @@ def check_windows(state, validator: bytes, entry, part: str) -> None:
     need(state.draws < entry.place.height <= commit_end, part, "was committed to outside of its window")
     need(commit_end < found.height <= reveal_end, part, "was revealed outside of its window")
     opened = entry.opened
-    need(opened is None or reveal_end < opened <= reveal_end + state.dispute, part, "was opened outside of its window")
+    need(opened is None or reveal_end < opened <= reveal_end + 1 + state.reveal, part, "was opened outside of its window")
     seated = validator in state.committee
     need(seated, part, "is of a validator without a seat")
 

@@ -118,7 +118,7 @@ class TheWire(unittest.TestCase):
             "stakes", "seed", "halt", "grading", f"stake/{node}", f"rounds/{model}", f"round/{model}/1",
             f"entry/{model}/1/{node}", f"finding/{model}/{node}", f"contradiction/{model}/1/{node}",
             f"convicted/10000/{node}", f"due/308/{model}/1", f"vote/{node}", "graders/acme/digits",
-            f"dispute/{leaf}", f"ballot/{leaf}/1/{node}", f"due/508/{leaf}", "pot", f"reward/10000/{node}",
+            f"dispute/{leaf}", f"ballot/{leaf}/1/{node}", f"due/508/{leaf}", "pot", f"reward/10000/{node}", "epoch/10000",
         ]).encode()
         for name, value in expected.items():
             self.assertEqual(v[f"derived/{name}"], value, name)

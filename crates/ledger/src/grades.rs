@@ -4,8 +4,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use zero2ai_proto::{
     Digest, ModelName, NodeId, TxId, decode,
     state::{
-        BallotState, ContradictionState, Conviction, DisputeState, Endorsement, EntryState, FindingState, GradersState,
-        PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState, StakeTotal, VoteState, key,
+        BallotState, ContradictionState, Conviction, DisputeState, Endorsement, EntryState, EpochState, FindingState,
+        GradersState, PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState, StakeTotal,
+        VoteState, key,
     },
     tx::{Disputed, Graders, Grading},
 };
@@ -144,11 +145,18 @@ impl Ledger {
         self.scan(b"dispute/").filter_map(read).collect()
     }
 
-    /// The jury of an instance and what each said, in order of key; empty before the draw.
+    /// The jury of an instance and what each said, in order of key; empty before the draw, and once the dispute is settled. At the last
+    /// instance those who voted.
     #[must_use]
     pub fn ballots(&self, which: &Disputed, instance: u8) -> Vec<(NodeId, BallotState)> {
         let read = |(key, value)| Some((last_part(key)?, decode(value, VALUE_BYTES).ok()?));
         self.scan(&key::ballots(which, instance)).filter_map(read).collect()
+    }
+
+    /// What everybody claims of an epoch that is not paid yet.
+    #[must_use]
+    pub fn epoch(&self, end: u64) -> Option<EpochState> {
+        self.read(&key::epoch(end))
     }
 
     /// What the end of the epoch divides.
@@ -157,7 +165,8 @@ impl Ledger {
         self.read::<PotState>(key::POT).unwrap_or_default().amount
     }
 
-    /// What every validator shared and earned, with the height at which its epoch ends: by that height and then by key.
+    /// What every validator shared and may claim in epochs that are not paid yet, with the height at which each ends: by that height and
+    /// then by key.
     #[must_use]
     pub fn rewards(&self) -> Vec<(u64, NodeId, RewardState)> {
         self.by_height(b"reward/")

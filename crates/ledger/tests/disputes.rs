@@ -3,19 +3,25 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{
     Pool, id, name,
     rounds::{MODEL, Run, ballot, dispute, disputed, quick},
 };
 use proptest::prelude::*;
-use zero2ai_ledger::{Ledger, TxError, asked, conduct, round_job, verify_audit};
+use zero2ai_ledger::{Ledger, TxError, asked, round_job, verify_audit};
 use zero2ai_proto::{
-    ByteBuf, Signed,
+    ByteBuf, NodeId, Signed,
+    limits::DISPUTES,
     receipt::AuditExport,
-    state::{DisputeState, EntryState, EventKind},
-    tx::{Disputed, Grading, Tx, TxBody},
+    state::{BallotState, DisputeState, EventKind},
+    tx::{Disputed, Grading, OpenRound, Tx, TxBody, Unstake},
 };
-use zero2ai_trust::{Reputation, settle::Conduct};
+use zero2ai_trust::{
+    Reputation,
+    dispute::{Ballot, refuted},
+};
 
 /// 8 has none; 6 is the one whose leaves are disputed, and 2 disputes them.
 const STAKES: [(u8, u64); 6] = [(2, 1_000), (3, 1_000), (4, 1_000), (5, 1_000), (6, 1_000), (7, 1_000)];
@@ -60,6 +66,13 @@ fn voted(pool: &mut Pool, which: &Disputed, votes: &[(u8, bool)]) {
     pool.until(end);
 }
 
+/// The next blocks, until the round has an outcome.
+fn settled(pool: &mut Pool) {
+    while pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome.is_none() {
+        pool.commit(&[]);
+    }
+}
+
 fn over(pool: &mut Pool, which: &Disputed) {
     let end = state(pool, which).appeal_end();
     pool.until(end);
@@ -68,7 +81,7 @@ fn over(pool: &mut Pool, which: &Disputed) {
 
 fn has(pool: &Pool, who: u8) -> (u64, u64, u64) {
     let stake = pool.ledger.stake(&id(who));
-    (stake.staked, stake.bonds, stake.free)
+    (stake.staked, stake.bonds, stake.free + stake.own)
 }
 
 fn record(pool: &Pool, who: u8) -> Reputation {
@@ -89,51 +102,56 @@ fn audit(pool: &mut Pool) -> AuditExport {
     }
 }
 
+/// Half of what the other laid down is the prize; the endorser's bond of the round goes, too.
 #[test]
-fn a_refuted_endorser_loses_his_deposit_and_standing_and_no_more_of_his_stake() {
+fn a_refuted_endorser_loses_his_deposit_his_bond_and_standing_and_no_more_of_his_stake() {
     let (mut pool, which) = opened(quick(), &STAKES);
     pool.do_all([(2, open(&which))]);
     assert_eq!((has(&pool, 2).1, has(&pool, 6).1), (20, 20), "the round's bond, and as much again");
+    assert_eq!(pool.ledger.stake(&id(2)).disputes, 1);
     voted(&mut pool, &which, &[(3, true), (4, true), (5, false)]);
     let tally = state(&pool, &which).tally.unwrap();
-    assert_eq!((tally.refuted, tally.cast, tally.jurors), (true, 3, 4), "everyone with stake but the parties");
-    assert_eq!(has(&pool, 7), (990, 0, 0), "silence costs what the seat bound");
-    let end = pool.ledger.round(&name(MODEL), 1, 1).unwrap().end();
-    pool.until(end);
-    assert!(pool.ledger.finding(&name(MODEL), 1, &id(6)).samples > 0);
-    let before = record(&pool, 6);
+    assert_eq!((tally.refuted(), tally.cast, tally.jurors), (true, 3, 4), "everyone with stake but the parties");
+    assert_eq!(has(&pool, 7), (998, 0, 0), "silence costs what the seat bound: a fourth of the deposit, rounded down");
     over(&mut pool, &which);
-    assert_eq!(has(&pool, 6), (990, 0, 0));
+    settled(&mut pool);
+    assert_eq!(has(&pool, 6), (980, 0, 0));
     assert_eq!(has(&pool, 2), (1_000, 0, 5), "half of what the other laid down, and its own back");
     assert_eq!([3, 4, 5].map(|who| has(&pool, who)), [(1_000, 0, 0); 3], "a vote with the few costs nothing");
     let total = pool.ledger.stake_total().unwrap();
-    assert_eq!((total.held, total.burned), (5_985, 15));
-    assert_eq!(record(&pool, 6), before.after(0, 1));
+    assert_eq!((total.held, total.burned), (5_983, 17));
+    assert_eq!(record(&pool, 6), Reputation::default().after(0, 1), "one event");
     assert_eq!(pool.ledger.finding(&name(MODEL), 1, &id(6)).samples, 0, "it counts no more");
-    assert_eq!(pool.ledger.convictions(), []);
+    assert_eq!((pool.ledger.convictions(), pool.ledger.stake(&id(2)).disputes), (vec![], 0));
     let kinds: Vec<_> = pool.ledger.events(&name(MODEL)).into_iter().filter(|e| e.kind == EventKind::Refuted).collect();
     assert!(matches!(&kinds[..], [event] if event.account == id(6) && event.tx == state(&pool, &which).tx));
     verify_audit(&pool.ledger.pool(), &audit(&mut pool)).unwrap();
 }
 
-/// A verdict before the settlement leaves the finding out of that very round, and an auditor computes the same.
+/// Ballots take longer than the round has left: its settlement waits, counts the verdict, and an auditor computes the same.
 #[test]
-fn a_verdict_before_the_settlement_counts_in_it() {
-    let datasets = |refuted: bool| {
-        let (mut pool, which) = opened(Grading { dispute: 20, ..quick() }, &STAKES);
+fn a_verdict_reaches_the_settled_score_however_short_the_windows_are() {
+    let datasets = |refuted: bool, dispute: u64| {
+        let (mut pool, which) = opened(Grading { dispute, ..quick() }, &STAKES);
         pool.do_all([(2, open(&which))]);
         voted(&mut pool, &which, &[(3, refuted), (4, refuted), (5, refuted), (7, refuted)]);
-        over(&mut pool, &which);
         let end = pool.ledger.round(&name(MODEL), 1, 1).unwrap().end();
-        assert!(pool.ledger.height() < end);
-        pool.until(end);
+        assert_eq!(pool.ledger.height() >= end, dispute == 6, "the verdict comes behind the round's last height");
+        let next = TxBody::OpenRound(OpenRound { name: name(MODEL), version: 1 });
+        refused(pool.refusal(1, next), "is open");
+        over(&mut pool, &which);
+        let closed = pool.ledger.height();
+        assert!(pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome.is_none());
+        settled(&mut pool);
+        assert_eq!(pool.ledger.height(), end.max(closed + 1));
         verify_audit(&pool.ledger.pool(), &audit(&mut pool)).unwrap();
         // With the deposit goes the bond of the round.
         assert_eq!((has(&pool, 6).0, has(&pool, 2).0), if refuted { (980, 1_000) } else { (1_000, 990) });
-        assert!(!refuted || record(&pool, 6) == Reputation::default().after(0, 1), "one event, not two");
         pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome.unwrap().datasets
     };
-    assert_eq!((datasets(true), datasets(false)), (3, 4));
+    for dispute in [6, 30] {
+        assert_eq!((datasets(true, dispute), datasets(false, dispute)), (3, 4), "{dispute}");
+    }
 }
 
 #[test]
@@ -141,13 +159,11 @@ fn who_disputes_in_vain_pays_who_he_disputed() {
     let (mut pool, which) = opened(quick(), &STAKES);
     pool.do_all([(2, open(&which))]);
     voted(&mut pool, &which, &[(3, false), (4, true), (5, false), (7, true)]);
-    assert!(!state(&pool, &which).tally.unwrap().refuted, "a tie lets a leaf stand");
-    let end = pool.ledger.round(&name(MODEL), 1, 1).unwrap().end();
-    pool.until(end);
-    let before = record(&pool, 2);
+    assert!(!state(&pool, &which).tally.unwrap().refuted(), "a tie lets a leaf stand");
     over(&mut pool, &which);
+    assert_eq!(record(&pool, 2), Reputation::default().after(0, 1));
+    settled(&mut pool);
     assert_eq!((has(&pool, 2), has(&pool, 6)), ((990, 0, 0), (1_000, 0, 5)));
-    assert_eq!(record(&pool, 2), before.after(0, 1));
     assert_eq!(pool.entry(1, 6).refuted, None);
     refused(pool.refusal(3, open(&which)), "exists already");
 }
@@ -159,23 +175,93 @@ fn an_appeal_goes_to_more_people_for_a_larger_deposit_and_the_last_word_is_every
     let appeal = || TxBody::Appeal(which.clone());
     refused(pool.refusal(6, appeal()), "no verdict");
     voted(&mut pool, &which, &[(3, true), (4, true), (5, true), (7, false)]);
-    refused(pool.refusal(2, appeal()), "lost this instance");
+    refused(pool.refusal(2, appeal()), "won this instance");
     pool.do_all([(6, appeal())]);
-    assert_eq!((state(&pool, &which).instance, state(&pool, &which).opposed), (2, 30));
+    assert_eq!((state(&pool, &which).instance, state(&pool, &which).laid(false)), (2, 30));
     refused(pool.refusal(6, appeal()), "no verdict");
     // The second jury is of another mind; it is the first time that a ballot is taken of it.
     voted(&mut pool, &which, &[(3, false), (4, false), (5, true), (7, false)]);
-    refused(pool.refusal(6, appeal()), "lost this instance");
+    refused(pool.refusal(6, appeal()), "won this instance");
     pool.do_all([(2, appeal())]);
-    assert_eq!((state(&pool, &which).instance, state(&pool, &which).deposit), (3, 50));
+    assert_eq!((state(&pool, &which).instance, state(&pool, &which).laid(true)), (3, 50));
+    let draws = state(&pool, &which).draws;
+    pool.until(draws);
+    assert!(pool.ledger.ballots(&which, 3).is_empty(), "nobody is drawn, and nothing bound");
+    for party in [2, 6, 8, 1] {
+        refused(pool.refusal(party, ballot(&which, true)), "does not sit");
+    }
     voted(&mut pool, &which, &[(3, false), (4, false), (5, false), (7, false)]);
     let told = state(&pool, &which);
     assert_eq!(told.settled, Some(told.vote_end()), "the last instance is settled as its ballots are counted");
+    assert_eq!((told.tally.unwrap().cast, told.tally.unwrap().jurors), (4, 4));
     refused(pool.refusal(2, appeal()), "no verdict");
+    settled(&mut pool);
     assert_eq!((has(&pool, 2), has(&pool, 6)), ((950, 0, 0), (1_000, 0, 25)));
     let total = pool.ledger.stake_total().unwrap();
     assert_eq!((total.held, total.burned), (5_975, 25));
-    assert_eq!(pool.ledger.ballots(&which, 1).len() + pool.ledger.ballots(&which, 3).len(), 8);
+}
+
+/// 2 is in league with 6, disputes its leaf first, and loses on purpose; 3 appeals for the side that lost, and shares what 6 loses.
+#[test]
+fn an_accomplice_who_disputes_first_protects_nobody() {
+    for votes in [&[(3, false), (4, false)][..], &[]] {
+        let (mut pool, which) = opened(quick(), &STAKES);
+        pool.do_all([(2, open(&which))]);
+        voted(&mut pool, &which, votes);
+        let appeal = || TxBody::Appeal(which.clone());
+        refused(pool.refusal(6, appeal()), "won this instance");
+        refused(pool.refusal(8, appeal()), "nothing else binds 0");
+        pool.do_all([(3, appeal())]);
+        assert_eq!(state(&pool, &which).laid(true), 30);
+        voted(&mut pool, &which, &[(4, true), (5, true), (7, false)]);
+        pool.do_all([(6, appeal())]);
+        voted(&mut pool, &which, &[(4, true), (5, true), (7, true)]);
+        settled(&mut pool);
+        assert!(pool.entry(1, 6).refuted.is_some());
+        // 6 laid down 10 and 40, and its bond; 2 and 3 share half of the 50 as they laid down, 10 and 20.
+        assert_eq!((has(&pool, 6).0, has(&pool, 2).2, has(&pool, 3).2), (940, 8, 16));
+        assert_eq!((has(&pool, 2).1, has(&pool, 3).1), (0, 0));
+    }
+}
+
+/// Disputes over leaves of an accomplice with little stake: what they bind of others' stakes is no more than what is laid down for them, and one
+/// account has only so many open.
+#[test]
+fn a_dispute_binds_no_more_of_others_than_of_who_opens_it() {
+    let mut stakes = STAKES;
+    stakes[4].1 = 350;
+    let (mut pool, _) = opened(quick(), &stakes);
+    let leaves = places(&pool);
+    assert_eq!(leaves.len(), usize::from(DISPUTES));
+    pool.do_all(leaves.iter().map(|leaf| (2, open(&disputed(6, 1, *leaf)))));
+    let state = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
+    let other = asked(&state, &round_job(&name(MODEL), 1, 1), &id(3), 100).unwrap()[0];
+    let more = || dispute(3, 1, Run::honest(3, 4).leaf(other));
+    refused(pool.refusal(2, more()), "disputes that this member opened are not settled");
+    let height = pool.ledger.height() + 1;
+    pool.until(height);
+    for leaf in &leaves {
+        let jury = pool.ledger.ballots(&disputed(6, 1, *leaf), 1);
+        assert_eq!((jury.len(), jury.iter().map(|(_, b)| b.bond).sum::<u64>()), (4, 4), "of 10 each, 4 were laid down");
+    }
+    let end = height + 7;
+    pool.until(end);
+    assert_eq!(pool.ledger.stake(&id(2)).disputes, 0);
+}
+
+/// Who takes its stake back before anybody disputes its leaves is reached all the same.
+#[test]
+fn stake_that_is_leaving_answers_for_its_leaves() {
+    let (mut pool, which) = opened(quick(), &STAKES);
+    pool.do_all([(6, TxBody::Unstake(Unstake { amount: 990 }))]);
+    pool.do_all([(2, open(&which))]);
+    assert_eq!((has(&pool, 6), state(&pool, &which).laid(false)), ((10, 20, 0), 10), "bound of what is leaving");
+    refused(pool.refusal(6, TxBody::Unstake(Unstake { amount: 1 })), "1 of 0");
+    voted(&mut pool, &which, &[(3, true), (4, true), (5, true), (7, true)]);
+    over(&mut pool, &which);
+    settled(&mut pool);
+    let held = pool.ledger.stake(&id(6));
+    assert_eq!((held.staked, held.bonds, held.leaving[0].0), (0, 0, 980));
 }
 
 #[test]
@@ -207,11 +293,17 @@ fn each_step_of_a_dispute_has_its_window_and_its_people() {
     refused(pool.refusal(4, ballot(&which, true)), "are taken from height");
     over(&mut pool, &which);
     refused(pool.refusal(6, TxBody::Appeal(which.clone())), "no verdict");
-    let other = disputed(6, 1, places(&pool)[1]);
-    refused(pool.refusal(3, open(&other)), "known to be wrong already");
+    assert_eq!(pool.ledger.ballots(&which, 1).len(), 4);
+    pool.commit(&[]);
+    assert!(pool.ledger.scan(b"ballot/").next().is_none(), "ballots of a dispute that is over leave the state");
+    let (mut pool, which) = opened(Grading { dispute: 20, ..quick() }, &STAKES);
+    pool.do_all([(2, open(&which))]);
+    voted(&mut pool, &which, &[(3, true), (4, true)]);
+    over(&mut pool, &which);
+    refused(pool.refusal(3, open(&disputed(6, 1, places(&pool)[1]))), "known to be wrong already");
     let (mut pool, which) = opened(quick(), &STAKES);
     let round = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
-    pool.until(round.end() + round.commit);
+    pool.until(round.end());
     refused(pool.refusal(2, open(&which)), "were to be disputed up to");
 }
 
@@ -227,8 +319,9 @@ fn nobody_wins_where_nobody_votes_or_the_chain_stood_still() {
             pool.apply(&block).unwrap();
         }
         over(&mut pool, &which);
+        settled(&mut pool);
         assert_eq!((has(&pool, 2), has(&pool, 6)), ((1_000, 0, 0), (1_000, 0, 0)));
-        assert_eq!(has(&pool, 3).0, if halted { 1_000 } else { 990 }, "jurors were silent");
+        assert_eq!(has(&pool, 3).0, if halted { 1_000 } else { 998 }, "jurors were silent");
         assert_eq!(pool.entry(1, 6).refuted, None);
     }
 }
@@ -242,22 +335,11 @@ fn a_verdict_stands_where_the_next_jury_is_silent() {
     pool.do_all([(6, TxBody::Appeal(which.clone()))]);
     voted(&mut pool, &which, &[]);
     let tally = state(&pool, &which).tally.unwrap();
-    assert_eq!((tally.refuted, tally.cast), (true, 4), "of the first jury");
+    assert_eq!((tally.refuted(), tally.cast), (true, 4), "of the first jury");
     over(&mut pool, &which);
+    settled(&mut pool);
     assert!(pool.entry(1, 6).refuted.is_some());
-    assert_eq!((has(&pool, 2).2, has(&pool, 6).0), (15, 970), "half of both deposits");
-}
-
-/// A verdict at the height of the settlement is a later one, since rounds are settled first; an auditor finds the same.
-#[test]
-fn a_verdict_of_the_settlements_own_height_counts_from_the_next_round_on() {
-    let (pool, _) = opened(quick(), &STAKES);
-    let round = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
-    let at = |refuted| {
-        conduct(&round, &round_job(&name(MODEL), 1, 1), &id(6), &EntryState { refuted, ..pool.entry(1, 6) }, 50)
-    };
-    assert!(matches!(at(Some(50)), Conduct::Upheld(_)) && matches!(at(None), Conduct::Upheld(_)));
-    assert_eq!(at(Some(49)), Conduct::Refuted);
+    assert_eq!((has(&pool, 2).2, has(&pool, 6).0), (15, 960), "half of both deposits; and the round's bond");
 }
 
 /// Where nothing was allotted there is nothing to lay down, and standing alone is at stake.
@@ -266,11 +348,9 @@ fn without_stake_a_dispute_costs_standing_alone() {
     let (mut pool, which) = opened(quick(), &[]);
     pool.do_all([(2, open(&which))]);
     voted(&mut pool, &which, &[(3, true), (4, true)]);
-    let end = pool.ledger.round(&name(MODEL), 1, 1).unwrap().end();
-    pool.until(end);
-    let before = record(&pool, 6);
     over(&mut pool, &which);
-    assert_eq!(record(&pool, 6), before.after(0, 1));
+    settled(&mut pool);
+    assert_eq!(record(&pool, 6), Reputation::default().after(0, 1));
     assert_eq!(pool.ledger.stake_total(), None);
 }
 
@@ -293,6 +373,7 @@ fn the_order_of_ballots_makes_no_difference_and_every_node_comes_to_the_same() {
             pool.do_all(votes.iter().map(|(who, refuted)| (*who, ballot(&which, *refuted))));
         }
         over(&mut pool, &which);
+        settled(&mut pool);
         ends.push((pool.ledger.stakes(), state(&pool, &which).tally, pool.ledger.score(&name(MODEL), 1)));
         let mut again = Ledger::genesis(pool.ledger.genesis_bytes()).unwrap();
         for (i, (block, header)) in pool.blocks.iter().enumerate() {
@@ -310,16 +391,39 @@ fn the_order_of_ballots_makes_no_difference_and_every_node_comes_to_the_same() {
     assert_eq!(ends[0], ends[1]);
 }
 
-/// All that `who` laid down, or that its seats bound, and its bond of the round.
-fn laid(pool: &Pool, who: u8) -> u64 {
-    let mut sum = if [2, 3, 4, 6].contains(&who) { 10 } else { 0 };
+/// What each seat bound of whom at the most: once its vote is taken nothing, and it leaves the state with its dispute.
+type Seats = BTreeMap<(String, u8, NodeId), u64>;
+
+/// Takes the seats as they are, and checks that no more is bound by those of an instance than was laid down for it, and that its votes were
+/// added up rightly.
+fn check_seats(pool: &Pool, seats: &mut Seats) -> Result<(), TestCaseError> {
     for (which, told) in pool.ledger.disputes() {
-        sum += if told.appellant == id(who) { told.deposit } else { 0 };
-        sum += if which.validator == id(who) { told.opposed } else { 0 };
-        let ballots = (1..=3).flat_map(|instance| pool.ledger.ballots(&which, instance));
-        sum += ballots.filter(|(juror, _)| *juror == id(who)).map(|(_, ballot)| ballot.bond).sum::<u64>();
+        for instance in 1..=3 {
+            let ballots = pool.ledger.ballots(&which, instance);
+            let bound: u64 = ballots.iter().map(|(_, ballot)| ballot.bond).sum();
+            prop_assert!(bound <= told.first << (instance - 1), "{} seats bind {}", ballots.len(), bound);
+            if instance == told.instance && told.settled.is_none() {
+                let cast =
+                    |(_, b): &(NodeId, BallotState)| Some(Ballot { weight: b.weight.into(), refuted: b.refuted? });
+                let cast: Vec<Ballot> = ballots.iter().filter_map(cast).collect();
+                prop_assert_eq!((told.votes.cast as usize, told.votes.refuted()), (cast.len(), refuted(&cast)));
+            }
+            for (juror, ballot) in ballots {
+                let seat = seats.entry((which.to_string(), instance, juror)).or_default();
+                *seat = ballot.bond.max(*seat);
+            }
+        }
     }
-    sum
+    Ok(())
+}
+
+/// All that `who` laid down, or that its seats bound, and its bond of the round.
+fn laid(pool: &Pool, seats: &Seats, who: u8) -> u64 {
+    let round = if [2, 3, 4, 6].contains(&who) { 10 } else { 0 };
+    let backers = pool.ledger.disputes().into_iter().flat_map(|(_, told)| told.backers);
+    let deposits: u64 = backers.filter(|backer| backer.who == id(who)).map(|backer| backer.amount).sum();
+    let seats: u64 = seats.iter().filter(|((_, _, juror), _)| *juror == id(who)).map(|(_, bond)| bond).sum();
+    round + deposits + seats
 }
 
 proptest! {
@@ -331,7 +435,7 @@ proptest! {
         tries in proptest::collection::vec((2u8..9, 0u8..3, 0usize..3, any::<bool>()), 1..60),
     ) {
         let (mut pool, which) = opened(quick(), &STAKES);
-        let places = places(&pool);
+        let (places, mut seats) = (places(&pool), Seats::new());
         for chunk in tries.chunks(4) {
             let mut ahead = [0u64; 16];
             let txs: Vec<Signed<Tx>> = chunk.iter().map(|(who, kind, leaf, refuted)| {
@@ -347,18 +451,22 @@ proptest! {
             }).collect();
             let (block, _) = pool.build(&txs);
             pool.apply(&block).unwrap();
+            check_seats(&pool, &mut seats)?;
         }
-        // To the end of whatever is open: nobody appeals from here on.
-        let end = pool.ledger.height() + 12;
-        pool.until(end);
+        // To the end of whatever is open, and of the round: nobody appeals from here on.
+        for _ in 0..14 {
+            pool.commit(&[]);
+            check_seats(&pool, &mut seats)?;
+        }
         prop_assert!(pool.ledger.disputes().iter().all(|(_, told)| told.settled.is_some()));
-        prop_assert!(pool.ledger.convictions().is_empty());
+        prop_assert!(pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome.is_some());
+        prop_assert!(pool.ledger.convictions().is_empty() && pool.ledger.scan(b"ballot/").next().is_none());
         let mut held = 0;
         for who in 2..=8 {
             let stake = pool.ledger.stake(&id(who));
-            held += stake.staked + stake.free;
+            held += stake.staked + stake.free + stake.own;
             prop_assert_eq!((stake.bonds, stake.leaving.len()), (0, 0), "everything laid down came back or was lost");
-            prop_assert!(who == 8 || stake.staked + laid(&pool, who) >= 1_000, "{} lost more than it laid down", who);
+            prop_assert!(who == 8 || stake.staked + laid(&pool, &seats, who) >= 1_000, "{} lost more than it laid down", who);
         }
         let total = pool.ledger.stake_total().unwrap();
         prop_assert_eq!((total.held, total.held + total.burned), (held, 6_000));

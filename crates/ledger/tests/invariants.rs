@@ -97,8 +97,8 @@ fn check_stakes(ledger: &Ledger) -> Result<(), TestCaseError> {
     for (_, value) in ledger.scan(b"stake/") {
         let stake: StakeState = decode(value, SIGNED_BYTES).unwrap();
         let leaving: u64 = stake.leaving.iter().map(|(amount, _)| amount).sum();
-        held += stake.free + stake.staked + leaving;
-        prop_assert!(stake.bonds <= stake.staked && stake.leaving.len() <= LEAVING);
+        held += stake.free + stake.own + stake.staked + leaving;
+        prop_assert!(stake.bonds <= stake.staked + leaving && stake.leaving.len() <= LEAVING);
     }
     prop_assert_eq!(ledger.stake_total().unwrap_or_default().held, held, "value was made or lost");
     for (end, _, conviction) in ledger.convictions() {
@@ -106,15 +106,21 @@ fn check_stakes(ledger: &Ledger) -> Result<(), TestCaseError> {
         prop_assert_eq!(conviction.charged.is_some(), end <= ledger.height(), "charged at the end of its window");
     }
     for (end, _, reward) in ledger.rewards() {
-        prop_assert_eq!(reward.paid.is_some(), end <= ledger.height(), "paid at the end of its epoch");
+        prop_assert!(end > ledger.height(), "paid at the end of its epoch, and gone");
+        prop_assert!(ledger.epoch(end).is_some_and(|epoch| epoch.claims >= reward.claim));
     }
+    let open = ledger.disputes().into_iter().filter(|(_, told)| told.settled.is_none()).count();
+    let counted: usize = ledger.stakes().iter().map(|(_, stake)| usize::from(stake.disputes)).sum();
+    prop_assert_eq!(open, counted, "every open dispute is somebody's");
     for (key, _) in ledger.scan(b"due/") {
         let height: u64 = String::from_utf8_lossy(key).split('/').nth(1).unwrap().parse().unwrap();
         prop_assert!(height > ledger.height(), "what is done is due no more");
     }
     for round in 1..=ledger.rounds(&name(MODEL), 1) {
         let state = ledger.round(&name(MODEL), 1, round).unwrap();
-        prop_assert_eq!(state.outcome.is_some(), state.end() <= ledger.height());
+        let next = key::due(ledger.height() + 1, &name(MODEL), 1, round);
+        let waits = state.disputes > 0 || ledger.get(&next).is_some();
+        prop_assert_eq!(state.outcome.is_some(), state.end() <= ledger.height() && !waits);
         prop_assert_eq!(state.selection.is_some(), state.draws <= ledger.height());
     }
     Ok(())

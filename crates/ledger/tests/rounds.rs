@@ -183,6 +183,7 @@ fn each_step_has_its_window() {
     assert!(open(&pool, 2, 1, &run).is_none(), "no seed yet");
     pool.until(state.reveal_end() + 1);
     let right = open(&pool, 2, 1, &run).unwrap();
+    assert_eq!((state.open_end(), state.end()), (state.reveal_end() + 4, state.reveal_end() + 6));
     let TxBody::OpenLeaves(mut wrong) = right.clone() else { panic!() };
     wrong.leaves.pop();
     refused(pool.refusal(2, TxBody::OpenLeaves(wrong.clone())), "the leaves to open are");
@@ -287,6 +288,9 @@ fn each_way_of_grading_has_its_rules() {
     for (what, grading) in [
         ("too short", Grading { reveal: 1, ..quick() }),
         ("commit is 0", Grading { commit: 0, ..quick() }),
+        ("dispute is 4 heights; 1 draws leaves, 3 open them", Grading { dispute: 4, ..quick() }),
+        ("too short", Grading { dispute: 5, ..quick() }),
+        ("are 100001 heights", Grading { commit: 40_000, reveal: 20_000, dispute: 40_001, ..quick() }),
         ("window is 100001", Grading { window: 100_001, ..quick() }),
         ("65 seats", Grading { seats: 65, ..quick() }),
         ("2 seats", Grading { seats: 2, ..quick() }),

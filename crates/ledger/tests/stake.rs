@@ -49,7 +49,7 @@ fn an_administrator_allots_a_member_stakes_and_what_leaves_stays_liable() {
         pool.do_all([(1, unstake(1))]);
     }
     refused(pool.refusal(1, unstake(1)), "leaving already");
-    // What an administrator takes back is gone from the sum; what is staked he cannot take.
+    // What an administrator takes back is gone from the sum; what was staked he cannot take.
     pool.do_all([(0, allot(1, 0))]);
     assert_eq!(pool.ledger.stake_total().unwrap().held, 120);
 }

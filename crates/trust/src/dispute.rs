@@ -2,9 +2,10 @@
 //! vote. Owns the instances, the count of votes and what losing costs; stake is never at risk here.
 //!
 //! A small committee can fall to a minority by the luck of the draw: of eleven, six are of a cabal with 40 % of the seats in about one
-//! draw of four. So the loser may appeal, to a larger committee and at last to everyone, with twice the deposit each time (as in Kleros:
+//! draw of four. So anyone on the side that lost may appeal (not the parties alone: who disputes an accomplice's leaf to have it
+//! upheld would be the only one who could), to a larger committee and at last to everyone, with twice the deposit each time (as in Kleros:
 //! Lesaege, Ast, George, "Kleros", 2019). At the last instance a minority of the weight that votes cannot win (the
-//! parties do not vote), and since it pays for trying, few disputes go there. What that costs: every validator re-runs the opened leaves of a dispute that goes to the end.
+//! parties do not vote), and since it pays for trying, few disputes go there. Nothing is bound there, so that a dispute costs no block more than its ballots do. What that costs: every validator re-runs the opened leaves of a dispute that goes to the end.
 
 /// Which instance decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,13 @@ impl Instance {
     }
 }
 
+/// What a seat binds of its juror's stake: `bond`, but all seats together no more than `deposit`, which was laid down for this instance.
+/// So nobody binds more of others' stakes by disputes than of his own.
+#[must_use]
+pub fn seat(bond: u64, deposit: u64, seats: usize) -> u64 {
+    u64::try_from(seats).ok().and_then(|seats| deposit.checked_div(seats)).map_or(0, |part| bond.min(part))
+}
+
 /// One vote: its weight, and whether the leaf did not hold when the model was run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ballot {
@@ -59,7 +67,7 @@ pub struct Ballot {
 }
 
 /// True if the leaf is refuted: by more than half of the weight that voted. A tie, or no vote, lets it stand. Silence does not
-/// count; it costs the silent member his bond.
+/// count; it costs who was drawn his bond.
 #[must_use]
 pub fn refuted(ballots: &[Ballot]) -> bool {
     let sum = |refuted: bool| {

@@ -21,9 +21,42 @@ pub struct Shared {
 pub const MODELS: usize = 1_024;
 
 /// How alike two qualities are, millionths: one if equal, nothing from `tolerance_ppm` on.
-fn likeness(x: u32, y: u32, tolerance_ppm: u32) -> i128 {
+fn likeness(x: u32, y: u32, tolerance_ppm: u32) -> u64 {
     let tolerance = tolerance_ppm.max(1);
-    i128::from(tolerance.saturating_sub(x.abs_diff(y))) * i128::from(PPM) / i128::from(tolerance)
+    u64::from(tolerance.saturating_sub(x.abs_diff(y))) * u64::from(PPM) / u64::from(tolerance)
+}
+
+/// Likenesses, summed up as findings come, so that the end of an epoch is no more work than any other block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Of each finding with the score of its own round, millionths.
+    pub same: u64,
+    /// Of every finding with every score.
+    pub all: u64,
+}
+
+impl Sums {
+    /// The sums with one more finding, `next`, behind those of `before`, which these are the sums of.
+    #[must_use]
+    pub fn with(self, before: &[Shared], next: Shared, tolerance_ppm: u32) -> Self {
+        let like = |f: &Shared, s: &Shared| likeness(f.found_ppm, s.score_ppm, tolerance_ppm);
+        let own = like(&next, &next);
+        let others = before.iter().map(|b| like(&next, b).saturating_add(like(b, &next)));
+        let all = others.fold(self.all.saturating_add(own), u64::saturating_add);
+        Self { same: self.same.saturating_add(own), all }
+    }
+
+    /// Agreement beyond chance of `n` findings whose sums these are, millionths; see [`agreement`].
+    #[must_use]
+    pub fn agreement(self, n: usize) -> i64 {
+        let n = i128::try_from(n).unwrap_or(0);
+        if n < 2 {
+            return 0;
+        }
+        // same / n − (all − same) / (n (n − 1)), over one denominator.
+        let beyond = (i128::from(self.same) * n - i128::from(self.all)).div_euclid(n * (n - 1));
+        i64::try_from(beyond).unwrap_or(0)
+    }
 }
 
 /// Agreement beyond chance, millionths: the mean likeness on the same model less the mean likeness across different ones. From −1 to
@@ -31,18 +64,8 @@ fn likeness(x: u32, y: u32, tolerance_ppm: u32) -> i128 {
 #[must_use]
 pub fn agreement(shared: &[Shared], tolerance_ppm: u32) -> i64 {
     let shared = &shared[..shared.len().min(MODELS)];
-    let n = i128::try_from(shared.len()).unwrap_or(0);
-    if n < 2 {
-        return 0;
-    }
-    let same: i128 = shared.iter().map(|s| likeness(s.found_ppm, s.score_ppm, tolerance_ppm)).sum();
-    let all: i128 = shared
-        .iter()
-        .map(|s| shared.iter().map(|t| likeness(s.found_ppm, t.score_ppm, tolerance_ppm)).sum::<i128>())
-        .sum();
-    // same / n − (all − same) / (n (n − 1)), over one denominator.
-    let beyond = (same * n - all).div_euclid(n * (n - 1));
-    i64::try_from(beyond).unwrap_or(0)
+    let sum = |(sums, i): (Sums, usize), next: &Shared| (sums.with(&shared[..i], *next, tolerance_ppm), i + 1);
+    shared.iter().fold((Sums::default(), 0), sum).0.agreement(shared.len())
 }
 
 /// What a validator may claim of a pool: its weight (see [`crate::Reputation::weight`]) times its agreement, if that is
@@ -80,6 +103,14 @@ pub fn split(pool: u64, claims: &[u128]) -> Split {
         share
     });
     Split { shares: shares.collect(), rest }
+}
+
+/// What one of several claims gets of a pool, rounded down: for who pays them one after the other. All of them together get no more than
+/// the pool if `total` is their sum.
+#[must_use]
+pub fn share(pool: u64, claim: u64, total: u64) -> u64 {
+    let share = (u128::from(pool) * u128::from(claim)).checked_div(u128::from(total)).unwrap_or(0);
+    u64::try_from(share).unwrap_or(u64::MAX).min(pool)
 }
 
 /// Divides what a publisher set aside for failing samples: by how many samples each validator had shown him that the version before

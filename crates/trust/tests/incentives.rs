@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use zero2ai_proto::tx::ClassCounts;
 use zero2ai_trust::{
     Aging, Cumulative, PPM, Reach, Reputation,
-    dispute::{Ballot, Instance, refuted, settle},
+    dispute::{Ballot, Instance, refuted, seat, settle},
     reputation::LEAST_PPM,
-    reward::{Shared, Split, agreement, bounty, claim, split},
+    reward::{Shared, Split, Sums, agreement, bounty, claim, share, split},
     score::ScoreParts,
     slash::{Contradiction, Leaf, charges, contradiction, rate_ppm, slash},
 };
@@ -248,6 +248,46 @@ proptest! {
         parts.push(part);
         let (whole, cut) = (split(pool, &claims(&stakes)), split(pool, &claims(&parts)));
         prop_assert!(cut.shares[0] + cut.shares.last().unwrap() <= whole.shares[0]);
+    }
+
+    /// Summed up one by one they are what the formula gives of all at once: same / n − (all − same) / (n (n − 1)).
+    #[test]
+    fn agreement_as_findings_come_is_that_of_all_of_them(
+        shared in proptest::collection::vec((0u32..=PPM, 0u32..=PPM), 2..40), tolerance in 1u32..=PPM,
+    ) {
+        let list: Vec<Shared> = shared.iter().map(|(f, s)| Shared { found_ppm: *f, score_ppm: *s }).collect();
+        let (mut sums, n) = (Sums::default(), list.len() as i128);
+        for (i, next) in list.iter().enumerate() {
+            sums = sums.with(&list[..i], *next, tolerance);
+        }
+        let like = |f: &Shared, s: &Shared| {
+            i128::from(tolerance.saturating_sub(f.found_ppm.abs_diff(s.score_ppm))) * i128::from(PPM) / i128::from(tolerance)
+        };
+        let same: i128 = list.iter().map(|x| like(x, x)).sum();
+        let all: i128 = list.iter().flat_map(|x| list.iter().map(move |y| like(x, y))).sum();
+        prop_assert_eq!((i128::from(sums.same), i128::from(sums.all)), (same, all));
+        prop_assert_eq!(i128::from(sums.agreement(list.len())), (same * n - all).div_euclid(n * (n - 1)));
+        prop_assert_eq!(agreement(&list, tolerance), sums.agreement(list.len()));
+    }
+
+    /// Paid one by one nobody gets another share than of all at once, and all together never more than there is.
+    #[test]
+    fn shares_one_by_one_add_up_to_no_more_than_the_pool(
+        pool in 0u64..1 << 44, claims in proptest::collection::vec(0u64..1 << 50, 1..30),
+    ) {
+        let total: u64 = claims.iter().sum();
+        let shares: Vec<u64> = claims.iter().map(|claim| share(pool, *claim, total)).collect();
+        prop_assert!(shares.iter().sum::<u64>() <= pool);
+        let whole: Vec<u128> = claims.iter().map(|claim| u128::from(*claim)).collect();
+        prop_assert_eq!(shares, split(pool, &whole).shares);
+        prop_assert_eq!(share(pool, 1, 0), 0);
+    }
+
+    #[test]
+    fn seats_bind_no_more_than_was_laid_down(bonds in proptest::collection::vec(0u64..1_000, 1..31), deposit in 0u64..9_000) {
+        let bound: u64 = bonds.iter().map(|bond| seat(*bond, deposit, bonds.len())).sum();
+        prop_assert!(bound <= deposit && bonds.iter().all(|bond| seat(*bond, deposit, bonds.len()) <= *bond));
+        prop_assert_eq!(seat(9, deposit, 0), 0);
     }
 
     #[test]

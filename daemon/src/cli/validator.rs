@@ -129,10 +129,11 @@ pub(crate) enum ValidatorCommand {
         #[arg(required = true)]
         graders: Vec<String>,
     },
-    /// What validators shared and earned, epoch by epoch, and what the pot holds. Reads this home's own files
+    /// What validators shared in this epoch, their parts of the pot by that, and what it holds. Reads this home's own files
     #[command(after_help = "Example:\n  zero2ai validator rewards --json\n\n\
         A share is stake times reputation times agreement beyond chance: how much closer a validator's findings are to the scores of the \
-        same models than to those of others. It takes two models in an epoch. Leaves that were refuted, or not opened, void the epoch.")]
+        same models than to those of others. It takes two models in an epoch. Leaves that were refuted, or not opened, void the epoch. Models whose owner \
+        named the graders, has them elected, or grants to whom he likes, earn nobody anything.")]
     Rewards,
     /// Leaves that were opened in the newest round of a model's newest version, each with the name it is disputed by. Reads this home's own files
     #[command(after_help = "Example:\n  zero2ai validator leaves lab/digits")]
@@ -145,8 +146,8 @@ pub(crate) enum ValidatorCommand {
     Disputes,
     /// Dispute a leaf that a validator opened: the model does not say that. Lays down a deposit, and a jury runs the leaf again
     #[command(after_help = "Example:\n  zero2ai validator dispute lab/digits@1/2/NODE-KEY/17\n\n\
-        Names as 'zero2ai validator leaves' prints them. Who loses a dispute loses his deposit and standing, and may appeal twice, for twice \
-        the deposit each time.")]
+        Names as 'zero2ai validator leaves' prints them. Until the end of the round, which is not settled before its disputes are. Who \
+        loses a dispute loses his deposit and standing, and he or anyone else may appeal twice, for twice the deposit each time.")]
     Dispute {
         /// publisher/model@VERSION/ROUND/KEY/LEAF
         leaf: Disputed,
@@ -176,8 +177,10 @@ pub(crate) enum ValidatorCommand {
         #[arg(value_enum)]
         finding: Finding,
     },
-    /// Take a dispute that this node lost to the next instance: 31 jurors, then everyone
-    #[command(after_help = "Example:\n  zero2ai validator appeal lab/digits@1/2/NODE-KEY/17")]
+    /// Take a dispute to the next instance, on the side that lost: 31 jurors, then everyone
+    #[command(after_help = "Example:\n  zero2ai validator appeal lab/digits@1/2/NODE-KEY/17\n\n\
+        For every validator but those who won, within the blocks that 'zero2ai validator disputes' tells. Its deposit is twice, then four \
+        times the first.")]
     Appeal {
         /// publisher/model@VERSION/ROUND/KEY/LEAF
         leaf: Disputed,
@@ -256,7 +259,7 @@ pub(crate) struct GradingArgs {
     /// Blocks in which they show it
     #[arg(long)]
     pub(crate) reveal: Option<u64>,
-    /// Blocks in which leaves are drawn and opened
+    /// Blocks in which leaves are drawn (the first), opened (as many as '--reveal') and disputed (the rest)
     #[arg(long)]
     pub(crate) dispute: Option<u64>,
     /// Seats of a committee; where there are no more validators everyone sits

@@ -13,18 +13,24 @@ use crate::{
 /// but by an administrator, a burned bond or a conviction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StakeState {
-    /// What it has besides its stake.
+    /// What was allotted to it and never staked: the next allotment replaces it.
     pub free: u64,
     /// Its stake, bonds included: what its findings weigh.
     pub staked: u64,
-    /// What of the stake commitments bind.
+    /// What commitments, deposits and seats bind: of the stake first, then of what is leaving it.
     pub bonds: u64,
-    /// What was taken out of the stake, and the height until which it is liable: then it is free.
+    /// What was taken out of the stake, and the height until which it is liable. Then it is its own, as far as nothing binds it.
     pub leaving: Vec<(u64, u64)>,
     /// What was good of its record, millionths of an event.
     pub good: u64,
     /// What was bad.
     pub bad: u64,
+    /// What it has besides its stake and no allotment touches: what it earned, and what came out of its stake again.
+    pub own: u64,
+    /// All that it earned so far: its parts of pots, and of what others lost in disputes with it.
+    pub earned: u64,
+    /// Disputes that it opened and that are not settled.
+    pub disputes: u16,
 }
 
 /// `stakes`: all of it together, once anything was allotted. Without the entry every validator weighs one.
@@ -79,7 +85,7 @@ pub enum Selection {
 }
 
 /// `round/NAME@V/R`: one round of a version. Its heights follow from `draws` and the windows: commitments are taken for `commit`
-/// heights behind it, reveals for `reveal` behind those, and openings for `dispute` behind those.
+/// heights behind it, reveals for `reveal` behind those, and openings and disputes for `dispute` behind those.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundState {
     /// Height of its opening.
@@ -90,7 +96,7 @@ pub struct RoundState {
     pub commit: u64,
     /// Heights in which they are revealed.
     pub reveal: u64,
-    /// Heights in which leaves are drawn and opened.
+    /// Heights in which leaves are drawn, opened and disputed.
     pub dispute: u64,
     /// Seats.
     pub seats: u16,
@@ -110,6 +116,8 @@ pub struct RoundState {
     pub open_seed: Option<Digest>,
     /// What it came to.
     pub outcome: Option<Outcome>,
+    /// Disputes over its leaves that are not settled: until they are, neither is the round.
+    pub disputes: u32,
 }
 
 impl RoundState {
@@ -125,7 +133,14 @@ impl RoundState {
         self.commit_end().saturating_add(self.reveal)
     }
 
-    /// The height at whose end the round is settled.
+    /// The last height at which leaves are opened: as many as for a reveal behind the one whose seed draws them.
+    #[must_use]
+    pub const fn open_end(&self) -> u64 {
+        self.reveal_end().saturating_add(1).saturating_add(self.reveal)
+    }
+
+    /// The last height at which a leaf is disputed. At its end the round is settled, unless disputes over it are open: then a block
+    /// behind the end of the last of them.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.reveal_end().saturating_add(self.dispute)
@@ -271,4 +286,6 @@ pub enum Due {
     Count,
     /// Nobody appealed: the dispute is settled.
     Close,
+    /// It is over: its ballots leave the state, some of them in each block.
+    Sweep,
 }

@@ -2,7 +2,7 @@
 //! opened.
 
 use zero2ai_proto::{
-    limits::{OPENED_LEAVES, SEATS, WINDOW_HEIGHTS},
+    limits::{OPENED_LEAVES, ROUND_HEIGHTS, SEATS, WINDOW_HEIGHTS},
     state::{Rights, key},
     tx::Grading,
 };
@@ -14,6 +14,12 @@ use crate::{draft::Draft, error::TxError};
 /// What is in force.
 pub(super) fn grading(draft: &Draft<'_>) -> Result<Grading, TxError> {
     Ok(draft.read(key::GRADING)?.unwrap_or_default())
+}
+
+/// The windows in which somebody has to be heard: of the last one what is left when leaves were opened, to dispute them.
+pub(super) const fn windows(grading: &Grading) -> Windows {
+    let Grading { commit, reveal, dispute, .. } = *grading;
+    Windows { commit, reveal, dispute: dispute.saturating_sub(1).saturating_sub(reveal) }
 }
 
 /// Sets it for rounds that are opened from here on.
@@ -29,9 +35,19 @@ pub(super) fn set(draft: &mut Draft<'_>, call: &Call<'_>, body: &Grading) -> Res
         }
     }
     let signers = call.at.signers.as_slice().len() as u64;
-    // Leaves are drawn by the seed of the first block of the last window.
-    let windows = Windows { commit, reveal, dispute: dispute.saturating_sub(1) };
-    windows.check(signers).map_err(|e| invalid(e.to_string()))?;
+    if dispute <= reveal.saturating_add(1) {
+        let why = format!(
+            "dispute is {dispute} heights; 1 draws leaves, {reveal} open them, and behind those they are disputed"
+        );
+        return Err(invalid(why));
+    }
+    windows(body).check(signers).map_err(|e| invalid(e.to_string()))?;
+    let span = commit.saturating_add(reveal).saturating_add(dispute);
+    if span > ROUND_HEIGHTS {
+        return Err(invalid(format!(
+            "commit, reveal and dispute are {span} heights; {ROUND_HEIGHTS} are possible, or a stake could leave before its round is over"
+        )));
+    }
     if usize::from(seats) < MIN_DATASETS || seats > SEATS {
         return Err(invalid(format!("{seats} seats; {MIN_DATASETS} to {SEATS} are possible")));
     }

@@ -22,6 +22,7 @@ mod settling;
 pub(crate) mod stake;
 mod transfer;
 mod upgrade;
+mod verdict;
 
 pub(crate) use endorse::{check as check_counts, figures, may_grade, score};
 pub use endorse::{commitment, counted};

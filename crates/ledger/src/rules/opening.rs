@@ -67,8 +67,10 @@ pub(super) fn open(draft: &mut Draft<'_>, call: &Call<'_>, body: &OpenLeaves) ->
     let state = load(draft, name, number, round)?;
     let entry = load_entry(draft, (name, number, round), &call.who)?;
     let Some(found) = &entry.found else { return Err(invalid("nothing was revealed, so there is nothing to open")) };
-    if schedule(&state).phase(call.at.height) != Phase::Dispute {
-        return Err(invalid(format!("leaves are opened from height {} to {}", state.reveal_end() + 1, state.end())));
+    // Behind that they can be disputed: who opens late must not escape it.
+    if schedule(&state).phase(call.at.height) != Phase::Dispute || call.at.height > state.open_end() {
+        let (first, last) = (state.reveal_end().saturating_add(1), state.open_end());
+        return Err(invalid(format!("leaves are opened from height {first} to {last}")));
     }
     if entry.opened.is_some() || entry.contradicted.is_some() {
         return Err(invalid("its leaves were opened already"));
@@ -125,7 +127,8 @@ fn refute(
 }
 
 /// Writes an entry that was found wrong. What its validator found of the version counts no more from the next settlement on, its record has
-/// a bad event, and its epoch earns nothing; a settlement that is yet to come sees to the record itself.
+/// a bad event, and the epoch in which that came out earns it nothing; a settlement that is yet to come sees to the record itself. All of that
+/// once for an entry, however many proofs there are.
 pub(super) fn strike(
     draft: &mut Draft<'_>,
     call: &Call<'_>,
@@ -134,11 +137,14 @@ pub(super) fn strike(
     entry: EntryState,
     kind: EventKind,
 ) -> Result<(), TxError> {
-    if entry.standing.is_some() {
+    let first = entry.contradicted.is_none() || entry.refuted.is_none();
+    if first && entry.standing.is_some() {
         stake::judge(draft, call.at, validator, 0, 1)?;
         draft.write(key::finding(name, number, validator), &FindingState::default())?;
     }
-    reward::void(draft, call.at.height, validator)?;
+    if first {
+        reward::void(draft, call.at.height, validator)?;
+    }
     draft.write(key::entry(name, number, round, validator), &entry)?;
     // The history tells of whom it is, the state who brought it.
     let model = model::model(draft, name)?;

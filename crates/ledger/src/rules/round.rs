@@ -18,7 +18,11 @@ use zero2ai_trust::{
     committee, slash,
 };
 
-use super::{Call, Context, beacon, election, endorse, grading::grading, model, record, stake};
+use super::{
+    Call, Context, beacon, election, endorse,
+    grading::{self, grading},
+    model, record, stake,
+};
 use crate::{
     draft::{Draft, VALUE_BYTES, broken},
     error::TxError,
@@ -128,16 +132,15 @@ fn open(draft: &mut Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32, r
     let grading = grading(draft)?;
     let opened = call.at.height;
     // The set of signers may have grown since the windows were set.
-    let dispute = grading.dispute.saturating_sub(1);
-    let windows = Windows { commit: grading.commit, reveal: grading.reveal, dispute };
+    let windows = grading::windows(&grading);
     let least = windows.check(call.at.signers.as_slice().len() as u64).map_or_else(|short| short.least, |()| 0);
+    let reveal = grading.reveal.max(least);
     let state = RoundState {
         opened,
         draws: free_height(draft, opened.saturating_add(grading.delay)),
         commit: grading.commit.max(least),
-        reveal: grading.reveal.max(least),
-        // The seed that draws leaves is of its first block, so that there are as many to open them in as for a reveal.
-        dispute: grading.dispute.max(least.saturating_add(1)),
+        reveal,
+        dispute: grading.dispute.max(reveal.saturating_add(least).saturating_add(1)),
         seats: grading.seats,
         bond_ppm: grading.bond_ppm,
         open_ppm: grading.open_ppm,
@@ -147,6 +150,7 @@ fn open(draft: &mut Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32, r
         committee: Vec::new(),
         open_seed: None,
         outcome: None,
+        disputes: 0,
     };
     draft.write(key::due(state.draws, name, number, round), &Due::Draw)?;
     draft.write(key::round(name, number, round), &state)?;
@@ -215,6 +219,20 @@ pub(super) fn candidates(
         }
     }
     Ok(candidates)
+}
+
+/// What `who` alone would have at stake over a version; none if it may not sit.
+pub(super) fn seat_of(
+    draft: &Draft<'_>,
+    at: &Context<'_>,
+    (name, number, staked): (&ModelName, u32, bool),
+    who: &NodeId,
+) -> Result<Option<u64>, TxError> {
+    let (model, version) = (model::model(draft, name)?, model::version(draft, name, number)?);
+    let member: Option<Member> = draft.read(&key::member(who))?;
+    let weight = if staked { stake::held(draft, at, who)?.staked } else { 1 };
+    let may = member.is_some_and(|m| m.rights.has(Rights::VALIDATOR)) && may_sit(draft, name, &model, &version, who)?;
+    Ok(Some(weight).filter(|weight| may && *weight > 0))
 }
 
 /// Nobody grades what is his, nor what he may not open.

@@ -13,11 +13,14 @@ use zero2ai_trust::{
 };
 
 use super::{
-    Context, dispute, opening, reward,
+    Context, dispute, model, opening, reward,
     round::{self, round_job},
-    stake,
+    stake, verdict,
 };
 use crate::{draft::Draft, error::TxError};
+
+/// Ballots of ended disputes that leave the state with one block at most.
+const SWEPT: usize = 128;
 
 /// Does what is due at this height, and charges who was convicted in a window that ends here.
 pub(super) fn end(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError> {
@@ -28,15 +31,17 @@ pub(super) fn end(draft: &mut Draft<'_>, at: &Context<'_>) -> Result<(), TxError
             zero2ai_proto::decode(value, crate::draft::VALUE_BYTES).map_err(|e| crate::draft::broken(key, &e))?;
         due.push((key.to_vec(), what));
     }
+    let mut room = SWEPT;
     for (key, what) in due {
         let rest = key.strip_prefix(prefix.as_slice()).unwrap_or_default();
         match what {
             Due::Draw => round::draw(draft, at, named(&parse(rest, &key)?))?,
             Due::Open => opening::fix_seed(draft, at, named(&parse(rest, &key)?))?,
-            Due::Settle => close(draft, at, named(&parse(rest, &key)?))?,
+            Due::Settle => settle_round(draft, at, named(&parse(rest, &key)?))?,
             Due::Jury => dispute::summon(draft, at, &disputed(rest, &key)?)?,
             Due::Count => dispute::count(draft, at, &disputed(rest, &key)?)?,
-            Due::Close => dispute::close(draft, at, &disputed(rest, &key)?)?,
+            Due::Close => verdict::close(draft, at, &disputed(rest, &key)?)?,
+            Due::Sweep => room = verdict::sweep(draft, at, &disputed(rest, &key)?, room)?,
         }
         draft.remove(key);
         draft.keep();
@@ -64,9 +69,8 @@ fn disputed(rest: &[u8], key: &[u8]) -> Result<Disputed, TxError> {
     read.ok_or_else(|| crate::draft::broken(key, &"it names no dispute"))
 }
 
-/// How a validator stands, or stood, when its round is settled at `height`; `job` names the round, as [`round_job`] does. What is proved or
-/// judged later counts from the next round on. At the end of a block rounds are settled before disputes are: a verdict of the
-/// same height is a later one.
+/// How a validator stands, or stood, when its round is settled at `height`; `job` names the round, as [`round_job`] does. What is proved
+/// later counts from the next round on. Verdicts are earlier: the settlement waits for them.
 #[must_use]
 pub fn conduct(round: &RoundState, job: &[u8], who: &NodeId, entry: &EntryState, height: u64) -> Conduct {
     let Some(found) = &entry.found else { return Conduct::Silent };
@@ -134,13 +138,18 @@ pub(crate) fn score_after(before: Option<Score>, outcome: &Outcome) -> Score {
     })
 }
 
-fn close(
+/// Settles a round that is at its end; while disputes over it are open it waits, and the end of the last of them brings it up again.
+fn settle_round(
     draft: &mut Draft<'_>,
     at: &Context<'_>,
     (name, number, number_of_round): (&ModelName, u32, u64),
 ) -> Result<(), TxError> {
     let (height, job) = (at.height, round_job(name, number, number_of_round));
     let mut round = round::load(draft, name, number, number_of_round)?;
+    if round.disputes > 0 {
+        return Ok(());
+    }
+    let earns = reward::earns(&round, &model::version(draft, name, number)?);
     let mut entries = round::entries(draft, &key::entries(name, number, number_of_round))?;
     for (who, entry) in &mut entries {
         let held = stake::held(draft, at, who)?;
@@ -160,9 +169,14 @@ fn close(
         let burned = if fate == Bond::Burned { entry.bond } else { 0 };
         stake::burn(draft, who, &mut held, burned)?;
         match (conduct, after.shared, entry.standing) {
-            (Conduct::Refuted, ..) if fate == Bond::Burned => reward::void(draft, height, who)?,
-            (Conduct::Upheld(_), Some(shared), Some(stood)) if round.staked => {
-                reward::note(draft, height, who, shared, stood.stake)?;
+            // A proof or a verdict voided the epoch in which it came.
+            (Conduct::Refuted, ..)
+                if fate == Bond::Burned && entry.contradicted.is_none() && entry.refuted.is_none() =>
+            {
+                reward::void(draft, height, who)?;
+            }
+            (Conduct::Upheld(_), Some(shared), Some(stood)) if earns => {
+                reward::note(draft, height, who, shared, (stood.stake, after.reputation))?;
             }
             _ => {}
         }

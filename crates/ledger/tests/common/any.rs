@@ -96,7 +96,7 @@ pub fn any_step() -> impl Strategy<Value = TxBody> {
         (0u64..900).prop_map(|amount| TxBody::Unstake(Unstake { amount })),
         (1u64..4, 2u64..5, 0u32..2).prop_map(|(delay, window, asked)| {
             let (open_ppm, window) = (asked * 1_000_000, window * 10);
-            TxBody::SetGrading(Grading { delay, open_ppm, window, dispute: 3, ..quick() })
+            TxBody::SetGrading(Grading { delay, open_ppm, window, ..quick() })
         }),
         (1u32..3).prop_map(|version| TxBody::OpenRound(OpenRound { name: name(MODEL), version })),
         (any_run(), 0u8..6, 1u64..4).prop_map(move |(run, who, round)| {

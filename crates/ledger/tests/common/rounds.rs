@@ -21,7 +21,7 @@ pub fn quick() -> Grading {
         delay: 1,
         commit: 3,
         reveal: 3,
-        dispute: 4,
+        dispute: 6,
         seats: 21,
         bond_ppm: 10_000,
         open_ppm: 1_000_000,

@@ -21,7 +21,7 @@ use zero2ai_proto::{
     prepare::Preparation,
     rpc::RpcError,
     sample::ShownSample,
-    state::{DisputeState, Version},
+    state::{DisputeState, Rights, Version},
     tx::{Ballot, Disputed, OpenedLeaf, TxBody},
     worker::ModelInfo,
 };
@@ -47,6 +47,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const SHOWN: Duration = Duration::from_secs(60);
 /// Longer than any window that matters: of a try that never ends.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
+/// The instance at which nobody is drawn.
+const LAST: u8 = 3;
 /// Seats for which samples are asked for at once; the others wait.
 const AT_ONCE: usize = 16;
 /// Tries in which a loaded model gives no answer to a sample, after which the sample is to blame.
@@ -121,10 +123,26 @@ fn note(tried: &mut BTreeMap<Seat, Tried>, seat: Seat, came: Came) {
 fn seats(ledger: &Ledger, me: &NodeId) -> Vec<(Disputed, DisputeState)> {
     let next = ledger.height().saturating_add(1);
     let takes = |d: &DisputeState| d.settled.is_none() && d.tally.is_none() && d.draws < next && next <= d.vote_end();
-    let waits = |which: &Disputed, d: &DisputeState| {
-        ledger.ballots(which, d.instance).iter().any(|(juror, ballot)| juror == me && ballot.refuted.is_none())
+    let votes = |which: &Disputed, d: &DisputeState| {
+        let ballots = ledger.ballots(which, d.instance);
+        let own = ballots.iter().find(|(juror, _)| juror == me);
+        own.map_or_else(|| everyone(ledger, d, me), |(_, ballot)| ballot.refuted.is_none())
     };
-    ledger.disputes().into_iter().filter(|(which, dispute)| takes(dispute) && waits(which, dispute)).collect()
+    ledger.disputes().into_iter().filter(|(which, dispute)| takes(dispute) && votes(which, dispute)).collect()
+}
+
+/// True if a dispute is at its last instance and `node` may vote there without having been drawn, as far as can be told without its stake: the
+/// ledger has the last word.
+fn everyone(ledger: &Ledger, dispute: &DisputeState, node: &NodeId) -> bool {
+    dispute.instance >= LAST
+        && dispute.backers.iter().all(|backer| backer.who != *node)
+        && ledger.member(node).is_some_and(|member| member.rights.has(Rights::VALIDATOR))
+}
+
+/// True if `node` sits, or may, over an open dispute: to whom a sample is shown.
+pub(super) fn sits(ledger: &Ledger, which: &Disputed, node: &NodeId) -> bool {
+    let Some(dispute) = ledger.dispute(which).filter(|dispute| dispute.settled.is_none()) else { return false };
+    ledger.ballots(which, dispute.instance).iter().any(|(juror, _)| juror == node) || everyone(ledger, &dispute, node)
 }
 
 impl Core {

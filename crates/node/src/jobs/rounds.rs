@@ -38,7 +38,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a round is left alone after a step that was refused.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What a validator keeps of a round until its leaves can be disputed no more.
+/// What a validator keeps of a round until it is settled.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     name: ModelName,
@@ -177,7 +177,7 @@ fn read_kept(path: &Path) -> Result<Option<Kept>, RpcError> {
     decode(&bytes, FILE_BYTES).map(Some).map_err(internal)
 }
 
-/// The salt of one leaf that the node of this home opened, while it is kept: until its round can be disputed no more. With the sample it shows a
+/// The salt of one leaf that the node of this home opened, while it is kept: until its round is settled. With the sample it shows a
 /// jury what the leaf is about, and nothing of any other.
 ///
 /// # Errors
@@ -250,14 +250,9 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
         (ledger.height(), ledger.round(&name, version, round), entry)
     });
     let Some(state) = state else { return Ok(()) };
-    let mine = |which: &Disputed| {
-        (&which.name, which.version, which.round, which.validator) == (&name, version, round, core.id)
-    };
     let missed = entry.is_none() && height >= state.commit_end();
-    // Leaves can be disputed for a while, and a jury may ask for a sample's salt until that is over.
-    let disputable = height <= state.end().saturating_add(state.commit)
-        || core.chain.read(|ledger| ledger.disputes().iter().any(|(which, d)| mine(which) && d.settled.is_none()));
-    if missed || (state.outcome.is_some() && !disputable) {
+    // A jury may ask for a sample until the round is settled, and with it all disputes over it.
+    if missed || state.outcome.is_some() {
         return core
             .blocking(move || {
                 shown::forget(&path)?;
@@ -266,9 +261,6 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
             .await;
     }
     let (Some(entry), next) = (entry, height.saturating_add(1)) else { return Ok(()) };
-    if state.outcome.is_some() {
-        return Ok(());
-    }
     if entry.found.is_none() {
         if next > state.commit_end() && next <= state.reveal_end() {
             let Kept { endorse, salt, .. } = read(path).await?;
@@ -279,7 +271,7 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
     }
     let samples = entry.found.as_ref().map_or(0, |found| found.counts.samples);
     let places = asked(&state, &round_job(&name, version, round), &core.id, samples).filter(|_| entry.opened.is_none());
-    if let Some(places) = places.filter(|_| entry.contradicted.is_none() && next <= state.end()) {
+    if let Some(places) = places.filter(|_| entry.contradicted.is_none() && next <= state.open_end()) {
         let kept = read(path.clone()).await?;
         let leaves = core.blocking(move || opened(&path, &kept, &places)).await?;
         let body = OpenLeaves { name: name.clone(), version, round, leaves };

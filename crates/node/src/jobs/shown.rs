@@ -19,6 +19,7 @@ use zero2ai_validator::{
 
 use crate::{
     core::Core,
+    jobs::jury::sits,
     serve::errors::{denied, internal, not_found},
 };
 
@@ -62,10 +63,7 @@ impl Core {
         if which.validator != self.id {
             return Err(not_found(format!("{which} was opened by another node: ask that one")));
         }
-        let sits = self.chain.read(|ledger| {
-            let dispute = ledger.dispute(&which).filter(|dispute| dispute.settled.is_none());
-            dispute.is_some_and(|d| ledger.ballots(&which, d.instance).iter().any(|(node, _)| node == juror))
-        });
+        let sits = self.chain.read(|ledger| sits(ledger, &which, juror));
         if !sits {
             return Err(denied(format!(
                 "a sample is shown to those who sit over its leaf, and by this node's ledger you do not sit over {which}"

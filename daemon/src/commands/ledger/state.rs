@@ -9,8 +9,8 @@ use zero2ai_proto::{
     limits::SIGNED_BYTES,
     state::{
         AnchorState, BallotState, CommitState, ContradictionState, Conviction, DisputeState, Due, Endorsement,
-        EntryState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member, Model,
-        OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
+        EntryState, EpochState, Equivocation, Event, FindingState, GradersState, GrantState, Halt, Handle, Member,
+        Model, OfferState, PoolEpoch, PotState, RewardState, RoundCount, RoundState, Rules, Score, SeedState, Signers,
         StakeState, StakeTotal, TicketUse, Version, VoteState,
     },
     tx::Grading,
@@ -91,6 +91,7 @@ fn told(key: &str, value: &[u8]) -> Value {
         "ballot" => read::<BallotState>(value),
         "pot" => read::<PotState>(value),
         "reward" => read::<RewardState>(value),
+        "epoch" => read::<EpochState>(value),
         _ => None,
     }
     .unwrap_or_else(|| hex::encode(value).into())

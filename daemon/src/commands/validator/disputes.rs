@@ -163,9 +163,9 @@ pub(super) async fn appeal(home: &Path, which: Disputed, out: Output) -> Outcome
 fn stands(state: &DisputeState, next: u64) -> String {
     let said = |refuted: bool| if refuted { "refuted" } else { "stands" };
     match (state.settled, state.tally) {
-        (Some(height), Some(tally)) => format!("{}, settled in block {height}", said(tally.refuted)),
+        (Some(height), Some(tally)) => format!("{}, settled in block {height}", said(tally.refuted())),
         (Some(height), None) => format!("settled in block {height}"),
-        (None, Some(tally)) => format!("{}, appeals to block {}", said(tally.refuted), state.appeal_end()),
+        (None, Some(tally)) => format!("{}, appeals to block {}", said(tally.refuted()), state.appeal_end()),
         (None, None) if next <= state.draws => format!("its jury is drawn after block {}", state.draws),
         (None, None) => format!("ballots to block {}", state.vote_end()),
     }
@@ -182,8 +182,11 @@ fn told(which: &Disputed, state: &DisputeState, jury: &[(NodeId, BallotState)]) 
         "leaf": which.to_string(), "label": state.leaf.label, "answer": state.leaf.answer,
         "sample": state.leaf.sample.to_string(), "appellant": state.appellant.to_string(), "height": state.height,
         "instance": state.instance, "draws": state.draws, "vote_end": state.vote_end(), "appeal_end": state.appeal_end(),
-        "deposit": state.deposit, "opposed": state.opposed, "refuted": state.tally.map(|tally| tally.refuted),
+        "deposit": state.laid(true), "opposed": state.laid(false), "refuted": state.tally.map(|tally| tally.refuted()),
         "cast": state.tally.map(|tally| tally.cast), "settled": state.settled, "jury": jury,
+        "backers": state.backers.iter().map(|b| {
+            json!({ "node": b.who.to_string(), "refutes": b.refutes, "laid_down": b.amount })
+        }).collect::<Vec<_>>(),
     })
 }
 

@@ -1,13 +1,10 @@
 //! What an epoch's work earned, and the pot that it is paid from.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use serde_json::json;
-use zero2ai_ledger::{Ledger, agreed};
-use zero2ai_proto::{
-    NodeId,
-    tx::{SetPot, TxBody},
-};
+use zero2ai_ledger::agreed;
+use zero2ai_proto::tx::{SetPot, TxBody};
 
 use super::stake::{replayed, submit};
 use crate::{
@@ -30,20 +27,16 @@ pub(crate) async fn pot(home: &Path, amount: Option<u64>, out: Output) -> Outcom
     Ok(())
 }
 
-/// What each validator was paid over all epochs.
-pub(super) fn earned(ledger: &Ledger) -> BTreeMap<NodeId, u64> {
-    let mut sums = BTreeMap::<NodeId, u64>::new();
-    for (_, who, reward) in ledger.rewards() {
-        let sum = sums.entry(who).or_default();
-        *sum = sum.saturating_add(reward.paid.map_or(0, |paid| paid.amount));
-    }
-    sums
-}
-
 /// `validator rewards`.
 pub(crate) async fn rewards(home: &Path, out: Output) -> Outcome {
     let ledger = replayed(home).await?;
     let (all, pot) = (ledger.rewards(), ledger.pot());
+    let part = |end: u64, claim: u64| {
+        let claims = ledger.epoch(end).map_or(0, |epoch| epoch.claims);
+        #[allow(clippy::cast_precision_loss)] // a part of one, to be read
+        let part = if claims == 0 { 0.0 } else { claim as f64 / claims as f64 };
+        part
+    };
     let json: Vec<_> = all
         .iter()
         .map(|(end, who, reward)| {
@@ -51,32 +44,29 @@ pub(crate) async fn rewards(home: &Path, out: Output) -> Outcome {
             let agreement = agreed(reward) as f64 / 1e6;
             json!({
                 "epoch_ends": end, "node": who.to_string(), "findings": reward.shared.len(), "agreement": agreement,
-                "stake": reward.stake, "void": reward.void, "paid": reward.paid.map(|paid| paid.amount),
+                "stake": reward.stake, "void": reward.void, "claim": reward.claim, "part": part(*end, reward.claim),
             })
         })
         .collect();
     out.result(&json!({ "height": ledger.height(), "pot": pot, "rewards": json }), || {
+        let earned = "'zero2ai reputation' tells what everybody earned so far.";
         if all.is_empty() {
-            return format!("Nothing was shared in any epoch yet. The pot holds {pot}.");
+            return format!("Nothing was shared in this epoch yet. The pot holds {pot}. {earned}");
         }
-        let mut table = Table::new(&[">epoch ends", "node", ">findings", ">agreement", ">stake", "earned"]);
+        let mut table = Table::new(&[">epoch ends", "node", ">findings", ">agreement", ">stake", ">part of the pot"]);
         for (end, who, reward) in &all {
             let agreement = u32::try_from(agreed(reward)).map_or_else(|_| "below 0".to_owned(), ppm);
-            let earned = match (reward.paid, reward.void) {
-                (None, false) => "open".to_owned(),
-                (None, true) => "void".to_owned(),
-                (Some(paid), void) => format!("{}{}", paid.amount, if void { ", void" } else { "" }),
-            };
+            let part = if reward.void { "void".to_owned() } else { format!("{:.4}", part(*end, reward.claim)) };
             table.row([
                 end.to_string(),
                 who.short(),
                 reward.shared.len().to_string(),
                 agreement,
                 reward.stake.to_string(),
-                earned,
+                part,
             ]);
         }
-        format!("{}The pot holds {pot}, after block {}.\n", table.render(0), ledger.height())
+        format!("{}The pot holds {pot}, after block {}. {earned}\n", table.render(0), ledger.height())
     });
     Ok(())
 }

@@ -11,7 +11,6 @@ use zero2ai_proto::{
 };
 use zero2ai_trust::{Reputation, election};
 
-use super::rewards;
 use crate::{
     cli::GradingArgs,
     commands::ledger::newest,
@@ -56,7 +55,7 @@ pub(crate) async fn allot(home: &Path, member: NodeId, amount: u64, out: Output)
     let (_, height) = submit(home, TxBody::Allot(Allot { member, amount })).await?;
     out.result(&json!({ "member": member.to_string(), "free": amount, "height": height }), || {
         format!(
-            "{} has {amount} besides its stake, final in block {height}.\nNext, on its node: zero2ai validator stake {amount}",
+            "{} has {amount} to stake, and what it earned besides, final in block {height}.\nNext, on its node: zero2ai validator stake {amount}",
             member.short()
         )
     });
@@ -102,7 +101,7 @@ pub(crate) async fn grading(home: &Path, args: &GradingArgs, out: Output) -> Out
             ("a committee is drawn after", blocks(wanted.delay)),
             ("commitments", blocks(wanted.commit)),
             ("reveals", blocks(wanted.reveal)),
-            ("openings", blocks(wanted.dispute)),
+            ("openings and disputes", blocks(wanted.dispute)),
             ("seats", wanted.seats.to_string()),
             ("bond of a stake", ppm(wanted.bond_ppm)),
             ("asked to open", ppm(wanted.open_ppm)),
@@ -123,7 +122,8 @@ fn stake_json(who: &NodeId, stake: &StakeState) -> Value {
         stake.leaving.iter().map(|(n, until)| json!({ "amount": n, "liable_until": until })).collect();
     json!({
         "node": who.to_string(), "reputation": f64::from(weight(stake)) / 1e6, "staked": stake.staked,
-        "bonds": stake.bonds, "free": stake.free, "leaving": leaving,
+        "bonds": stake.bonds, "free": stake.free.saturating_add(stake.own), "allotted": stake.free,
+        "leaving": leaving, "earned": stake.earned,
     })
 }
 
@@ -138,14 +138,7 @@ pub(crate) async fn reputation(home: &Path, node: Option<NodeId>, out: Output) -
         None => ledger.stakes(),
     };
     let staked = ledger.stake_total().is_some();
-    let earned = rewards::earned(&ledger);
-    let earned = |who: &NodeId| earned.get(who).copied().unwrap_or(0);
-    let of = |(who, stake): &(NodeId, StakeState)| {
-        let mut json = stake_json(who, stake);
-        json["earned"] = earned(who).into();
-        json
-    };
-    let json: Vec<_> = all.iter().map(of).collect();
+    let json: Vec<_> = all.iter().map(|(who, stake)| stake_json(who, stake)).collect();
     out.result(&json!({ "height": ledger.height(), "staked": staked, "validators": json }), || {
         if all.is_empty() {
             return "Nobody has a record or a stake yet: a newcomer's reputation is 0.0500.".to_owned();
@@ -158,8 +151,8 @@ pub(crate) async fn reputation(home: &Path, node: Option<NodeId>, out: Output) -
                 ppm(weight(stake)),
                 stake.staked.to_string(),
                 stake.bonds.to_string(),
-                stake.free.to_string(),
-                earned(who).to_string(),
+                stake.free.saturating_add(stake.own).to_string(),
+                stake.earned.to_string(),
                 leaving.join(", "),
             ]);
         }

@@ -3,8 +3,8 @@
 use zero2ai_proto::{
     TxId,
     state::{
-        BallotState, Committed, ContradictionState, Conviction, DisputeState, Due, EntryState, FindingState,
-        GradersState, Halt, Offence, Outcome, Paid, PotState, RewardState, RoundCount, RoundState, SeedState,
+        Backer, BallotState, Committed, ContradictionState, Conviction, DisputeState, Due, EntryState, EpochState,
+        FindingState, GradersState, Halt, Offence, Outcome, PotState, RewardState, RoundCount, RoundState, SeedState,
         Selection, StakeState, StakeTotal, Standing, Tally, VoteState, key as state_key,
     },
     tx::Graders,
@@ -19,14 +19,14 @@ fn round() -> RoundState {
         samples: 900,
         confidence_ppm: 82_568,
         verdicts: [2, 0, 1],
-        height: 308,
+        height: 489,
     };
     RoundState {
         opened: 4,
         draws: 8,
         commit: 200,
         reveal: 40,
-        dispute: 60,
+        dispute: 241,
         seats: 21,
         bond_ppm: 10_000,
         open_ppm: 300_000,
@@ -36,6 +36,7 @@ fn round() -> RoundState {
         committee: vec![key(2).public(), key(3).public()],
         open_seed: Some(digest(0xe8)),
         outcome: Some(outcome),
+        disputes: 0,
     }
 }
 
@@ -64,27 +65,38 @@ fn add_disputes(v: &mut Vectors) {
         vote: 200,
         appeal: 40,
         first: 10,
-        deposit: 10,
-        opposed: 10,
-        tally: Some(Tally { refuted: true, cast: 9, jurors: 11 }),
+        backers: vec![
+            Backer { who: key(4).public(), refutes: true, amount: 10 },
+            Backer { who: key(3).public(), refutes: false, amount: 10 },
+        ],
+        votes: Tally { refuting: 5_000_000_000, standing: 1_000_000_000, cast: 9, jurors: 11 },
+        tally: Some(Tally { refuting: 5_000_000_000, standing: 1_000_000_000, cast: 9, jurors: 11 }),
+        earlier: None,
         settled: Some(506),
     };
     v.add("state/dispute", &dispute);
-    v.add("state/dispute_open", &DisputeState { tally: None, settled: None, ..dispute });
-    v.add("state/ballot", &BallotState { weight: 950_000_000, bond: 10, refuted: Some(true) });
+    let earlier = dispute.tally;
+    let appealed =
+        DisputeState { instance: 2, votes: Tally::default(), tally: None, earlier, settled: None, ..dispute };
+    v.add("state/dispute_open", &appealed);
+    v.add("state/ballot", &BallotState { weight: 950_000_000, bond: 10, refuted: None });
     v.add("state/pot", &PotState { amount: 500 });
     let reward = RewardState {
         shared: vec![(898_989, 900_000), (700_000, 710_000)],
         stake: 950,
         void: false,
-        paid: Some(Paid { weight: 950_000_000, amount: 120 }),
+        same: 1_779_780,
+        all: 1_779_780,
+        claim: 845_000_000,
     };
     v.add("state/reward", &reward);
+    v.add("state/epoch", &EpochState { claims: 1_690_000_000, amount: Some(500), left: 250 });
 }
 
 pub(super) fn add(v: &mut Vectors) {
     let leaving = vec![(30, 110_009)];
-    let stake = StakeState { free: 20, staked: 950, bonds: 10, leaving, good: 1_000_000, bad: 4_000_000 };
+    let (good, bad) = (1_000_000, 4_000_000);
+    let stake = StakeState { free: 20, staked: 950, bonds: 10, leaving, good, bad, own: 7, earned: 5, disputes: 1 };
     v.add("state/stake", &stake);
     v.add("state/stakes", &StakeTotal { held: 1_000, burned: 50 });
     v.add("state/seed", &SeedState { seed: digest(0xe9), height: 9, busy: true });
@@ -110,6 +122,7 @@ pub(super) fn add(v: &mut Vectors) {
     };
     v.add("state/conviction", &conviction);
     v.add("state/due", &Due::Settle);
+    v.add("state/due_sweep", &Due::Sweep);
     v.add("state/vote", &VoteState { candidate: Some(key(3).public()), height: 9 });
     v.add("state/graders", &GradersState { graders: Graders::Elected, height: 9 });
     add_disputes(v);
@@ -134,6 +147,7 @@ pub(super) fn add(v: &mut Vectors) {
         state_key::due_of(508, &disputed()),
         state_key::POT.to_vec(),
         state_key::reward(10_000, &node),
+        state_key::epoch(10_000),
     ];
     v.raw("derived/grading_keys", keys.join(&b'\n'));
 }

@@ -18,7 +18,7 @@ const GRADING: Grading = Grading {
     delay: 1,
     commit: 3,
     reveal: 3,
-    dispute: 4,
+    dispute: 7,
     seats: 8,
     bond_ppm: 10_000,
     open_ppm: 1_000_000,
@@ -113,7 +113,7 @@ pub(super) fn begun() -> Begun {
     step(&mut begun, vec![made]);
     step(&mut begun, vec![]);
     step(&mut begun, vec![]);
-    // Ten heights from a publication to the end of its round: a's leaves are opened in its last but one.
+    // Fourteen heights from a publication to the end of its round: d's leaves can be disputed up to the block in which a's are opened.
     step(&mut begun, vec![(4, published("kept/a")), (2, reveal("kept/d", 2))]);
     step(&mut begun, vec![]);
     let both = [2, 3].map(|who| (who, commit(&begun.ledger, "kept/a", who)));
