@@ -17,7 +17,7 @@ use zero2ai_proto::{
     ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, encode,
     pool::PoolKey,
     proof::StateProof,
-    receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
+    receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, commit_output, request_hash},
     record::Address,
     rpc::{ErrorCode, Load, Method, RpcError},
     state::key,
@@ -304,7 +304,7 @@ impl Served {
         (output, units): (&T, u64),
         status: Status,
     ) -> Signed<Response> {
-        let commitment = commit(salt, &encode(output).unwrap());
+        let commitment = commit_output(salt, &encode(output).unwrap());
         let request_id = request_hash(request).unwrap();
         let units = units + u64::from(self.manners == Manners::Overbills);
         let response = Response { request: request_id, commitment, units, status, time_ms: 0 };
