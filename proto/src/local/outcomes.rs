@@ -71,7 +71,7 @@ pub enum OutcomesItem {
 pub struct OutcomesEnd {
     /// Ask again from here for what is behind it; none if this was all.
     pub next: Option<u64>,
-    /// Outcomes of this page that could not be read and were passed over.
+    /// Outcomes of this page whose input could not be read: they are shown without it.
     pub damaged: u32,
 }
 
@@ -116,7 +116,7 @@ pub struct Alarm {
     /// The round of grading that answers it; none yet, or none under rules without rounds.
     pub round: Option<u64>,
     /// Accounts whose word it rests on, 3 for as many or more. One that others do not bear out raises none while others speak, and 1 is
-    /// an account that was the only one of the week.
+    /// an account that was the only one of a week.
     pub accounts: u32,
     /// Accounts that it takes to open a round by itself: 3, or as many callers as the pool has.
     pub needed: u32,
