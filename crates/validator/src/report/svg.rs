@@ -14,7 +14,7 @@ use super::text::{escaped, micros, number, short};
 /// Width and height of a plot.
 const BOX: (f64, f64) = (420.0, 280.0);
 /// Room for the words on each side: left, top, right, bottom. On the left stand the axis's name and numbers of up to seven characters beside it, on the right half of the last mark's word.
-const ROOM: (f64, f64, f64, f64) = (68.0, 14.0, 28.0, 42.0);
+const ROOM: (f64, f64, f64, f64) = (70.0, 14.0, 28.0, 42.0);
 /// Curves that are told apart by colour and dash.
 const STYLES: usize = 6;
 
@@ -230,7 +230,7 @@ mod tests {
         let read = |piece: &str| {
             let attribute = |name: &str| piece.split(&format!("{name}=\"")).nth(1)?.split('"').next().map(str::to_owned);
             let text = piece.split('>').nth(1)?.split('<').next()?.to_owned();
-            Some((attribute("text-anchor")?, attribute(" x").or_else(|| attribute("x"))?.parse().ok()?, text))
+            Some((attribute("text-anchor")?, attribute("x")?.parse().ok()?, text))
         };
         pieces.filter_map(read).collect()
     }
