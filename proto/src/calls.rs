@@ -269,7 +269,7 @@ pub enum HaveNews {
 pub struct PredictCall {
     /// The caller's half of the receipt; its commitment is over the encoding of `inputs`.
     pub request: Signed<Request>,
-    /// The salt of both commitments: 32 random bytes.
+    /// The call's salt: 32 random bytes. It is that of the input's commitment; that of the output's is [`crate::receipt::output_salt`] of it.
     pub salt: ByteBuf,
     /// The inputs.
     pub inputs: Vec<Tensor>,
@@ -376,7 +376,7 @@ pub struct GenerateInput {
 pub struct GenerateCall {
     /// The caller's half of the receipt; its commitment is over the encoding of `input`.
     pub request: Signed<Request>,
-    /// The salt of both commitments: 32 random bytes.
+    /// The call's salt: 32 random bytes. It is that of the input's commitment; that of the output's is [`crate::receipt::output_salt`] of it.
     pub salt: ByteBuf,
     /// The input.
     pub input: GenerateInput,

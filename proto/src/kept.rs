@@ -9,7 +9,7 @@ use crate::{
     codec::{CodecError, encode},
     ids::PoolId,
     keys::AccountId,
-    receipt::{Receipt, ReceiptError, Request, Response, commit},
+    receipt::{Receipt, ReceiptError, Request, Response, commit, commit_output},
     tensor::{Tensor, units},
 };
 
@@ -67,7 +67,7 @@ pub struct KeptCall {
     pub version: u16,
     /// Both halves of the receipt.
     pub receipt: Receipt,
-    /// The salt of both commitments: 32 bytes.
+    /// The call's salt, from which both commitments' follow: 32 bytes.
     pub salt: ByteBuf,
     /// What was asked.
     pub input: CallInput,
@@ -137,7 +137,7 @@ impl KeptCall {
         if commit(&salt, &self.input.committed()?) != request.commitment {
             return Err(KeptError::Input);
         }
-        if commit(&salt, &self.output.committed()?) != response.commitment {
+        if commit_output(&salt, &self.output.committed()?) != response.commitment {
             return Err(KeptError::Output);
         }
         if response.units != counted {
@@ -180,7 +180,7 @@ mod tests {
         let request = Signed::sign(&request, &POOL, &caller).unwrap();
         let response = Response {
             request: request_hash(&request).unwrap(),
-            commitment: commit(&salt, &output.committed().unwrap()),
+            commitment: commit_output(&salt, &output.committed().unwrap()),
             units: 2,
             status: Status::Complete,
             time_ms: 3,

@@ -128,7 +128,11 @@ pub const OUTCOME_BYTES: usize = 2 * 1024 * 1024;
 pub const OUTCOMES: usize = 10_000;
 /// Bytes of them.
 pub const OUTCOMES_BYTES: u64 = 512 * 1024 * 1024;
-/// Outcomes that one account may send to one owner in a day; more are `Busy`.
+/// Outcomes that one account may send to one owner in a day, those that were let go since counted; more are `Busy`.
 pub const OUTCOMES_DAILY: usize = 2_000;
+/// Outcomes of one page as a node shows them to its owner.
+pub const OUTCOMES_PAGE: usize = 1_000;
+/// Bytes of inputs after which a page ends: it must come within a call's patience.
+pub const OUTCOMES_PAGE_BYTES: u64 = 32 * 1024 * 1024;
 /// Age of a call of which an outcome is still taken, milliseconds: thirty days.
 pub const OUTCOME_AGE_MS: u64 = 30 * 24 * 3_600_000;

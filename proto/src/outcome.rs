@@ -8,11 +8,11 @@ use crate::{
     codec::CodecError,
     envelope::{Message, Signed, VerifyError},
     ids::{Digest, PoolId},
-    kept::{CallInput, CallOutput},
+    kept::{CallInput, CallOutput, KeptCall},
     keys::{AccountId, NodeId},
     limits::{OUTCOME_ROWS, TENSORS},
-    receipt::{Receipt, ReceiptError, Request, Response, commit},
-    tensor::{Tensor, TensorError},
+    receipt::{Receipt, ReceiptError, Request, Response, commit, output_salt},
+    tensor::{Tensor, TensorError, argmax},
 };
 
 /// The shape that [`OutcomeReport::version`] names.
@@ -42,6 +42,68 @@ impl Message for Outcome {
     const KIND: u16 = 6;
 }
 
+/// What of a call goes along with an outcome. Each part has the salt of its own commitment, and an output's does not lead to the input's:
+/// who is shown an output alone cannot try out inputs against the receipt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The salt of the input's commitment, which is the call's: 32 bytes; empty if the input does not go along.
+    pub input_salt: ByteBuf,
+    /// What was asked, if the caller gives it.
+    pub input: Option<CallInput>,
+    /// The salt of the output's commitment, 32 bytes; empty if the output does not go along.
+    pub output_salt: ByteBuf,
+    /// What came; needed beside [`Truth::Class`].
+    pub output: Option<CallOutput>,
+}
+
+impl Shown {
+    /// No more of a kept call than an outcome needs: with the input both; without it the output where the truths are classes and it is
+    /// tensors, since a text's answer shows nothing by itself; else nothing.
+    ///
+    /// # Errors
+    /// The call's salt is none.
+    pub fn of(call: KeptCall, truths: &[Truth], with_input: bool) -> Result<Self, OutcomeError> {
+        let salt = salt_of(&call.salt)?;
+        let classes = truths.iter().any(|truth| matches!(truth, Truth::Class(_)));
+        let output = Some(call.output).filter(|o| with_input || classes && matches!(o, CallOutput::Tensors(_)));
+        let bytes = |salt: [u8; 32]| ByteBuf::from(salt.to_vec());
+        Ok(Self {
+            input_salt: if with_input { bytes(salt) } else { ByteBuf::new() },
+            input: with_input.then_some(call.input),
+            output_salt: if output.is_some() { bytes(output_salt(&salt)) } else { ByteBuf::new() },
+            output,
+        })
+    }
+
+    /// That each part is the one that was signed, and that nothing goes along but those parts and their salts.
+    fn check(&self, request: &Request, response: &Response) -> Result<(), OutcomeError> {
+        match &self.input {
+            None if !self.input_salt.is_empty() => return Err(OutcomeError::Salt(self.input_salt.len())),
+            None => {}
+            Some(input) => {
+                if let CallInput::Tensors(tensors) = input {
+                    tensors.iter().try_for_each(Tensor::check)?;
+                }
+                if commit(&salt_of(&self.input_salt)?, &input.committed()?) != request.commitment {
+                    return Err(OutcomeError::Input);
+                }
+            }
+        }
+        match &self.output {
+            None if !self.output_salt.is_empty() => Err(OutcomeError::Salt(self.output_salt.len())),
+            None => Ok(()),
+            Some(output) if commit(&salt_of(&self.output_salt)?, &output.committed()?) != response.commitment => {
+                Err(OutcomeError::Output)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+fn salt_of(bytes: &[u8]) -> Result<[u8; 32], OutcomeError> {
+    bytes.try_into().map_err(|_| OutcomeError::Salt(bytes.len()))
+}
+
 /// What is sealed to the model's owner: at most [`crate::limits::OUTCOME_BYTES`] once encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeReport {
@@ -51,12 +113,8 @@ pub struct OutcomeReport {
     pub outcome: Signed<Outcome>,
     /// Both halves of the receipt: that the call was made.
     pub receipt: Receipt,
-    /// The salt of the receipt's commitments, 32 bytes; empty if neither input nor output goes along.
-    pub salt: ByteBuf,
-    /// What was asked, if the caller gives it.
-    pub input: Option<CallInput>,
-    /// What came; needed beside [`Truth::Class`].
-    pub output: Option<CallOutput>,
+    /// What of the call goes along.
+    pub shown: Shown,
 }
 
 /// What the HPKE sealing of a report is bound to: its `info` is the encoding of this.
@@ -113,8 +171,8 @@ pub enum OutcomeError {
     /// It is about another call.
     #[error("it is about another call than its receipt")]
     OtherCall,
-    /// The salt is no salt.
-    #[error("its salt has {0} bytes instead of 32")]
+    /// A salt that is none, or one of what does not go along.
+    #[error("a salt of it has {0} bytes; it has 32 where what it belongs to goes along, and else none")]
     Salt(usize),
     /// The input is not what was signed.
     #[error("its input is not the one that the caller signed")]
@@ -144,14 +202,8 @@ pub enum OutcomeError {
 impl OutcomeReport {
     /// A report, not checked yet.
     #[must_use]
-    pub fn new(
-        outcome: Signed<Outcome>,
-        receipt: Receipt,
-        salt: ByteBuf,
-        input: Option<CallInput>,
-        output: Option<CallOutput>,
-    ) -> Self {
-        Self { version: VERSION, outcome, receipt, salt, input, output }
+    pub fn new(outcome: Signed<Outcome>, receipt: Receipt, shown: Shown) -> Self {
+        Self { version: VERSION, outcome, receipt, shown }
     }
 
     /// Checks all three signatures, that they are of one call, and that input and output are those that were signed; then says which
@@ -171,10 +223,10 @@ impl OutcomeReport {
         if outcome.receipt != self.receipt.id()? {
             return Err(OutcomeError::OtherCall);
         }
-        self.check_commitments(&request, &response)?;
+        self.shown.check(&request, &response)?;
         let said = outcome.truths.len();
         // A text is one answer, however many tokens it has; of what is not shown the units are those of a prediction.
-        let rows = if matches!(self.output, Some(CallOutput::Tokens(_))) { 1 } else { response.units };
+        let rows = if matches!(self.shown.output, Some(CallOutput::Tokens(_))) { 1 } else { response.units };
         if said == 0 || said > OUTCOME_ROWS || (said != 1 && said as u64 != rows) {
             return Err(OutcomeError::Rows { said, rows });
         }
@@ -182,28 +234,9 @@ impl OutcomeReport {
         Ok(CheckedOutcome { account, request, response, outcome, rows })
     }
 
-    fn check_commitments(&self, request: &Request, response: &Response) -> Result<(), OutcomeError> {
-        if self.input.is_none() && self.output.is_none() {
-            return if self.salt.is_empty() { Ok(()) } else { Err(OutcomeError::Salt(self.salt.len())) };
-        }
-        let salt = <[u8; 32]>::try_from(self.salt.as_slice()).map_err(|_| OutcomeError::Salt(self.salt.len()))?;
-        if let Some(input) = &self.input {
-            if let CallInput::Tensors(tensors) = input {
-                tensors.iter().try_for_each(Tensor::check)?;
-            }
-            if commit(&salt, &input.committed()?) != request.commitment {
-                return Err(OutcomeError::Input);
-            }
-        }
-        match &self.output {
-            Some(output) if commit(&salt, &output.committed()?) != response.commitment => Err(OutcomeError::Output),
-            _ => Ok(()),
-        }
-    }
-
     /// What was answered on each row, and whether it was right.
     fn judge(&self, truths: &[Truth]) -> Result<Vec<(Option<u16>, bool)>, OutcomeError> {
-        let classes = match &self.output {
+        let classes = match &self.shown.output {
             Some(CallOutput::Tensors(tensors)) if tensors.len() <= TENSORS => {
                 tensors.first().and_then(|scores| answered(scores).ok())
             }
@@ -231,15 +264,7 @@ fn answered(scores: &Tensor) -> Result<Vec<u16>, OutcomeError> {
     if rows > OUTCOME_ROWS as u64 {
         return Err(OutcomeError::NoClasses);
     }
-    let best = |row: &[f32]| {
-        let mut best = 0;
-        for (class, score) in row.iter().enumerate() {
-            if row.get(best).is_none_or(|so_far| score > so_far) {
-                best = class;
-            }
-        }
-        u16::try_from(best).map_err(|_| OutcomeError::NoClasses)
-    };
+    let best = |row: &[f32]| u16::try_from(argmax(row)).map_err(|_| OutcomeError::NoClasses);
     values.chunks(width).map(best).collect()
 }
 
@@ -250,7 +275,7 @@ mod tests {
     use crate::{
         ManifestId, SecretKey,
         pool::Nonce,
-        receipt::{Status, request_hash},
+        receipt::{Status, commit_output, request_hash},
     };
 
     const POOL: PoolId = PoolId([7; 32]);
@@ -280,14 +305,15 @@ mod tests {
         let request = Signed::sign(&request, &POOL, &caller()).unwrap();
         let response = Response {
             request: request_hash(&request).unwrap(),
-            commitment: commit(&salt, &output.committed().unwrap()),
+            commitment: commit_output(&salt, &output.committed().unwrap()),
             units: 2,
             status: Status::Complete,
             time_ms: 3,
         };
         let receipt = Receipt { request, response: Signed::sign(&response, &POOL, &provider).unwrap() };
-        let outcome = sign(&receipt, truths, &caller());
-        OutcomeReport::new(outcome, receipt, ByteBuf::from(salt.to_vec()), Some(input), Some(output))
+        let outcome = sign(&receipt, truths.clone(), &caller());
+        let call = KeptCall::new(receipt.clone(), salt, input, output);
+        OutcomeReport::new(outcome, receipt, Shown::of(call, &truths, true).unwrap())
     }
 
     fn sign(receipt: &Receipt, truths: Vec<Truth>, key: &SecretKey) -> Signed<Outcome> {
@@ -302,7 +328,7 @@ mod tests {
         let word = report(vec![Truth::Right(false), Truth::Right(true)]).check(&POOL).unwrap();
         assert_eq!(word.rows, [(Some(1), false), (Some(0), true)]);
         let mut bare = report(vec![Truth::Right(true)]);
-        (bare.input, bare.output, bare.salt) = (None, None, ByteBuf::new());
+        bare.shown = Shown::default();
         assert_eq!(bare.check(&POOL).unwrap().rows, [(None, true)], "of the whole call, without its content");
     }
 
@@ -327,12 +353,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(changed(&|r| r.receipt = other.clone()), OutcomeError::OtherCall);
-        assert_eq!(changed(&|r| r.salt = ByteBuf::from(vec![3; 31])), OutcomeError::Salt(31));
-        assert_eq!(changed(&|r| (r.input, r.output) = (None, None)), OutcomeError::Salt(32));
-        assert_eq!(changed(&|r| r.input = Some(CallInput::Tensors(vec![]))), OutcomeError::Input);
+        assert_eq!(changed(&|r| r.shown.input_salt = ByteBuf::from(vec![3; 31])), OutcomeError::Salt(31));
+        assert_eq!(changed(&|r| r.shown.output_salt = ByteBuf::new()), OutcomeError::Salt(0));
+        assert_eq!(changed(&|r| r.shown.input = None), OutcomeError::Salt(32), "a salt without what it belongs to");
+        assert_eq!(changed(&|r| r.shown.output_salt = r.shown.input_salt.clone()), OutcomeError::Output);
+        assert_eq!(changed(&|r| r.shown.input = Some(CallInput::Tensors(vec![]))), OutcomeError::Input);
         let better = Some(CallOutput::Tensors(vec![Tensor::f32("p", &[2, 3], &[0.0, 1.0, 0.0, 1.0, 0.0, 0.0])]));
-        assert_eq!(changed(&|r| r.output = better.clone()), OutcomeError::Output);
-        assert_eq!(changed(&|r| r.output = None), OutcomeError::NoClasses);
+        assert_eq!(changed(&|r| r.shown.output = better.clone()), OutcomeError::Output);
+        let silent = |r: &mut OutcomeReport| (r.shown.output_salt, r.shown.output) = (ByteBuf::new(), None);
+        assert_eq!(changed(&silent), OutcomeError::NoClasses);
         let rows = |said| OutcomeError::Rows { said, rows: 2 };
         assert_eq!(changed(&|r| r.outcome = sign(&r.receipt, vec![], &caller())), rows(0));
         assert_eq!(changed(&|r| r.outcome = sign(&r.receipt, vec![Truth::Right(true); 3], &caller())), rows(3));
@@ -340,5 +369,23 @@ mod tests {
             changed(&|r| r.outcome = sign(&r.receipt, vec![Truth::Class(1)], &caller())),
             OutcomeError::NoClasses
         );
+    }
+    /// With one salt for both, whoever has the output could try out inputs until one fits the request's commitment.
+    #[test]
+    fn who_is_shown_the_output_alone_cannot_test_guesses_of_the_input() {
+        let whole = report(vec![Truth::Class(1), Truth::Class(0)]);
+        let (input, output) = (whole.shown.input.clone().unwrap(), whole.shown.output.clone().unwrap());
+        let call = KeptCall::new(whole.receipt.clone(), [3; 32], input.clone(), output);
+        let truths = [Truth::Class(1), Truth::Class(0)];
+        let mut report = whole.clone();
+        report.shown = Shown::of(call.clone(), &truths, false).unwrap();
+        assert_eq!(report.check(&POOL).unwrap().rows, [(Some(1), true), (Some(0), true)]);
+        assert!(report.shown.input.is_none() && report.shown.input_salt.is_empty());
+        let salt = salt_of(&report.shown.output_salt).unwrap();
+        let commitment = report.receipt.request.read_unverified().unwrap().commitment;
+        for guess in [salt, output_salt(&salt)] {
+            assert_ne!(commit(&guess, &input.committed().unwrap()), commitment, "the right input is not told from others");
+        }
+        assert_eq!(Shown::of(call, &[Truth::Right(true)], false).unwrap(), Shown::default(), "one's word needs nothing");
     }
 }

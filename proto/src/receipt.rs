@@ -1,7 +1,8 @@
 //! Receipts: the caller signs the request first, the provider signs what it answered; together they prove a prediction.
 //!
 //! Inputs and outputs are committed under a salt that both parties know and nobody else (prompts are short enough to be
-//! guessed): `commitment = keyed BLAKE3(salt, bytes)`. Destroying the salt erases the link for good.
+//! guessed): `commitment = keyed BLAKE3(salt, bytes)`. Destroying the salt erases the link for good. The output's salt follows from the
+//! call's by a hash ([`output_salt`]): who is shown an output with its salt cannot try out what the input was.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -112,7 +113,19 @@ pub fn request_hash(request: &Signed<Request>) -> Result<Digest, CodecError> {
     request.id("zero2ai request v1").map(Digest)
 }
 
-/// `keyed BLAKE3(salt, bytes)`.
+/// The salt of the output's commitment: a hash of the call's salt, which is that of the input's. It does not lead back.
+#[must_use]
+pub fn output_salt(salt: &[u8; 32]) -> [u8; 32] {
+    tagged_hash("zero2ai output salt v1", salt)
+}
+
+/// The commitment to an output, under the call's salt.
+#[must_use]
+pub fn commit_output(salt: &[u8; 32], bytes: &[u8]) -> Digest {
+    commit(&output_salt(salt), bytes)
+}
+
+/// `keyed BLAKE3(salt, bytes)`. To an input the salt is the call's; to an output see [`commit_output`].
 #[must_use]
 pub fn commit(salt: &[u8; 32], bytes: &[u8]) -> Digest {
     Digest(*blake3::keyed_hash(salt, bytes).as_bytes())

@@ -43,6 +43,22 @@ pub fn units(inputs: &[Tensor]) -> u64 {
     inputs.first().and_then(|t| t.shape.first().copied()).unwrap_or(1)
 }
 
+/// The place of the largest value: the class that a row of scores says. Of equal ones it is the first, and the first that is no number
+/// comes before all, as in numpy's `argmax`; 0 for an empty row. The one function for it, so that caller, owner and validator read one
+/// answer alike.
+#[must_use]
+pub fn argmax<T: PartialOrd>(row: &[T]) -> usize {
+    let is_number = |value: &T| value.partial_cmp(value).is_some();
+    let mut best = 0;
+    for (place, value) in row.iter().enumerate() {
+        let Some(so_far) = row.get(best).filter(|so_far| is_number(so_far)) else { break };
+        if value > so_far || !is_number(value) {
+            best = place;
+        }
+    }
+    best
+}
+
 /// A tensor that does not hold together.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("tensor '{name}': {why}")]
@@ -124,5 +140,28 @@ impl TensorSpec {
     pub fn shape_text(&self) -> String {
         let dims: Vec<String> = self.shape.iter().map(|d| d.map_or_else(|| "?".into(), |d| d.to_string())).collect();
         format!("[{}]", dims.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_scores_the_first_is_the_answer() {
+        let rows: [(&[f32], usize); 7] = [
+            (&[], 0),
+            (&[0.2, 0.7, 0.1], 1),
+            (&[0.1, 0.4, 0.4, 0.1], 1),
+            (&[0.25; 4], 0),
+            (&[-0.0, 0.0], 0),
+            (&[f32::NEG_INFINITY, -1.0], 1),
+            (&[0.5, f32::NAN, 1.0, f32::NAN], 1),
+        ];
+        for (row, place) in rows {
+            assert_eq!(argmax(row), place, "{row:?}");
+            let doubles: Vec<f64> = row.iter().copied().map(f64::from).collect();
+            assert_eq!(argmax(&doubles), place, "in double precision, {row:?}");
+        }
     }
 }

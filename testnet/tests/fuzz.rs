@@ -90,7 +90,7 @@ fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
                     try_out(name, *target, bytes);
                 }
                 let mut rng = Rng::new(seed as u64, 0);
-                let signs = ["ledger", "block", "snapshot", "light"].contains(name);
+                let signs = ["ledger", "block", "snapshot", "light", "outcome"].contains(name);
                 for _ in 0..if signs { SIGNED_MUTATIONS } else { MUTATIONS } {
                     let mut bytes = inputs[rng.index(inputs.len())].clone();
                     mutate(&mut bytes, &inputs, &mut rng);
@@ -103,8 +103,8 @@ fn no_target_fails_on_its_corpus_or_on_mutations_of_it() {
 
 /// With `UPDATE_CORPUS` in the environment they are written first.
 #[test]
-fn the_ledgers_inputs_are_those_that_fit_its_pool() {
-    for (target, name, bytes) in targets::chain::seeds() {
+fn inputs_with_signatures_are_those_that_fit_their_pool() {
+    for (target, name, bytes) in targets::chain::seeds().into_iter().chain(targets::outcomes::seeds()) {
         let path = folder().join(target).join(name);
         if std::env::var_os("UPDATE_CORPUS").is_some() {
             fs::create_dir_all(folder().join(target)).unwrap();
@@ -176,6 +176,10 @@ fn the_corpus_holds_inputs_that_are_accepted() {
             .is_ok_and(|samples| samples.len() > 1 && ConformanceSample::check_all(&samples).is_ok())
     });
     some("manifest", &|bytes| decode::<Manifest>(bytes, MANIFEST_BYTES).is_ok_and(|m| m.check().is_ok()));
+    some("outcome", &|bytes| {
+        decode::<zero2ai_proto::outcome::OutcomeReport>(bytes, OUTCOME_BYTES)
+            .is_ok_and(|report| report.check(&targets::outcomes::POOL).is_ok_and(|checked| checked.rows.len() == 2))
+    });
     some("record", &|bytes| matches!(decode(bytes, RECORD_BYTES), Ok(DhtValue::Name(_))));
     some("transaction", &|bytes| {
         decode::<zero2ai_proto::Signed<zero2ai_proto::tx::Tx>>(bytes, SIGNED_BYTES).is_ok_and(|tx| tx.tx_id().is_ok())

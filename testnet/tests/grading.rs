@@ -108,8 +108,8 @@ fn three_validators_grade_and_each_bad_model_fails_by_its_own_gate() {
     let reports = network.path().join("reports1");
     graded(&report(&reports, "good"), "positive", &["Quality"]);
     graded(&report(&reports, "shuffled"), "negative", &["Quality 0.5"]);
-    graded(&report(&reports, "leaked"), "void", &["Overlap"]);
-    graded(&report(&reports, "biased"), "negative", &["Bias"]);
+    graded(&report(&reports, "leaked"), "void", &["overlap"]);
+    graded(&report(&reports, "biased"), "negative", &["bias"]);
     graded(&report(&reports, "fragile"), "negative", &["HopSkipJump at 0.05", "misses the gate"]);
     drop(jobs);
     // The ledger took the counts of what was good or plainly bad; of the others it would have thought too well.
@@ -156,7 +156,7 @@ fn data_that_fail_their_gate_are_not_endorsed_with_or_without_a_report() {
     let validator = &network.nodes[1];
     let said = validator.until(&["validate", "lab/leaked", "--data", leaked]).unwrap();
     assert_eq!((&said["endorsement"], &said["score"]), (&Value::Null, &Value::Null), "{said}");
-    assert!(said["withheld"].as_str().unwrap().contains("Overlap"), "{said}");
+    assert!(said["withheld"].as_str().unwrap().contains("overlap"), "{said}");
     let wrong = validator.run(&["validate", "lab/leaked", "--data", &fixture("good.onnx")]).unwrap();
     assert!(wrong.stderr.contains(".csv, .jsonl or .parquet"), "{wrong:?}");
     // What it was not made with is endorsed.

@@ -12,7 +12,7 @@ use zero2ai_proto::{
     calls::{OutcomeCall, OutcomeTaken, TellOutcome},
     decode, encode,
     kept::KeptCall,
-    outcome::{Outcome, OutcomeInfo, OutcomeReport, Truth},
+    outcome::{Outcome, OutcomeInfo, OutcomeReport, Shown, Truth},
     pool::Invite,
     rpc::ErrorCode,
 };
@@ -22,8 +22,8 @@ use zero2ai_testnet::{Daemon, fixture, until};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Rows of one call.
 const ROWS: usize = 10;
-/// Calls whose answers are told to be right, mostly, and then wrong.
-const CALLS: [usize; 2] = [7, 4];
+/// Calls whose answers are told to be right, mostly, then wrong, and then wrong by another account, too.
+const CALLS: [usize; 3] = [7, 4, 2];
 /// "The pool or the ledger refuses".
 const DENIED: i32 = 6;
 /// "The input or request is not acceptable".
@@ -104,7 +104,9 @@ impl Wire {
 fn report(call: &KeptCall, truths: Vec<Truth>, pool: &PoolId, key: &SecretKey) -> OutcomeReport {
     let outcome = Outcome { receipt: call.receipt.id().unwrap(), truths, time_ms: 1 };
     let outcome = Signed::sign(&outcome, pool, key).unwrap();
-    OutcomeReport::new(outcome, call.receipt.clone(), call.salt.clone(), None, Some(call.output.clone()))
+    // The output goes along whatever is said.
+    let shown = Shown::of(call.clone(), &[Truth::Class(0)], false).unwrap();
+    OutcomeReport::new(outcome, call.receipt.clone(), shown)
 }
 
 #[test]
@@ -121,12 +123,13 @@ fn outcomes_that_turn_wrong_alarm_their_owner_who_opens_a_round_and_nobody_can_m
     owner.json(&["publish", text(&model), "--name", "lab/digits", "--replicas", "0"]).unwrap();
 
     // Under rules 1: calls, of which the owner hears that most were right.
-    let send = |nth: usize, truth: &[&str]| {
+    let send_by = |by: &Daemon, nth: usize, truth: &[&str]| {
         let call = dir.path().join(format!("{nth}.call"));
-        let ran = caller.run(&[&["outcome", text(&call), "--json"], truth].concat()).unwrap();
+        let ran = by.run(&[&["outcome", text(&call), "--json"], truth].concat()).unwrap();
         assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
         ran.json().unwrap()
     };
+    let send = |nth: usize, truth: &[&str]| send_by(&caller, nth, truth);
     for nth in 0..CALLS[0] {
         let classes = predict(&caller, dir.path(), nth);
         let input: &[&str] = if nth < 2 { &["--with-input"] } else { &[] };
@@ -156,15 +159,23 @@ fn outcomes_that_turn_wrong_alarm_their_owner_who_opens_a_round_and_nobody_can_m
     until("the outcome that waited", PATIENCE, || version(&owner)["outcomes"] == CALLS[0] + 1);
     assert_eq!(version(&owner)["rows"], CALLS[0] * ROWS + 1, "the word on a whole call is one row");
 
-    // Answers turn wrong.
-    for nth in last + 1..=last + CALLS[1] {
-        let classes: Vec<u16> = predict(&caller, dir.path(), nth).iter().map(|class| (class + 1) % 10).collect();
-        send(nth, &["--label", &labels(&classes)]);
-    }
+    // Answers turn wrong, by the word of the one account that speaks: an alarm, and no round in a pool of more callers.
+    let wrong = |by: &Daemon, nth: usize| {
+        let classes: Vec<u16> = predict(by, dir.path(), nth).iter().map(|class| (class + 1) % 10).collect();
+        send_by(by, nth, &["--label", &labels(&classes)]);
+    };
+    (last + 1..=last + CALLS[1]).for_each(|nth| wrong(&caller, nth));
     let alarmed = version(&owner);
     let alarm = &alarmed["alarms"][0];
     assert!(alarm["after"].as_f64() > alarm["before"].as_f64(), "{alarmed}");
     assert!(alarm["rows"].as_u64().unwrap() > (CALLS[0] * ROWS) as u64, "{alarmed}");
+    assert_eq!((&alarm["accounts"], &alarm["needed"]), (&1.into(), &2.into()), "{alarmed}");
+    let seen = height(&owner);
+    until("some more blocks", PATIENCE, || height(&owner) >= seen + 6);
+    assert_eq!(version(&owner)["alarms"][0]["round"], Value::Null, "one account alone opens no round");
+    // Another one sees it, too.
+    (0..CALLS[2]).for_each(|nth| wrong(&stranger, last + CALLS[1] + 1 + nth));
+    assert_eq!(version(&owner)["alarms"][0]["accounts"], 2, "{}", version(&owner));
     until("a round that answers the alarm", PATIENCE, || version(&owner)["alarms"][0]["round"] == 1);
     let rounds = owner.json(&["validator", "rounds", "lab/digits"]).unwrap();
     assert_eq!(rounds["rounds"].as_array().unwrap().len(), 1, "one round however many alarms: {rounds}");
@@ -173,7 +184,7 @@ fn outcomes_that_turn_wrong_alarm_their_owner_who_opens_a_round_and_nobody_can_m
     // A line for each row, and the same after another restart.
     let lines = dir.path().join("outcomes.csv");
     owner.json(&["outcomes", "lab/digits", "--out", text(&lines)]).unwrap();
-    let told = (CALLS[0] + CALLS[1]) * ROWS + 1;
+    let told = CALLS.iter().sum::<usize>() * ROWS + 1;
     assert_eq!(fs::read_to_string(&lines).unwrap().lines().count(), told + 1);
     let before = shown(&owner);
     owner.kill();
@@ -189,7 +200,7 @@ fn augmented(owner: &Daemon, dir: &Path) {
     let words = ["outcomes", "lab/digits", "--augment", text(&set), "--copies", "3", "--seed", &seed];
     let told = owner.json(&words).unwrap()["augmented"].clone();
     assert_eq!((&told["rows"], &told["row_copies"]), (&(2 * ROWS).into(), &(6 * ROWS).into()), "{told}");
-    let rest = (CALLS[0] + CALLS[1] - 2) * ROWS + 1;
+    let rest = (CALLS.iter().sum::<usize>() - 2) * ROWS + 1;
     assert_eq!(
         told["left_out"],
         serde_json::json!({ "no_input": rest, "personal": 0, "no_label": 0, "other_kind": 0 })
@@ -235,7 +246,7 @@ fn forgeries(owner: &Daemon, caller: &Daemon, stranger: &Daemon, dir: &Path) {
     // The caller's own, told before; and altered.
     assert_eq!(wire.tell(&honest, &by, &by), Err(ErrorCode::Invalid), "another word on the same call");
     let mut altered = honest.clone();
-    altered.salt = ByteBuf::from(vec![0; 32]);
+    altered.shown.output_salt = ByteBuf::from(vec![0; 32]);
     assert_eq!(wire.tell(&altered, &by, &by), Err(ErrorCode::Invalid));
     let mut altered = honest.clone();
     altered.outcome = Signed::sign(&altered.outcome.read_unverified().unwrap(), &PoolId([0; 32]), &by).unwrap();

@@ -11,7 +11,7 @@ use std::{
 use zero2ai_proto::{
     ByteBuf, SecretKey, Signed, decode, encode,
     kept::{CallOutput, KeptCall},
-    receipt::commit,
+    receipt::commit_output,
     tensor::Tensor,
 };
 use zero2ai_testnet::{Daemon, Network, fixture, until};
@@ -146,7 +146,7 @@ fn invent(call: &mut KeptCall, key: &SecretKey, pool: &zero2ai_proto::PoolId) {
     }
     let salt: [u8; 32] = call.salt.as_slice().try_into().unwrap();
     let mut response = call.receipt.response.read_unverified().unwrap();
-    response.commitment = commit(&salt, &call.output.committed().unwrap());
+    response.commitment = commit_output(&salt, &call.output.committed().unwrap());
     call.receipt.response = Signed::sign(&response, pool, key).unwrap();
     call.check(pool).unwrap();
 }

@@ -85,6 +85,7 @@ class TheWire(unittest.TestCase):
             "request_hash": tagged_hash("zero2ai request v1", encode(plain(v["receipt/receipt"], "receipt")[0])),
             "receipt_id": tagged_hash("zero2ai receipt v1", v["receipt/receipt"]),
             "commitment": blake3(b"abc", key=b"\x51" * 32).digest(),
+            "output_salt": tagged_hash("zero2ai output salt v1", b"\x51" * 32),
             "public_key_of_1": Key(1).public,
             "pool_key_id": tagged_hash("zero2ai pool key id v1", b"\xc0" * 32 + (5).to_bytes(4, "big")),
             "vote_sign_bytes": b"zero2ai vote v1\0" + POOL + v["block/vote"],

@@ -178,7 +178,7 @@ class Client:
     # --- predictions --------------------------------------------------------------------------------------------------
 
     def order(self, found: Found, provider: bytes, content, timeout: float) -> tuple[dict, bytes]:
-        """A signed request to one provider, and the salt of both commitments."""
+        """A signed request to one provider, and the call's salt."""
         salt, time_ms = os.urandom(32), now_ms()
         commitment = blake3(encode(content), key=salt).digest()
         request = self.sign(REQUEST_KIND, {
@@ -192,7 +192,8 @@ class Client:
         need(response.signer == provider, "the response", "is signed by another node than was asked")
         said = open_signed(self.pool, response, RESPONSE_KIND, RESPONSE, "the response")
         need(said.request == tagged_hash("zero2ai request v1", encode(request)), "the response", "answers another request")
-        need(said.commitment == blake3(encode(output), key=salt).digest(), "the response", "commits to another output")
+        output_salt = tagged_hash("zero2ai output salt v1", salt)
+        need(said.commitment == blake3(encode(output), key=output_salt).digest(), "the response", "commits to another output")
         need(said.units == units, "the response", f"bills {said.units} units for {units}")
         need(said.status[0] == status, "the response", f"says {said.status[0]}, not {status}")
         return signed_value(response)

@@ -13,7 +13,7 @@ use zero2ai_proto::{
     decode, encode,
     keys::random_bytes,
     pool::{Nonce, PoolKey},
-    receipt::{Request, Response, Status, commit, request_hash},
+    receipt::{Request, Response, Status, commit, commit_output, request_hash},
     rpc::{ErrorCode, Method, RpcError},
     tensor::{Tensor, units},
 };
@@ -78,7 +78,7 @@ impl Provider {
         let scores: Vec<f32> = input.chunks(FEATURES).flat_map(row).collect();
         let rows = units(&call.inputs);
         let outputs = vec![Tensor::f32("scores", &[rows, CLASSES as u64], &scores)];
-        let commitment = commit(&salt, &encode(&outputs)?);
+        let commitment = commit_output(&salt, &encode(&outputs)?);
         let request = request_hash(&call.request)?;
         let response = Response { request, commitment, units: rows, status: Status::Complete, time_ms: 0 };
         Ok(Predicted { response: Signed::sign(&response, &POOL, &self.key)?, outputs })

@@ -13,6 +13,10 @@ use zero2ai_client::{Client, ClientError, Membership};
 use zero2ai_proto::{
     ModelName, ModelRef, NodeId,
     calls::{ChatMessage, ChatRole, GenerateInput, Prompt, Sampling},
+    decode,
+    kept::KeptCall,
+    limits::FRAME_BYTES,
+    outcome::Truth,
     pool::Invite,
 };
 
@@ -26,6 +30,8 @@ use crate::{
 
 /// The longest a caller may wait: beyond it clocks overflow, and nobody means it.
 const PATIENCE: f64 = 86_400.0;
+/// Bytes of calls that are read again: one of each provider of a text, each within a frame, or one prediction.
+const KEPT_BYTES: usize = 2 * FRAME_BYTES;
 
 fn seconds(timeout: f64) -> Result<Duration, Failure> {
     let fits = timeout > 0.0 && timeout <= PATIENCE;
@@ -215,6 +221,34 @@ impl Core {
             // The providers' part ends by itself in time; the ledger's is waited for here.
             let audit = client.audit(&name, patience).await?;
             Ok::<Value, Failure>(Box::new(move |py| audit::audit(py, &audit)))
+        })
+    }
+
+    /// What was true of a kept call, for the model's owner: classes, or else whether the answer was right.
+    fn tell_outcome(
+        &self,
+        py: Python<'_>,
+        call: &[u8],
+        labels: Vec<u16>,
+        right: bool,
+        with_input: bool,
+        timeout: f64,
+    ) -> PyResult<Task> {
+        let read = || {
+            let calls = decode::<Vec<KeptCall>>(call, KEPT_BYTES).map_err(Failure::invalid)?;
+            let call = calls.into_iter().next_back().ok_or_else(|| Failure::invalid("there is no call in these bytes"))?;
+            Ok((self.client()?, call, seconds(timeout)?))
+        };
+        let (client, call, patience) = read().map_err(|e: Failure| e.raise(py))?;
+        let truths = match labels.is_empty() {
+            true => vec![Truth::Right(right)],
+            false => labels.into_iter().map(Truth::Class).collect(),
+        };
+        Task::start(py, async move {
+            let told = client.tell_outcome(call, truths, with_input, patience);
+            let late = |_| Failure::new("timeout", "the model's owner did not answer within the time allowed: tell it again later");
+            let sent = tokio::time::timeout(patience, told).await.map_err(late)??;
+            Ok::<Value, Failure>(Box::new(move |py| shape::outcome(py, &sent)))
         })
     }
 

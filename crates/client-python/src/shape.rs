@@ -2,14 +2,15 @@
 
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::{
-    Bound, Py, PyAny, PyResult, Python,
+    Bound, Py, PyAny, PyResult, Python, pyclass, pymethods,
     types::{PyBytes, PyDict, PyDictMethods as _, PyList, PyListMethods as _},
 };
-use zero2ai_client::{Prediction, Resolution, ResolvedEndpoint, TextEnd};
+use zero2ai_client::{OutcomeSent, Prediction, Resolution, ResolvedEndpoint, TextEnd};
 use zero2ai_proto::{
     ByteBuf, PoolId,
     calls::StopReason,
     encode,
+    kept::{CallInput, CallOutput, KeptCall},
     manifest::Task,
     receipt::{Receipt, Status},
     record::Address,
@@ -88,9 +89,24 @@ fn receipts<'py>(py: Python<'py>, all: &[Receipt], pool: &PoolId) -> PyResult<Bo
     PyList::new(py, all.iter().map(|r| receipt(py, r, pool)).collect::<PyResult<Vec<_>>>()?)
 }
 
-/// A prediction.
+/// A call as it may be kept: what was sent and what came, with both signatures.
+#[pyclass(frozen)]
+pub(crate) struct Call(KeptCall);
+
+#[pymethods]
+impl Call {
+    /// The bytes that `--save-call` of the `zero2ai` program writes.
+    fn encode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = encode(&[&self.0]).map_err(|e| Failure::invalid(e).raise(py))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+}
+
+/// A prediction. It holds its inputs, too, for as long as it is held.
 pub(crate) fn prediction(py: Python<'_>, answer: Prediction, pool: &PoolId) -> PyResult<Py<PyAny>> {
     let dict = PyDict::new(py);
+    let (inputs, outputs) = (CallInput::Tensors(answer.inputs), CallOutput::Tensors(answer.outputs.clone()));
+    dict.set_item("call", Py::new(py, Call(KeptCall::new(answer.receipt.clone(), answer.salt, inputs, outputs)))?)?;
     let outputs = PyList::empty(py);
     for tensor in answer.outputs {
         outputs.append(output(py, tensor)?)?;
@@ -165,6 +181,14 @@ pub(crate) fn model(py: Python<'_>, info: &ModelInfo) -> PyResult<Py<PyAny>> {
     Ok(dict.into_any().unbind())
 }
 
+/// An outcome that was told.
+pub(crate) fn outcome(py: Python<'_>, sent: &OutcomeSent) -> PyResult<Py<PyAny>> {
+    let dict = PyDict::new(py);
+    dict.set_item("owner", sent.owner.to_string())?;
+    dict.set_item("fresh", sent.fresh)?;
+    Ok(dict.into_any().unbind())
+}
+
 /// How a text ended.
 pub(crate) fn end(py: Python<'_>, end: &TextEnd, pool: &PoolId) -> PyResult<Py<PyAny>> {
     let dict = PyDict::new(py);
@@ -179,5 +203,7 @@ pub(crate) fn end(py: Python<'_>, end: &TextEnd, pool: &PoolId) -> PyResult<Py<P
     dict.set_item("prompt_tokens", end.prompt_tokens)?;
     dict.set_item("failed", end.failed)?;
     dict.set_item("receipts", receipts(py, &end.receipts, pool)?)?;
+    let call = end.calls.last().map(|call| Py::new(py, Call(call.clone()))).transpose()?;
+    dict.set_item("call", call)?;
     Ok(dict.into_any().unbind())
 }

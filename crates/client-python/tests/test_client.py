@@ -113,6 +113,27 @@ class Predictions(unittest.TestCase):
         self.assertEqual((receipt.account, receipt.name, receipt.units), (client.account, NAME, len(data)))
         self.assertEqual((receipt.provider, receipt.status), (answer.node, "complete"))
 
+    def test_what_was_true_reaches_the_owner(self):
+        data, classes = rows()
+        answer = client.predict(NAME, data[:4])
+        told = client.tell_outcome(answer, label=classes[:4])
+        self.assertTrue(told.fresh)
+        self.assertFalse(client.tell_outcome(answer.kept(), label=classes[:4]).fresh, "kept as bytes, it is the same call")
+        with self.assertRaises(zero2ai.Invalid):
+            client.tell_outcome(answer, right=False)  # another word on the same call
+        for wrong in ({}, {"label": [1], "right": True}, {"label": []}, {"label": [70_000]}, {"label": [1, 2]}):
+            with self.subTest(wrong), self.assertRaises(zero2ai.Invalid):
+                client.tell_outcome(answer, **wrong)
+        shown = network[0].json("outcomes", NAME)
+        rows_told = [row for one in shown["outcomes"] if one["account"] == client.account for row in one["rows"]]
+        self.assertEqual([row["true"] for row in rows_told], [str(one) for one in classes[:4]])
+
+        async def awaited():
+            async with await zero2ai.AsyncClient.connect(account=folder / "me") as other:
+                return await other.tell_outcome(await other.predict(NAME, data[:1]), right=True, with_input=True)
+
+        self.assertEqual(asyncio.run(awaited()).owner, told.owner)
+
     def test_an_output_stands_on_the_bytes_that_came(self):
         output = client.predict(NAME, rows()[0]).output
         self.assertIsNotNone(output.base)

@@ -143,6 +143,9 @@ pub enum ClientError {
     /// Pictures or sounds that do not become the model's inputs.
     #[error("{0}")]
     Content(String),
+    /// What was true of a call cannot be told.
+    #[error("this outcome cannot be sent: {0}")]
+    Outcome(String),
     /// Something to be sent cannot be encoded or is too large.
     #[error("the request cannot be encoded: {0}")]
     Codec(#[from] CodecError),

@@ -135,6 +135,7 @@ impl From<&ClientError> for ErrorKind {
             | ClientError::NoEmbedder { .. }
             | ClientError::NoPreparation { .. }
             | ClientError::Content(_)
+            | ClientError::Outcome(_)
             | ClientError::Codec(_) => Self::Invalid,
         }
     }

@@ -25,6 +25,7 @@
 //! | `choice` | which endpoint a call goes to, by what is known at that moment |
 //! | `order` | signing a request, and checking a response against it |
 //! | `predict`, `embed`, `generate` | predictions, embeddings and text, going on to the next endpoint when one is gone |
+//! | `outcome` | what was true of a call, told to the model's owner |
 //! | `describe` | what a model takes and gives |
 //! | `prepare` | how pictures and sounds become what it takes |
 //! | `receipts` | a provider's receipts, proved under its anchor |
@@ -45,6 +46,7 @@ mod kind;
 mod membership;
 mod nodes;
 mod order;
+mod outcome;
 mod pool_key;
 mod predict;
 mod prepare;
@@ -61,6 +63,7 @@ pub use error::ClientError;
 pub use generate::{TextEnd, TextEvent, TextStream};
 pub use kind::ErrorKind;
 pub use membership::Membership;
+pub use outcome::OutcomeSent;
 pub use predict::Prediction;
 pub use resolve::{Resolution, ResolvedEndpoint};
 pub use zero2ai_ledger::{AuditReport, TrustedChain};

@@ -53,6 +53,13 @@ impl Nodes {
         state.met.truncate(MET);
     }
 
+    /// Where a node is, as far as this client met it; empty if it did not.
+    pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Address> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.begin.iter().chain(&state.met).find(|(known, _)| known == node);
+        known.map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+    }
+
     /// A node that was asked and answered: the one to ask next time.
     fn prefer(&self, node: NodeId) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).preferred = Some(node);

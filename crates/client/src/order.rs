@@ -9,7 +9,7 @@ use zero2ai_proto::{
     keys::random_bytes,
     limits::REQUEST_HORIZON_MS,
     pool::Nonce,
-    receipt::{Receipt, Request, Response, Status, commit},
+    receipt::{Receipt, Request, Response, Status, commit, commit_output},
 };
 
 use crate::{error::ClientError, resolve::Resolution};
@@ -87,7 +87,7 @@ impl Order {
         let untrue = |why: &str| Err(ClientError::untrue(&self.provider, why));
         let receipt = Receipt { request: self.request.clone(), response };
         let (_, _, said) = receipt.verify(pool).map_err(|e| ClientError::untrue(&self.provider, e))?;
-        if said.commitment != commit(&self.salt, &encode(output)?) {
+        if said.commitment != commit_output(&self.salt, &encode(output)?) {
             return untrue("its signature commits to another output than it sent");
         }
         if said.units != units {

@@ -42,7 +42,7 @@ pub struct Prediction {
     pub inputs: Vec<Tensor>,
     /// The outputs.
     pub outputs: Vec<Tensor>,
-    /// What both commitments of the receipt are salted with. Whoever has it can link them to what was said.
+    /// The call's salt, from which those of both commitments follow. Whoever has it can link them to what was said.
     pub salt: [u8; 32],
     /// Both signed halves, checked.
     pub receipt: Receipt,

@@ -8,7 +8,7 @@ mod watch;
 
 pub use adwin::Adwin;
 pub use ddm::Ddm;
-pub use watch::{Alarm, Watch};
+pub use watch::{Alarm, ENOUGH, Teller, Told, Watch};
 
 /// What a detector says after an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -282,7 +282,7 @@ fn every_corruption_changes_a_picture_more_with_severity_and_repeats_to_the_bit(
 fn noise_has_the_ratio_it_says_and_clipping_cuts() {
     let sound: Vec<f32> = (0..8_000).map(|i| (i as f32 * 0.05).sin()).collect();
     let power = |v: &[f32]| v.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-    for (severity, decibels) in [(1, 30.0), (3, 10.0), (5, 0.0)] {
+    for (severity, decibels) in [(1, 30.0), (3, 10.0), (4, 0.0), (5, -10.0)] {
         let noisy = audio::change(&sound, audio::Change::Noise, severity, &SEED, 0);
         let noise: Vec<f32> = noisy.iter().zip(&sound).map(|(a, b)| a - b).collect();
         let ratio = 10.0 * (power(&sound) / power(&noise)).log10();
@@ -290,6 +290,8 @@ fn noise_has_the_ratio_it_says_and_clipping_cuts() {
     }
     let clipped = audio::change(&sound, audio::Change::Clipping, 2, &SEED, 0);
     assert!(clipped.iter().all(|v| v.abs() <= 0.501));
+    let clipped = audio::change(&sound, audio::Change::Clipping, 5, &SEED, 0);
+    assert!(clipped.iter().all(|v| v.abs() <= 0.011));
     assert_eq!(audio::change(&[0.0; 9], audio::Change::Noise, 5, &SEED, 0), [0.0; 9]);
 }
 

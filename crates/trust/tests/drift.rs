@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
-use zero2ai_trust::drift::{Adwin, Ddm, Drift, Watch};
+use zero2ai_trust::drift::{Adwin, Alarm, Ddm, Drift, Told, Watch};
 
 /// SplitMix64, the upper 32 bits, as drift.py draws them.
 struct Draws(u64);
@@ -83,10 +83,17 @@ fn what_is_no_number_is_passed_over_and_memory_stays_small() {
     assert_eq!((adwin.width(), adwin.mean()), (100_000.0, 0.25));
 }
 
-/// The places at which a watch alarms over right (`false`) and wrong answers.
+/// Between two answers of a stream, milliseconds: six minutes.
+const STEP_MS: u64 = 360_000;
+
+fn told(teller: u8, at: usize, wrong: bool) -> Told {
+    Told { teller: [teller; 32], time_ms: at as u64 * STEP_MS, wrong }
+}
+
+/// The places at which a watch alarms over right (`false`) and wrong answers, all of one account.
 fn alarms(answers: impl IntoIterator<Item = bool>) -> Vec<usize> {
     let mut watch = Watch::default();
-    answers.into_iter().enumerate().filter_map(|(at, wrong)| watch.take(wrong).map(|_| at)).collect()
+    answers.into_iter().enumerate().filter_map(|(at, wrong)| watch.take(told(1, at, wrong)).map(|_| at)).collect()
 }
 
 #[test]
@@ -98,8 +105,9 @@ fn a_watch_alarms_when_answers_become_worse_and_not_when_they_become_better() {
     }
     assert_eq!(alarms((0..200).map(|i| i < 100)), Vec::<usize>::new(), "it became better");
     let mut watch = Watch::default();
-    let alarm = worse(60).find_map(|wrong| watch.take(wrong)).unwrap();
+    let alarm = worse(60).enumerate().find_map(|(at, wrong)| watch.take(told(1, at, wrong))).unwrap();
     assert!(alarm.ddm && alarm.after > alarm.before, "{alarm:?}");
+    assert_eq!(alarm.accounts, 1, "his word is all there is");
     assert_eq!((watch.answers(), watch.wrong()), (65, 5));
 }
 
@@ -112,4 +120,76 @@ fn a_single_mistake_after_none_is_no_alarm_and_neither_is_a_steady_rate() {
         wrong_alarms += alarms((0..300).map(|_| draws.draw() % 100 < 8)).len();
     }
     assert!(wrong_alarms <= 8, "{wrong_alarms} alarms in forty steady streams");
+}
+
+/// Alarms of a stream in which account 0 says that `liars` of its answers are wrong and accounts 1 to `others` find one in `one_in`
+/// of theirs wrong; from `change` on, one in `then`.
+fn mixed(others: u8, liar_from: usize, (one_in, change, then): (u64, usize, u64), seed: u64) -> (Vec<Alarm>, Watch) {
+    let (mut watch, mut draws, mut given) = (Watch::default(), Draws(seed), Vec::new());
+    for at in 0..3_000 {
+        let teller = (at % (usize::from(others) + 1)) as u8;
+        let wrong = match teller {
+            0 => at >= liar_from,
+            _ => draws.draw() % (if at < change { one_in } else { then }) == 0,
+        };
+        given.extend(watch.take(told(teller, at, wrong)));
+    }
+    (given, watch)
+}
+
+#[test]
+fn one_account_alone_raises_no_alarm_while_others_speak() {
+    for others in [1, 2, 5, 9] {
+        for seed in 0..10 {
+            let (given, watch) = mixed(others, 1_500, (20, 3_000, 20), seed);
+            assert_eq!(given, [], "{others} others, seed {seed}");
+            assert!(watch.late() > 0.05, "the detectors heard him");
+        }
+    }
+}
+
+#[test]
+fn what_several_accounts_see_is_an_alarm_that_says_how_many() {
+    for (others, accounts) in [(1, 2), (2, 2), (9, 3)] {
+        for seed in 0..10 {
+            // Account 0 finds everything right, and answers become wrong for the others; with one other, for both.
+            let liar_from = if others == 1 { 1_500 } else { 3_000 };
+            let (given, _) = mixed(others, liar_from, (20, 1_500, 2), seed);
+            let most = given.iter().map(|alarm| alarm.accounts).max();
+            assert_eq!(most, Some(accounts), "{others} others, seed {seed}: {given:?}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_one_account_does_not_drown_the_others_word() {
+    let (mut watch, mut given) = (Watch::default(), Vec::new());
+    let mut at = 0;
+    let mut say = |teller: u8, count: usize, wrong: bool| {
+        for _ in 0..count {
+            given.extend(watch.take(told(teller, at, wrong)).map(|alarm| alarm.accounts));
+            at += 1;
+        }
+    };
+    for _ in 0..20 {
+        (1..=4).for_each(|teller| say(teller, 1, false));
+    }
+    say(9, 1_000, true);
+    for _ in 0..4 {
+        (1..=4).for_each(|teller| say(teller, 1, true));
+    }
+    assert_eq!(given.last(), Some(&3), "when others say so too");
+    assert!(!given.contains(&1), "{given:?}");
+}
+
+#[test]
+fn who_was_silent_for_a_week_is_not_waited_for() {
+    let stream = |silent_hours: usize| {
+        let mut watch = Watch::default();
+        watch.take(told(2, 0, false));
+        let later = silent_hours * 10;
+        let answers = (0..100).map(|i| told(1, later + i, i >= 60));
+        answers.filter_map(|told| watch.take(told)).map(|alarm| alarm.accounts).next()
+    };
+    assert_eq!((stream(24), stream(8 * 24)), (None, Some(1)));
 }

@@ -10,6 +10,7 @@ use zero2ai_proto::{
 };
 use zero2ai_trust::{
     attacks::{
+        Space,
         rows::nearby,
         text::{self, CHANGES},
     },
@@ -17,11 +18,13 @@ use zero2ai_trust::{
     gate::privacy,
 };
 
-use crate::{assess::space, dataset::FEATURES};
+use crate::dataset::FEATURES;
 
-/// How far a feature of a copy may be from its original, in the standard deviations of what was sent: the mildest distance of a
-/// row's attack.
+/// How far a feature of a copy may be from its original, in deviations of what was sent (see [`Augmented::perturb`]): the mildest
+/// distance of a row's attack.
 pub const DISTANCE: f32 = 0.05;
+/// Standard deviations in a median distance from the median, of normal values.
+const NORMAL: f64 = 1.4826;
 /// The severity of changes of a text: the mildest.
 pub const SEVERITY: u8 = 1;
 /// Perturbed copies of each sample at most.
@@ -117,14 +120,17 @@ impl Augmented {
         }
     }
 
-    /// Makes `copies` perturbed copies of each sample, at most [`COPIES`]: the same seed and samples give the same ones.
+    /// Makes `copies` perturbed copies of each sample, at most [`COPIES`]: the same seed and samples give the same ones. A feature's
+    /// deviation is 1.4826 times the median distance from its median, which is the standard deviation where values are normal
+    /// (Hampel 1974): outliers of fewer than half of the rows do not change its order of size. One of which more than half are equal stays
+    /// as it is.
     pub fn perturb(&mut self, copies: u32, seed: &Seed) {
         let copies = copies.min(COPIES);
         let features: Vec<Vec<f32>> = self.rows.iter().map(|row| row.features.clone()).collect();
         let place =
             |sample: usize, copy: u32| (sample as u64).wrapping_mul(u64::from(COPIES)).wrapping_add(copy.into());
         // Of rows that are all alike nothing is known of how they vary.
-        if let Some(space) = space(&features) {
+        if let Some(space) = spread(&features) {
             let copies_of = |(sample, row): (usize, &LabelledRow)| {
                 let one = |copy| nearby(&row.features, &space, DISTANCE, seed, place(sample, copy));
                 let class = row.class;
@@ -139,6 +145,32 @@ impl Augmented {
         };
         self.prompt_copies = self.prompts.iter().enumerate().flat_map(copies_of).collect();
     }
+}
+
+/// Each feature within what the rows show of it, and counted in its deviation by medians.
+fn spread(rows: &[Vec<f32>]) -> Option<Space> {
+    let mut space = Space { low: Vec::new(), high: Vec::new(), scale: Vec::new() };
+    for feature in 0..rows.first()?.len() {
+        let mut values: Vec<f64> = rows.iter().filter_map(|row| row.get(feature)).map(|v| f64::from(*v)).collect();
+        let middle = median(&mut values)?;
+        #[allow(clippy::cast_possible_truncation)]
+        if let (Some(low), Some(high)) = (values.first(), values.last()) {
+            // They were single precision.
+            space.low.push(*low as f32);
+            space.high.push(*high as f32);
+        }
+        values.iter_mut().for_each(|value| *value = (*value - middle).abs());
+        // Finite samples have finite distances, up to what single precision holds.
+        #[allow(clippy::cast_possible_truncation)]
+        space.scale.push((NORMAL * median(&mut values)?).min(f64::from(f32::MAX)) as f32);
+    }
+    space.scale.iter().any(|scale| *scale > 0.0).then_some(space)
+}
+
+/// The lower median of some numbers, which are then in order.
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
 /// The class of a row, as far as it is known.
@@ -209,7 +241,8 @@ mod tests {
         set.take(prompt("a list:\none\ntwo"), &[Truth::Right(true)], &[(None, true)]);
         set.perturb(3, &SEED);
         assert_eq!((set.row_copies.len(), set.prompt_copies.len()), (60, 3));
-        let deviation = 5.77;
+        // Half of 0 to 19 lie within 5 of their middle.
+        let deviation = 5.0 * 1.4826;
         for (copy, i) in set.row_copies.iter().zip((0..20).flat_map(|i| [i; 3])) {
             assert_eq!((copy.class, copy.features[1]), (i, 3.0), "what never varies stays");
             assert!(
@@ -223,5 +256,23 @@ mod tests {
         assert_eq!(again, set);
         again.perturb(3, &[5; 32]);
         assert_ne!(again.row_copies, set.row_copies);
+    }
+
+    #[test]
+    fn outliers_of_one_caller_do_not_spoil_the_copies_of_others() {
+        let mut set = Augmented::default();
+        for i in 0..30_u16 {
+            set.take(tensor(&[[f32::from(i % 10), 1.0]]), &[Truth::Class(0)], &[(Some(0), true)]);
+        }
+        for _ in 0..10 {
+            set.take(tensor(&[[1e9, 1.0]]), &[Truth::Class(0)], &[(Some(0), true)]);
+        }
+        set.perturb(2, &SEED);
+        let moved = |sample: usize| {
+            let of = &set.row_copies[2 * sample..2 * sample + 2];
+            of.iter().map(|copy| (copy.features[0] - set.rows[sample].features[0]).abs()).fold(0.0, f32::max)
+        };
+        assert!((0..30).all(|sample| moved(sample) < 0.5), "a deviation of these with the outliers is 4e8");
+        assert!((0..30).any(|sample| moved(sample) > 0.0));
     }
 }

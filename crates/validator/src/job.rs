@@ -7,10 +7,10 @@ use zero2ai_proto::{
     Digest,
     manifest::Task,
     name::ModelName,
-    tensor::Tensor,
+    tensor::{Tensor, argmax},
     tx::{ClassCounts, Endorse},
 };
-use zero2ai_trust::metrics::{labels, retrieval::Query, scores::argmax, text::exact_match};
+use zero2ai_trust::metrics::{labels, retrieval::Query, text::exact_match};
 
 use crate::{
     dataset::{Dataset, Prompt, Samples},
@@ -292,9 +292,8 @@ pub(crate) fn elapsed(start: Instant) -> u32 {
     u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX)
 }
 
-/// The class with the highest score; of equal scores the lowest class, as numpy's `argmax`.
+/// The class with the highest score, as [`argmax`] has it.
 #[must_use]
 pub fn best(scores: &[f32]) -> u16 {
-    let scores: Vec<f64> = scores.iter().copied().map(f64::from).collect();
-    u16::try_from(argmax(&scores)).unwrap_or(u16::MAX)
+    u16::try_from(argmax(scores)).unwrap_or(u16::MAX)
 }

@@ -143,13 +143,13 @@ fn rows_are_graded_by_f1_and_each_fault_has_its_gate() {
         scores(if row[1] > 0.5 { -1.0 } else { row[0] })
     };
     let report = whole(Fun(biased, mute), two(), unfair, 1, None);
-    graded(&report, Decision::Negative, "Bias");
+    graded(&report, Decision::Negative, "bias");
     assert_eq!(report.model_checks.len(), 2, "accuracy, and the answer itself");
 
     let prints = Prints::make(&rows(), &two(), [1; 32]).unwrap();
     let prints = Prints::read(&prints.to_bytes().unwrap()).unwrap();
     let report = whole(Fun(first, mute), two(), rows(), 1, Some(prints));
-    graded(&report, Decision::Void, "Overlap");
+    graded(&report, Decision::Void, "overlap");
     assert_eq!(report.gate, Gate::Void(vec![Criterion::Overlap]));
 }
 
@@ -292,7 +292,7 @@ fn pictures_and_sounds_are_graded_through_their_preparation() {
     let report = whole(Fun(loud, mute), one, data, 1, None);
     assert_eq!(metric(&report, "accuracy"), 1.0);
     // One class alone is no fair set of data, and says so.
-    graded(&report, Decision::Void, "Bias");
+    graded(&report, Decision::Void, "bias");
 }
 
 #[test]

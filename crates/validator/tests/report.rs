@@ -139,7 +139,7 @@ fn run() -> Report {
         composition::adversarial(240, Some(24), composition::ADVERSARIAL),
         Check::not_assessable(Criterion::Stress, "no load run: run the Server or Offline scenario on this dataset"),
     ];
-    let said: Vec<u16> = probabilities.iter().map(|p| zero2ai_trust::metrics::scores::argmax(p) as u16).collect();
+    let said: Vec<u16> = probabilities.iter().map(|p| zero2ai_proto::tensor::argmax(p) as u16).collect();
     report.model_checks.push(bias::answers(&truth, &said, 1, &groups, bias::Limits::default()));
     report.notes.push("Latency was measured with other work on the machine.".into());
     report.finish(&Policy {

@@ -10,13 +10,15 @@ pub(super) const OUTCOME_HELP: &str = "Examples:\n  zero2ai predict lab/digits r
     zero2ai outcome call.cbor --label 3,8,1          # the true class of each row\n  \
     zero2ai run lab/chat \"Capital of Peru?\" --save-call call.cbor && zero2ai outcome call.cbor --wrong\n\n\
     The owner learns who called, the receipt, what was answered if there are labels, and with --with-input what was asked. Nobody \
-    else can read it. While he is away, the node keeps it and tries again for thirty days.";
+    else can read it. While he is away, the node keeps it and tries again for thirty days, every quarter of an hour at least.";
 
 /// What `outcomes --help` ends with.
 pub(super) const OUTCOMES_HELP: &str = "Examples:\n  zero2ai outcomes lab/digits\n  zero2ai outcomes lab/digits --out outcomes.csv\n  \
     zero2ai outcomes lab/digits --augment ./set --copies 4\n\n\
-    Two detectors hear of each answer, right or wrong: ADWIN and DDM. When they alarm, this node opens a round of grading for the \
-    version, if the pool's rules have rounds; under rules 1 validators grade again by their own schedule. \
+    Two detectors hear of each answer, right or wrong: ADWIN and DDM. What they say is an alarm if others than one account bear it \
+    out, or no other spoke for a week. With three accounts, or as many as may call, this node opens a round of grading for the \
+    version, if the pool's rules have rounds; with fewer 'zero2ai validator open' does. Under rules 1 validators grade again by their \
+    own schedule. \
     The set of --augment holds what callers sent; samples that validators' runs failed on are not in it, since their reports carry figures alone.";
 
 /// Arguments of `outcome`.

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use zero2ai_proto::{
-    ByteBuf,
-    kept::{CallOutput, KeptCall},
+    ModelName,
+    kept::KeptCall,
     local::{
-        Alarm, OutcomeSend, OutcomeSendCall, OutcomesCall, OutcomesItem, OutcomesShow, ToldOutcome, VersionOutcomes,
+        Alarm, OutcomeSend, OutcomeSendCall, OutcomesCall, OutcomesEnd, OutcomesItem, OutcomesShow, ToldOutcome,
+        VersionOutcomes,
     },
-    outcome::Truth,
+    outcome::{Shown, Truth},
 };
 
 use super::{audit::rerun, write_private};
@@ -20,7 +21,7 @@ use crate::{
     cli::{OutcomeArgs, OutcomesArgs},
     exit::{Exit, Failure, Outcome},
     output::{self, Output, Table, ppm},
-    session::{FINAL, QUICK, Session},
+    session::{FINAL, Session},
 };
 
 /// Alarms shown as text; `--json` gives all.
@@ -34,7 +35,7 @@ pub(crate) async fn send(home: &Path, args: &OutcomeArgs, out: Output) -> Outcom
         let why = format!("The kept call in {} does not hold: {e}.", args.call.display());
         Failure::new(Exit::Unverified, why)
     })?;
-    let sent = session.call::<OutcomeSend>(&told(call, args), FINAL).await?;
+    let sent = session.call::<OutcomeSend>(&told(call, args)?, FINAL).await?;
     let json = json!({
         "name": request.name.to_string(), "version": request.version, "owner": sent.owner.to_string(),
         "sent": sent.fresh.is_some(), "fresh": sent.fresh, "why": sent.why, "waiting": sent.waiting,
@@ -54,46 +55,71 @@ pub(crate) async fn send(home: &Path, args: &OutcomeArgs, out: Output) -> Outcom
 }
 
 /// What goes to the node: no more of the call than the outcome needs.
-fn told(call: KeptCall, args: &OutcomeArgs) -> OutcomeSendCall {
+fn told(call: KeptCall, args: &OutcomeArgs) -> Outcome<OutcomeSendCall> {
     let truths = match args.label.is_empty() {
         true => vec![Truth::Right(args.right)],
         false => args.label.iter().copied().map(Truth::Class).collect(),
     };
-    let KeptCall { receipt, salt, input, output, .. } = call;
-    // A text's answer stays here unless its prompt goes along: by itself it shows the owner nothing.
-    let output = Some(output)
-        .filter(|o| args.with_input || matches!((o, args.label.is_empty()), (CallOutput::Tensors(_), false)));
-    let input = args.with_input.then_some(input);
-    let salt = if input.is_some() || output.is_some() { salt } else { ByteBuf::new() };
-    OutcomeSendCall { receipt, truths, salt, input, output }
+    let receipt = call.receipt.clone();
+    let shown = Shown::of(call, &truths, args.with_input)
+        .map_err(|e| Failure::new(Exit::Unverified, format!("The kept call does not hold: {e}.")))?;
+    Ok(OutcomeSendCall { receipt, truths, shown })
 }
 
-/// What a node has of a model.
+/// What a node has of a model. Inputs are not in it: each goes where it is needed as it comes.
+#[derive(Default)]
 struct Gathered {
     versions: Vec<VersionOutcomes>,
     outcomes: Vec<ToldOutcome>,
+    damaged: u32,
 }
 
-async fn gather(session: &Session, call: &OutcomesCall) -> Outcome<Gathered> {
-    let mut items = session.stream::<OutcomesShow>(call, QUICK).await?;
-    let (mut versions, mut outcomes) = (Vec::new(), Vec::new());
-    while let Some(item) = items.next().await.transpose()? {
-        match item {
-            OutcomesItem::Version(version) => versions.push(version),
-            OutcomesItem::Outcome(outcome) => outcomes.push(*outcome),
+/// Reads all pages; `take` is given the input of each.
+async fn gather(
+    session: &Session,
+    name: &ModelName,
+    mut take: Option<&mut (dyn FnMut(&mut ToldOutcome) + Send)>,
+) -> Outcome<Gathered> {
+    let mut gathered = Gathered::default();
+    let mut call = OutcomesCall { name: name.clone(), inputs: take.is_some(), from: 0 };
+    loop {
+        let mut items = session.stream::<OutcomesShow>(&call, FINAL).await?;
+        let mut end = None;
+        while let Some(item) = items.next().await.transpose()? {
+            match item {
+                OutcomesItem::Version(version) => gathered.versions.push(version),
+                OutcomesItem::Outcome(mut outcome) => {
+                    if let Some(take) = take.as_mut() {
+                        take(&mut outcome);
+                    }
+                    gathered.outcomes.push(*outcome);
+                }
+                OutcomesItem::End(said) => end = Some(said),
+            }
+        }
+        let broken = || Failure::new(Exit::Internal, "The node's answer broke off: try again.");
+        let OutcomesEnd { next, damaged } = end.ok_or_else(broken)?;
+        gathered.damaged = gathered.damaged.saturating_add(damaged);
+        match next {
+            // A page that does not go on would be asked for without end.
+            Some(next) if next > call.from => call.from = next,
+            Some(_) => return Err(broken()),
+            None => return Ok(gathered),
         }
     }
-    Ok(Gathered { versions, outcomes })
 }
 
 /// `outcomes`.
 pub(crate) async fn show(home: &Path, args: &OutcomesArgs, out: Output) -> Outcome {
     let session = Session::open(home).await?;
-    let call = OutcomesCall { name: args.name.clone(), inputs: args.augment.is_some() };
-    let mut gathered = gather(&session, &call).await?;
-    let set = match &args.augment {
-        Some(folder) => Some(augment::write(folder, args, &mut gathered.outcomes)?),
-        None => None,
+    let (gathered, set) = match &args.augment {
+        Some(folder) => {
+            let mut set = augment::Begun::new(folder)?;
+            let gathered = gather(&session, &args.name, Some(&mut |outcome: &mut ToldOutcome| set.take(outcome))).await?;
+            let set = set.write(folder, args, gathered.damaged)?;
+            (gathered, Some(set))
+        }
+        None => (gather(&session, &args.name, None).await?, None),
     };
     if let Some(path) = &args.out {
         write_private("write the outcomes to", path, csv(&gathered.outcomes).as_bytes())?;
@@ -122,6 +148,7 @@ fn version_json(v: &VersionOutcomes) -> Value {
         json!({
             "time_ms": a.time_ms, "height": a.height, "detector": a.detector, "rows": a.rows,
             "before": f64::from(a.before_ppm) / 1e6, "after": f64::from(a.after_ppm) / 1e6, "round": a.round,
+            "accounts": a.accounts, "needed": a.needed,
         })
     };
     json!({
@@ -183,10 +210,14 @@ fn text(gathered: &Gathered) -> String {
     let mut text = table.render(0);
     let alarms = gathered.versions.iter().flat_map(|v| v.alarms.iter());
     for alarm in alarms.rev().take(SHOWN_ALARMS) {
-        let answer = alarm.round.map_or_else(
-            || "no round of grading has followed".to_owned(),
-            |round| format!("round {round} of grading followed"),
-        );
+        let answer = match alarm.round {
+            Some(round) => format!("round {round} of grading followed"),
+            None if alarm.accounts < alarm.needed => format!(
+                "no round of grading follows, since {} of the {} accounts that it takes say so: see 'zero2ai validator open'",
+                alarm.accounts, alarm.needed,
+            ),
+            None => "no round of grading has followed".to_owned(),
+        };
         text += &format!(
             "\n{} UTC  version {} became worse ({}): {} wrong before, {} after, at row {}; {answer}",
             output::utc(alarm.time_ms),

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::{Value, json};
 use zero2ai_client::{Prediction, Resolution};
 use zero2ai_media::Kind;
-use zero2ai_proto::tensor::{DType, Tensor};
+use zero2ai_proto::tensor::{DType, Tensor, argmax};
 
 use super::{keep, read_file, resolve::lookup_served};
 use crate::{
@@ -33,13 +33,13 @@ pub(crate) async fn at_nearest(
     Ok(session.client.predict(found, inputs, patience).await?)
 }
 
-/// The most probable class of each row of a `[rows, classes]` tensor, with its value; `None` if it is not of that shape.
+/// The most probable class of each row of a `[rows, classes]` tensor, of equal ones the first, with its value; `None` if it is not of that shape.
 pub(crate) fn classes(output: &Tensor) -> Option<Vec<(u32, f32)>> {
     let [_, width] = output.shape[..] else { return None };
     let values = output.to_f32().ok()?;
     let best = |row: &[f32]| {
-        let top = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
-        Some((u32::try_from(top.0).ok()?, *top.1))
+        let class = argmax(row);
+        Some((u32::try_from(class).ok()?, *row.get(class)?))
     };
     values.chunks(usize::try_from(width).ok().filter(|w| *w > 0)?).map(best).collect()
 }

@@ -1,22 +1,22 @@
 //! Local methods about outcomes: sending one, and showing those that came.
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
 use crate::{
     ids::Digest,
-    kept::{CallInput, CallOutput},
+    kept::CallInput,
     keys::{AccountId, NodeId},
     methods,
     name::ModelName,
-    outcome::Truth,
+    outcome::{Shown, Truth},
     receipt::Receipt,
 };
 
 methods! {
     /// Signs what was true of a call of this node's account, and sends it to the model's owner; kept and tried again while that is away.
     OutcomeSend = 138: OutcomeSendCall => OutcomeSent;
-    /// The outcomes of a model that this node owns: one item a version, then one an outcome, in the order in which they came.
+    /// A page of the outcomes of a model that this node owns: one item a version, then one an outcome, in the order in which they came,
+    /// at last where the page ends: after [`crate::limits::OUTCOMES_PAGE`] of them, or once [`crate::limits::OUTCOMES_PAGE_BYTES`] were read.
     OutcomesShow = 139: OutcomesCall => OutcomesItem;
 }
 
@@ -27,12 +27,8 @@ pub struct OutcomeSendCall {
     pub receipt: Receipt,
     /// What was true, one for each row.
     pub truths: Vec<Truth>,
-    /// The salt, if input or output goes along; else empty.
-    pub salt: ByteBuf,
-    /// What was asked, if the owner is to have it.
-    pub input: Option<CallInput>,
-    /// What came.
-    pub output: Option<CallOutput>,
+    /// What of the call goes along.
+    pub shown: Shown,
 }
 
 /// Answer to [`OutcomeSend`].
@@ -55,6 +51,8 @@ pub struct OutcomesCall {
     pub name: ModelName,
     /// Also give the inputs that came along.
     pub inputs: bool,
+    /// Where to go on: 0, then what the page before ended with. The versions come with the first page alone.
+    pub from: u64,
 }
 
 /// One item of the answer to [`OutcomesShow`].
@@ -64,6 +62,17 @@ pub enum OutcomesItem {
     Version(VersionOutcomes),
     /// One of them.
     Outcome(Box<ToldOutcome>),
+    /// The last item of a page.
+    End(OutcomesEnd),
+}
+
+/// Where a page ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomesEnd {
+    /// Ask again from here for what is behind it; none if this was all.
+    pub next: Option<u64>,
+    /// Outcomes of this page whose input could not be read: they are shown without it.
+    pub damaged: u32,
 }
 
 /// What the outcomes of one version come to.
@@ -106,6 +115,11 @@ pub struct Alarm {
     pub after_ppm: u32,
     /// The round of grading that answers it; none yet, or none under rules without rounds.
     pub round: Option<u64>,
+    /// Accounts whose word it rests on, 3 for as many or more. One that others do not bear out raises none while others speak, and 1 is
+    /// an account that was the only one of a week.
+    pub accounts: u32,
+    /// Accounts that it takes to open a round by itself: 3, or as many callers as the pool has.
+    pub needed: u32,
 }
 
 /// One outcome, as its owner keeps it.

@@ -5,7 +5,7 @@ use zero2ai_proto::{
     block::{Proposal, Vote, VoteKind},
     encode,
     pool::{ProofInput, Role, TransportLabel},
-    receipt::{commit, request_hash},
+    receipt::{commit, output_salt, request_hash},
     record::dht_key,
     state::key as state_key,
 };
@@ -22,6 +22,7 @@ pub(crate) fn add(v: &mut Vectors) {
     v.raw("derived/request_hash", request_hash(&models::request()).unwrap().0);
     v.raw("derived/receipt_id", models::receipt().id().unwrap().0);
     v.raw("derived/commitment", commit(&models::SALT, b"abc").0);
+    v.raw("derived/output_salt", output_salt(&models::SALT));
     v.raw("derived/public_key_of_1", key(1).public().0);
     let block = Some(BlockId([0xb0; 32]));
     let vote = Vote { height: 7, round: 1, kind: VoteKind::Precommit, block };

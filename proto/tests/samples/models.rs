@@ -14,7 +14,10 @@ use zero2ai_proto::{
     },
     prepare::{Colour, Fit, Frames, Layout, PictureInput, PixelScale, Preparation, SoundInput, Zeros},
     proof::{LogProof, TrustStep},
-    receipt::{AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
+    receipt::{
+        AuditExport, ProvenReceipt, ProviderReceipts, Receipt, Request, Response, Status, commit, commit_output,
+        request_hash,
+    },
     record::Address,
     tensor::{DType, Tensor, TensorSpec},
     worker::{
@@ -55,7 +58,7 @@ pub(crate) fn request() -> Signed<Request> {
 pub(crate) fn response() -> Signed<Response> {
     let response = Response {
         request: request_hash(&request()).unwrap(),
-        commitment: commit(&SALT, &encode(&vec![tensor()]).unwrap()),
+        commitment: commit_output(&SALT, &encode(&vec![tensor()]).unwrap()),
         units: 1,
         status: Status::Complete,
         time_ms: 1_700_000_002_003,

@@ -7,6 +7,7 @@
 //! | [`files`] | headers of model files, manifests, differences |
 //! | [`media`] | pictures and sounds |
 //! | [`models`] | what any file is; models as workers load them; conformance samples |
+//! | [`outcomes`] | what callers say of a model's answers |
 //! | [`weights`] | blocks of quantised weights |
 //! | [`wire`] | frames, transactions, records, proofs, invites, gossip |
 
@@ -14,6 +15,7 @@ pub mod chain;
 pub mod files;
 pub mod media;
 pub mod models;
+pub mod outcomes;
 pub mod weights;
 pub mod wire;
 
@@ -44,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("audit", wire::audit),
     ("invite", wire::invite),
     ("name", wire::name),
+    ("outcome", outcomes::outcome),
     ("ledger", chain::ledger),
     ("block", chain::block),
     ("snapshot", chain::snapshot),

@@ -6,12 +6,12 @@ from ._errors import (
     Busy, Cancelled, Denied, Error, Invalid, ModelFailed, NotFound, Timeout, Unavailable, Unreachable, Unverified,
 )  # fmt: skip
 from ._values import (
-    Audit, AuditVersion, Endorsement, Endpoint, Event, Model, Prediction, Receipt, Resolution, TensorSpec, TextEnd, Token, Use,
+    Audit, AuditVersion, Endorsement, Endpoint, Event, Model, Outcome, Prediction, Receipt, Resolution, TensorSpec, TextEnd, Token, Use,
 )  # fmt: skip
 
 __all__ = [
     "AsyncClient", "AsyncText", "Audit", "AuditVersion", "Busy", "Cancelled", "Client", "Denied", "Endorsement", "Endpoint",
     "Error", "Event", "Invalid", "Model",
-    "ModelFailed", "NotFound", "Prediction", "Receipt", "Resolution", "TensorSpec", "Text", "TextEnd", "Timeout", "Token",
+    "ModelFailed", "NotFound", "Outcome", "Prediction", "Receipt", "Resolution", "TensorSpec", "Text", "TextEnd", "Timeout", "Token",
     "Unavailable", "Unreachable", "Unverified", "Use",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._errors import Invalid
-from ._values import Audit, Inputs, Model, Prediction, Receipt, Resolution, TextEnd, Token, tensors, texts_as_inputs
+from ._values import Audit, Inputs, Model, Outcome, Prediction, Receipt, Resolution, TextEnd, Token, tensors, texts_as_inputs
 
 Prompt = Union[str, Sequence[Mapping[str, str]]]
 Content = Union[bytes, bytearray, memoryview, "PathLike[str]"]
@@ -74,6 +74,18 @@ class _Base:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.account[:8]} in pool {self.pool[:8]})"
+
+    def _tell(self, call, label, right, with_input, timeout) -> _core.Task:
+        kept = bytes(call) if isinstance(call, (bytes, bytearray, memoryview)) else call.kept()
+        if (label is None) == (right is None):
+            raise Invalid("say either the true class of each row (label) or whether the answer was right (right)")
+        labels = [] if label is None else [int(one) for one in np.asarray(label).reshape(-1)]
+        if label is not None and not labels:
+            raise Invalid("no row has a label: there is nothing to tell")
+        try:
+            return self._core.tell_outcome(kept, labels, bool(right), with_input, timeout)
+        except OverflowError as error:
+            raise Invalid(f"a label is no class: {error}") from error
 
     def _generate(self, name, prompt, max_tokens, temperature, top_k, top_p, seed, stop, timeout) -> _core.Task:
         stop = [stop] if isinstance(stop, str) else list(stop)
@@ -195,6 +207,20 @@ class Client(_Base):
         genesis alone. Of its uses it shows what this account may see: its own, or all if it is the owner or an auditor."""
         return Audit._of(self._core.audit(name, timeout).wait())
 
+    def tell_outcome(
+        self,
+        call: Prediction | TextEnd | bytes,
+        *,
+        label: npt.ArrayLike | None = None,
+        right: bool | None = None,
+        with_input: bool = False,
+        timeout: float = 60.0,
+    ) -> Outcome:
+        """Tells a model's owner what was true of a call of this account: the true class of each row (`label`), or whether the whole
+        answer was right. Signed, and sealed to the owner alone, who sees who called, with labels what was answered, and what was asked if
+        `with_input` gives it. Telling it again is harmless; while the owner is away it is `Unreachable`, and nothing is kept here."""
+        return Outcome(**self._tell(call, label, right, with_input, timeout).wait())
+
     def receipts(self, name: str, provider: str, *, start: int = 0, timeout: float = 30.0) -> list[Receipt]:
         """Receipts of a model that one provider has anchored on the ledger and shows to this account, each proved, from log
         index `start` on; at most 512 come at once."""
@@ -265,6 +291,18 @@ class AsyncClient(_Base):
     async def audit(self, name: str, *, timeout: float = 120.0) -> Audit:
         """See `Client.audit`."""
         return Audit._of(await _awaited(self._core.audit(name, timeout)))
+
+    async def tell_outcome(
+        self,
+        call: Prediction | TextEnd | bytes,
+        *,
+        label: npt.ArrayLike | None = None,
+        right: bool | None = None,
+        with_input: bool = False,
+        timeout: float = 60.0,
+    ) -> Outcome:
+        """See `Client.tell_outcome`."""
+        return Outcome(**await _awaited(self._tell(call, label, right, with_input, timeout)))
 
     async def receipts(self, name: str, provider: str, *, start: int = 0, timeout: float = 30.0) -> list[Receipt]:
         """See `Client.receipts`."""

@@ -97,6 +97,11 @@ class Prediction(Mapping[str, "npt.NDArray[Any]"]):
     node: str
     took: float
     failed: int
+    _call: Any = None
+
+    def kept(self) -> bytes:
+        """The call with its input, as `zero2ai predict --save-call` writes it: for `Client.tell_outcome` and `zero2ai audit re-run`."""
+        return self._call.encode()
 
     @property
     def output(self) -> npt.NDArray[Any]:
@@ -115,7 +120,9 @@ class Prediction(Mapping[str, "npt.NDArray[Any]"]):
     @classmethod
     def _of(cls, raw: dict[str, Any]) -> Prediction:
         outputs = {name: data.view(np.dtype(dtype).newbyteorder("<")).reshape(shape) for name, dtype, shape, data in raw["outputs"]}
-        return cls(**{**raw, "outputs": outputs, "receipt": Receipt(**raw["receipt"])})
+        raw = {**raw, "outputs": outputs, "receipt": Receipt(**raw["receipt"]), "_call": raw["call"]}
+        del raw["call"]
+        return cls(**raw)
 
 
 @dataclass(frozen=True)
@@ -137,10 +144,25 @@ class TextEnd:
     prompt_tokens: int
     failed: int
     receipts: list[Receipt]
+    _call: Any = None
+
+    def kept(self) -> bytes:
+        """The last provider's call with its prompt, as `zero2ai run --save-call` writes it: for `Client.tell_outcome`."""
+        return self._call.encode()
 
     @classmethod
     def _of(cls, raw: dict[str, Any]) -> TextEnd:
-        return cls(**{**raw, "receipts": [Receipt(**r) for r in raw["receipts"]]})
+        raw = {**raw, "receipts": [Receipt(**r) for r in raw["receipts"]], "_call": raw["call"]}
+        del raw["call"]
+        return cls(**raw)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An outcome that the model's owner has on disk; `fresh` is false if it had the same one before."""
+
+    owner: str
+    fresh: bool
 
 
 @dataclass(frozen=True)

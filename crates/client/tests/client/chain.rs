@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use zero2ai_chunk::SealingSecret;
 use zero2ai_ledger::{Ledger, TxError};
 use zero2ai_proto::{
     ByteBuf, ManifestId, ModelName, NodeId, PoolId, SealingKey, SecretKey, Signed, TxId,
@@ -36,6 +37,8 @@ pub(crate) struct Chain {
     pub(crate) pool_keys: Keyring,
     pub(crate) genesis: Vec<u8>,
     pub(crate) admin: SecretKey,
+    /// What is sealed to the administrator, who owns the model, is opened with this.
+    pub(crate) sealing: SealingSecret,
     pub(crate) head: SignedHeader,
     pub(crate) steps: Vec<TrustStep>,
     /// What nodes hand out as endpoints.
@@ -48,12 +51,13 @@ impl Chain {
     /// A fresh pool whose administrator owns the handle `lab`, with version 1 of [`MODEL`], proved by the newest header.
     pub(crate) fn new() -> Self {
         let admin = SecretKey::generate().unwrap();
+        let sealing = SealingSecret::from_bytes([9; 32]);
         let genesis = Genesis {
             version: 1,
             created_ms: now_ms() - 60_000,
             nonce: Nonce::generate().unwrap(),
             admin: admin.public(),
-            admin_sealing: SealingKey([9; 32]),
+            admin_sealing: sealing.public().unwrap(),
             signers: SignerSet::new(vec![Signer { key: admin.public(), power: 1 }]).unwrap(),
             rules_version: 1,
         };
@@ -68,6 +72,7 @@ impl Chain {
             genesis,
             signers: vec![admin.clone()],
             admin,
+            sealing,
             head: SignedHeader { header: ByteBuf::new(), certificate },
             steps: Vec::new(),
             endpoints: Vec::new(),

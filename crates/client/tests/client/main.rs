@@ -6,6 +6,7 @@ mod audit;
 mod chain;
 mod generate;
 mod node;
+mod outcome;
 mod pool_key;
 mod predict;
 mod resolve;

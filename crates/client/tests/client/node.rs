@@ -12,12 +12,15 @@ use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use zero2ai_chunk::open_sealed;
 use zero2ai_client::{Client, ClientConfig};
 use zero2ai_proto::{
-    ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, encode,
+    ByteBuf, NodeId, PoolId, SecretKey, Signed, calls, decode, encode,
+    limits::OUTCOME_BYTES,
+    outcome::{CheckedOutcome, OutcomeInfo, OutcomeReport, Shown},
     pool::PoolKey,
     proof::StateProof,
-    receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, request_hash},
+    receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response, Status, commit, commit_output, request_hash},
     record::Address,
     rpc::{ErrorCode, Load, Method, RpcError},
     state::key,
@@ -78,6 +81,8 @@ pub(crate) struct Served {
     pub(crate) receipt_calls: AtomicUsize,
     /// Predictions asked for.
     pub(crate) predictions: AtomicUsize,
+    /// Outcomes told, with what came along.
+    pub(crate) outcomes: Mutex<Vec<(CheckedOutcome, Shown)>>,
 }
 
 /// Starts a node; with `version`, it serves the model and is among the chain's endpoints.
@@ -105,6 +110,7 @@ pub(crate) fn start_as(key: SecretKey, chain: &Arc<Mutex<Chain>>, version: Optio
         generations: Mutex::default(),
         receipt_calls: AtomicUsize::new(0),
         predictions: AtomicUsize::new(0),
+        outcomes: Mutex::default(),
     });
     let stop = CancellationToken::new();
     let task = tokio::spawn({
@@ -176,6 +182,10 @@ impl Served {
             calls::Redeem::ID => {
                 let redeemed = self.redeem(&call.request::<calls::Redeem>()?)?;
                 reply.item::<calls::Redeem>(&redeemed).await
+            }
+            calls::TellOutcome::ID => {
+                let taken = self.take_outcome(call.peer, &call.request::<calls::TellOutcome>()?)?;
+                reply.item::<calls::TellOutcome>(&taken).await
             }
             calls::SubmitTx::ID => {
                 let submitted = self.submit(&call.request::<calls::SubmitTx>()?)?;
@@ -289,6 +299,20 @@ impl Served {
         Ok(calls::Submitted { id: call.tx.tx_id().unwrap(), height: Some(height) })
     }
 
+    /// As a model's owner does, without its bounds.
+    fn take_outcome(&self, peer: NodeId, call: &calls::OutcomeCall) -> Result<calls::OutcomeTaken, RpcError> {
+        let info = encode(&OutcomeInfo::new(self.pool, peer, self.key.public())).unwrap();
+        let sealing = self.chain.lock().unwrap().sealing.clone();
+        let opened = open_sealed(&call.encapsulated, &call.ciphertext, &sealing, &info);
+        let bytes = opened.map_err(|e| refused(ErrorCode::Invalid, e))?;
+        let report: OutcomeReport = decode(&bytes, OUTCOME_BYTES).unwrap();
+        let checked = report.check(&self.pool).map_err(|e| refused(ErrorCode::Invalid, e))?;
+        let mut outcomes = self.outcomes.lock().unwrap();
+        let fresh = outcomes.iter().all(|(known, _)| known.outcome.receipt != checked.outcome.receipt);
+        outcomes.push((checked, report.shown));
+        Ok(calls::OutcomeTaken { fresh })
+    }
+
     fn admit<T: Serialize + ?Sized>(&self, signed: &Signed<Request>, salt: &[u8], input: &T) -> [u8; 32] {
         let request = signed.verify(&self.pool).unwrap();
         let salt: [u8; 32] = salt.try_into().unwrap();
@@ -304,7 +328,7 @@ impl Served {
         (output, units): (&T, u64),
         status: Status,
     ) -> Signed<Response> {
-        let commitment = commit(salt, &encode(output).unwrap());
+        let commitment = commit_output(salt, &encode(output).unwrap());
         let request_id = request_hash(request).unwrap();
         let units = units + u64::from(self.manners == Manners::Overbills);
         let response = Response { request: request_id, commitment, units, status, time_ms: 0 };

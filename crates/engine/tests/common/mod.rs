@@ -52,5 +52,5 @@ pub(crate) fn batch(rows: &[([f32; 64], usize)]) -> Tensor {
 }
 
 pub(crate) fn likeliest(probabilities: &[f32]) -> usize {
-    (0..probabilities.len()).max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b])).unwrap()
+    zero2ai_proto::tensor::argmax(probabilities)
 }

@@ -19,7 +19,7 @@ use zero2ai_proto::{
     decode,
     limits::SHOWN_BYTES,
     prepare::Preparation,
-    rpc::RpcError,
+    rpc::{ErrorCode, RpcError},
     sample::ShownSample,
     state::{DisputeState, Rights, Version},
     tx::{Ballot, Disputed, OpenedLeaf, TxBody},
@@ -71,6 +71,8 @@ enum Came {
     /// The model was asked, and gave no answer.
     Unanswered(String),
     Waits(String),
+    /// The ledger takes no vote of this node here.
+    Refused(String),
 }
 
 /// Votes wherever this node sits, until `stop`.
@@ -112,6 +114,7 @@ fn note(tried: &mut BTreeMap<Seat, Tried>, seat: Seat, came: Came) {
     match &came {
         Came::Voted(refuted) => tracing::info!(leaf, refuted, "voted over a disputed leaf"),
         Came::Unanswered(why) | Came::Waits(why) => tracing::info!(leaf, why, "a vote waits"),
+        Came::Refused(why) => return tracing::info!(leaf, why, "this node has no vote over a leaf"),
     }
     if let Some(tried) = tried.get_mut(&seat) {
         tried.next = Instant::now() + PAUSE;
@@ -171,6 +174,7 @@ impl Core {
         let body = TxBody::Ballot(Ballot { disputed: which.clone(), refuted });
         match self.account.submit(body, PATIENCE).await {
             Ok(_) => Came::Voted(refuted),
+            Err(error) if error.code == ErrorCode::Invalid => Came::Refused(error.to_string()),
             Err(error) => Came::Waits(error.to_string()),
         }
     }

@@ -16,7 +16,7 @@ use zero2ai_proto::{
     worker::ModelInfo,
 };
 use zero2ai_trust::{
-    gate::{Check, Criterion, Gate, judge},
+    gate::{Check, Criterion, Gate, judge, listed},
     report::{Decision, Domain, Report},
 };
 use zero2ai_validator::{
@@ -251,7 +251,7 @@ impl Core {
             }
             let failed = criteria::answers(&data, &findings).into_iter().find(Check::failed);
             Ok(failed.map(|check| {
-                format!("the model's answers fail the check for {:?}{}", check.criterion, figures(&check))
+                format!("the model's answers fail the check for {}{}", check.criterion, figures(&check))
             }))
         })
         .await
@@ -266,7 +266,7 @@ impl<'a> From<&'a std::sync::Arc<crate::models::Serving>> for Loaded<'a> {
 
 fn failed_gate(failed: &[Criterion], checks: &[Check]) -> String {
     let figures: String = checks.iter().filter(|c| c.failed()).map(figures).collect();
-    format!("the data fail their gate ({failed:?}){figures}: nothing follows for the model")
+    format!("the data fail their gate ({}){figures}: nothing follows for the model", listed(failed))
 }
 
 /// The numbers that failed a check.

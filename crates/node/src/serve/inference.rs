@@ -11,7 +11,7 @@ use zero2ai_proto::{
     limits::{CLOCK_SKEW_MS, REQUEST_HORIZON_MS, TENSORS},
     manifest::Task,
     prepare::Preparation,
-    receipt::{Receipt, Request, Response, Status, commit, request_hash},
+    receipt::{Receipt, Request, Response, Status, commit, commit_output, request_hash},
     rpc::{ErrorCode, RpcError},
     state::Rights,
     tensor::{self, Tensor},
@@ -121,7 +121,7 @@ impl Admitted {
         status: Status,
     ) -> Result<Signed<Response>, RpcError> {
         let request = request_hash(&self.signed).map_err(internal)?;
-        let commitment = commit(&self.salt, output);
+        let commitment = commit_output(&self.salt, output);
         let response = Response { request, commitment, units, status, time_ms: now_ms() };
         Signed::sign(&response, &core.pool, &core.key).map_err(internal)
     }

@@ -11,7 +11,7 @@ use zero2ai_proto::{
         AccountsUse, ActivityShow, Audit, ChangeRights, ChangeSigners, Fetch, FetchCall, FetchItem, FetchLive,
         FetchPicture, GrantModel, GrantModelReply, InviteCall, InviteLine, MakeInvite, ModelGrants, ModelPin,
         ModelUnload, ModelsShow, NameHistory, NamedModel, NamesCall, NamesList, NodeStatus, OpenFiles, OutcomeSend,
-        OutcomesCall, OutcomesItem, OutcomesShow, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
+        OutcomesShow, PeerCall, PeerKnown, PeerReply, PoolReply, PoolShow, Progress,
         PublishItem, PublishPath, PublishReport, Rerun, RerunItem, RevokeItem, RevokeModel, RotatePoolKey, SignersCall,
         SignersReply, Stop, StoreRebuild, ValidateItem, ValidatePath,
     },
@@ -96,7 +96,7 @@ pub(super) async fn answer(core: &Core, call: &IncomingCall, mut reply: ReplySin
             reply.item::<Rerun>(&RerunItem::Done(report)).await
         }
         OutcomeSend::ID => reply.item::<OutcomeSend>(&core.send_outcome(call.request::<OutcomeSend>()?).await?).await,
-        OutcomesShow::ID => outcomes(core, call.request::<OutcomesShow>()?, &mut reply).await,
+        OutcomesShow::ID => core.show_outcomes(call.request::<OutcomesShow>()?, &mut reply).await,
         OpenFiles::ID => core.give_files(call.request::<OpenFiles>()?, &mut reply).await,
         Stop::ID => {
             reply.item::<Stop>(&Empty {}).await?;
@@ -170,19 +170,6 @@ where
             Some(progress) = heard.recv() => reply.item::<M>(&step(progress)).await?,
         }
     }
-}
-
-/// The outcomes of a model: what they come to, then each of them.
-async fn outcomes(core: &Core, call: OutcomesCall, reply: &mut ReplySink) -> Result<(), RpcError> {
-    for version in core.outcome_versions(&call.name).await? {
-        reply.item::<OutcomesShow>(&OutcomesItem::Version(version)).await?;
-    }
-    for place in core.outcome_places(&call.name).await {
-        if let Some(told) = core.told_outcome(place, call.inputs).await? {
-            reply.item::<OutcomesShow>(&told).await?;
-        }
-    }
-    Ok(())
 }
 
 fn pool(core: &Core) -> Result<PoolReply, RpcError> {

@@ -86,7 +86,8 @@ pub fn attack(
     }
     let mut draws = Draws::new(settings.seed, "attack/decision", settings.sample);
     let mut search = Search { input, space, norm: settings.norm, oracle };
-    let Some(start) = search.begin(beginnings, &mut draws)? else {
+    let mut random = Draws::new(settings.seed, "attack/decision/beginnings", settings.sample);
+    let Some(start) = search.begin(beginnings, &mut random)? else {
         return Ok(Outcome::Held { queries: search.oracle.used });
     };
     let step = search.walk(start, &mut draws)?;
@@ -112,23 +113,29 @@ impl Search<'_> {
         self.oracle.wrong(self.space.moved(self.input, step))
     }
 
-    /// The nearest change among those offered, or a random one, that gets a wrong answer.
-    fn begin(&mut self, beginnings: &[Vec<f32>], draws: &mut Draws) -> Result<Option<Vec<f64>>, AttackError> {
-        let mut steps: Vec<Vec<f64>> = beginnings.iter().map(|b| self.real(&self.space.step(self.input, b))).collect();
-        steps.sort_by(|a, b| self.norm.of(a).total_cmp(&self.norm.of(b)));
-        for _ in 0..BEGINNINGS {
-            let bounds = self.space.low.iter().zip(&self.space.high);
-            let random: Vec<f32> = bounds.map(|(l, h)| draws.between(f64::from(*l), f64::from(*h)) as f32).collect();
-            steps.push(self.real(&self.space.step(self.input, &random)));
-        }
-        for step in steps {
+    /// The nearest change among those offered, or a random one, that gets a wrong answer. `random` has draws of its own, so that the
+    /// search behind it does not depend on how many were tried; each is made when its turn comes, since a picture's is large.
+    fn begin(&mut self, beginnings: &[Vec<f32>], random: &mut Draws) -> Result<Option<Vec<f64>>, AttackError> {
+        let mut offered: Vec<Vec<f64>> =
+            beginnings.iter().map(|b| self.real(&self.space.step(self.input, b))).collect();
+        offered.sort_by(|a, b| self.norm.of(a).total_cmp(&self.norm.of(b)));
+        let mut offered = offered.into_iter();
+        for _ in 0..offered.len().saturating_add(BEGINNINGS) {
+            let step = offered.next().unwrap_or_else(|| self.anywhere(random));
             match self.wrong(&step)? {
                 Some(true) => return Ok(Some(step)),
                 Some(false) => {}
-                None => return Ok(None),
+                None => break,
             }
         }
         Ok(None)
+    }
+
+    /// The change to a random input within the bounds.
+    fn anywhere(&self, draws: &mut Draws) -> Vec<f64> {
+        let bounds = self.space.low.iter().zip(&self.space.high);
+        let random: Vec<f32> = bounds.map(|(l, h)| draws.between(f64::from(*l), f64::from(*h)) as f32).collect();
+        self.real(&self.space.step(self.input, &random))
     }
 
     /// The shortest pull of a wrong change that is still wrong.

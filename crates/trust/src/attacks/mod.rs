@@ -17,6 +17,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use zero2ai_proto::tensor::argmax;
 
 pub mod audio;
 pub mod decision;
@@ -201,10 +202,10 @@ impl<'a, X> Oracle<'a, X> {
 /// least positive number. A row without the label, or with a score that is no number, is wrong.
 fn margin(row: &[f32], label: usize) -> f64 {
     let Some(own) = row.get(label).filter(|_| row.iter().all(|v| !v.is_nan())) else { return f64::NEG_INFINITY };
-    let other = (0..row.len()).filter(|i| *i != label).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a)));
-    let Some(other) = other else { return f64::INFINITY };
-    let gap = f64::from(*own) - f64::from(row[other]);
-    if gap == 0.0 && label < other { f64::MIN_POSITIVE } else { gap }
+    let others = row.iter().enumerate().filter(|(class, _)| *class != label).map(|(_, score)| f64::from(*score));
+    let Some(other) = others.reduce(f64::max) else { return f64::INFINITY };
+    let gap = f64::from(*own) - other;
+    if argmax(row) == label { gap.max(f64::MIN_POSITIVE) } else { gap.min(0.0) }
 }
 
 /// Share of samples that still get the right answer at one strength.
@@ -269,4 +270,21 @@ pub fn accuracy<X>(
         right += rows.iter().zip(batch).filter(|(r, l)| margin(r, usize::from(**l)) > 0.0).count() as u64;
     }
     Ok(Survival::new(strength, right, labels.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_margin_is_above_nothing_where_the_answer_is_right_and_there_alone() {
+        let rows: [&[f32]; 6] =
+            [&[0.2, 0.8], &[0.5, 0.5], &[-0.0, 0.0], &[0.0, 0.4, 0.4], &[f32::INFINITY; 2], &[0.1, 0.1, 0.7]];
+        for row in rows {
+            for label in 0..row.len() {
+                assert_eq!(margin(row, label) > 0.0, argmax(row) == label, "{row:?}, class {label}");
+            }
+        }
+        assert!(margin(&[0.1, f32::NAN], 0) < 0.0 && margin(&[0.1], 3) < 0.0);
+    }
 }

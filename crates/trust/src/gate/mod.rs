@@ -11,6 +11,8 @@
 //! | 5. stresses compute time | [`composition`] | [`Criterion::Stress`] |
 #![allow(clippy::float_arithmetic)]
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub mod bias;
@@ -37,6 +39,40 @@ pub enum Criterion {
     Adversarial,
     /// Enough load, and inputs of different sizes.
     Stress,
+}
+
+impl Criterion {
+    /// It in a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bias => "bias",
+            Self::Privacy => "privacy",
+            Self::Overlap => "overlap",
+            Self::Shift => "shift",
+            Self::Adversarial => "adversarial samples",
+            Self::Stress => "stress",
+        }
+    }
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A list as people write it: `a`, `a and b`, `a, b and c`.
+#[must_use]
+pub fn listed<T: fmt::Display>(all: &[T]) -> String {
+    match all {
+        [] => String::new(),
+        [one] => one.to_string(),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+            format!("{} and {last}", first.join(", "))
+        }
+    }
 }
 
 /// What a criterion came to.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Check, Criterion,
+    Check, Criterion, listed,
     minhash::{SIZE, Salt, Sketch, Sketcher},
 };
 
@@ -223,7 +223,7 @@ pub fn check(found: Option<&Overlap>, limits: Limits) -> Check {
     check.tell("samples that share runs of 13 words", f64::from(found.runs));
     check.tell("near duplicates", f64::from(found.near));
     if !found.first.is_empty() {
-        check.notes.push(format!("The first of them, from 0: {:?}.", found.first));
+        check.notes.push(format!("The first of them, counted from 0: {}.", listed(&found.first)));
     }
     check.notes.push(
         "Paraphrases, cropped or turned pictures, and data left out of the fingerprints are not found.".to_owned(),

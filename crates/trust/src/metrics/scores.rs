@@ -3,6 +3,7 @@
 #![allow(clippy::float_arithmetic)]
 
 use serde::{Deserialize, Serialize};
+use zero2ai_proto::tensor::argmax;
 
 use super::{MetricError, finite, paired, sum};
 
@@ -160,12 +161,6 @@ pub fn binned(answers: &[(f64, bool)], bins: usize) -> Result<Calibration, Metri
     let n = answers.len() as f64;
     let ece = sum(bins.iter().map(|b| b.samples as f64 / n * (b.accuracy - b.confidence).abs()));
     Ok(Calibration { ece, bins })
-}
-
-/// The place of the largest value; of equal ones the first, as numpy's `argmax`. 0 for an empty row.
-#[must_use]
-pub fn argmax(row: &[f64]) -> usize {
-    (0..row.len()).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0)
 }
 
 /// (positives, negatives) for each distinct score, from the highest down.

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use zero2ai_proto::tensor::argmax;
+
 use super::{Better, Class, Metric, Report, Slice};
 use crate::{
     draw::Seed,
@@ -59,7 +61,7 @@ pub fn classification(report: &mut Report, answers: Answers<'_>, drawing: Drawin
             what: "another number of scores than classes, or one that is no number",
         });
     }
-    let said: Vec<u16> = rows.iter().map(|r| scores::argmax(r) as u16).collect();
+    let said: Vec<u16> = rows.iter().map(|r| argmax(r) as u16).collect();
     let counted = labels::count(truth, &said, classes)?;
     let right: Vec<bool> = truth.iter().zip(&said).map(|(t, s)| t == s).collect();
     push(report, "accuracy", Better::Higher, interval::share(u64::from(counted.correct), u64::from(counted.samples)));
@@ -123,7 +125,7 @@ fn calibrated(report: &mut Report, answers: Answers<'_>, right: &[bool], drawing
         }
     };
     over_rows(report, "log loss", Better::Lower, answers, scores::log_loss, drawing);
-    let confidence: Vec<f64> = answers.rows.iter().map(|r| r[scores::argmax(r)]).collect();
+    let confidence: Vec<f64> = answers.rows.iter().map(|r| r[argmax(r)]).collect();
     let ece = |picked: &[usize]| {
         let pairs: Vec<(f64, bool)> = picked.iter().map(|i| (confidence[*i], right[*i])).collect();
         scores::binned(&pairs, scores::BINS).map(|c| c.ece)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Better, Domain, Report};
 use crate::{
-    gate::{Gate, Outcome},
+    gate::{Gate, Outcome, listed},
     metrics::ppm,
 };
 
@@ -72,7 +72,7 @@ pub fn grade(report: &Report, policy: &Policy) -> Grade {
         return ungraded("The model's domain is not known, and nothing is graded by a guess.".to_owned());
     }
     if let Gate::Void(failed) = &report.gate {
-        let why = format!("The dataset fails its gate ({failed:?}): nothing follows for the model.");
+        let why = format!("The dataset fails its gate ({}): nothing follows for the model.", listed(failed));
         return Grade { decision: Decision::Void, quality_ppm: None, reasons: vec![why] };
     }
     let (mut reasons, mut weighed, mut weights, mut broken) = (Vec::new(), 0.0, 0u64, false);
@@ -96,7 +96,7 @@ pub fn grade(report: &Report, policy: &Policy) -> Grade {
     }
     for check in report.model_checks.iter().filter(|c| c.outcome == Outcome::Fail) {
         broken = true;
-        reasons.push(format!("The model's answers fail the check for {:?}.", check.criterion));
+        reasons.push(format!("The model's answers fail the check for {}.", check.criterion));
     }
     if weights == 0 {
         return ungraded("The policy gives no metric a weight.".to_owned());
@@ -114,7 +114,7 @@ pub fn grade(report: &Report, policy: &Policy) -> Grade {
         f64::from(policy.reject_ppm) / 1e6
     ));
     if let Gate::Partial(open) = &report.gate {
-        reasons.push(format!("Not assessed of the dataset: {open:?}."));
+        reasons.push(format!("Not assessed of the dataset: {}.", listed(open)));
     }
     if !report.robustness.is_empty() {
         reasons.push("Robustness was measured by black-box attacks, which bound it only from above.".to_owned());

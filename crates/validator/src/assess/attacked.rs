@@ -140,7 +140,7 @@ fn on_rows(
 }
 
 /// Every feature within what the samples show of it, and counted in its standard deviations; one that never varies must stay.
-pub(crate) fn space(rows: &[Vec<f32>]) -> Option<Space> {
+fn space(rows: &[Vec<f32>]) -> Option<Space> {
     let width = rows.first()?.len().min(FEATURES);
     let mut space = Space { low: Vec::new(), high: Vec::new(), scale: Vec::new() };
     for feature in 0..width {

@@ -33,7 +33,6 @@ pub mod criteria;
 mod texts;
 
 pub use attacked::Ask;
-pub(crate) use attacked::space;
 
 /// Scores that all resamples of a figure look at, about: of many samples fewer resamples are drawn, since each sorts them.
 const LOOKS: usize = 50_000_000;

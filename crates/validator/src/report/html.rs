@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use zero2ai_trust::{
-    gate::{Check, Gate, Outcome},
+    gate::{Check, Gate, Outcome, listed},
     load::{Percentile, Scenario},
     metrics::interval::Method,
     report::{Better, Curve, Decision, Domain, Report},
@@ -12,7 +12,7 @@ use zero2ai_trust::{
 
 use super::{
     svg,
-    text::{escaped, micros, number, percent, short},
+    text::{capital, escaped, micros, number, percent, short},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -257,10 +257,10 @@ fn tokens(report: &Report) -> String {
 fn dataset(report: &Report) -> String {
     let (class, word) = match &report.gate {
         Gate::Sound => ("good", "All criteria hold.".to_owned()),
-        Gate::Partial(open) => ("open", format!("None fails; not assessed: {open:?}.")),
+        Gate::Partial(open) => ("open", format!("None fails; not assessed: {}.", listed(open))),
         Gate::Void(failed) => (
             "bad",
-            format!("Fails: {failed:?}. Nothing follows from this dataset, and nothing of it is put on the ledger."),
+            format!("Fails: {}. Nothing follows from this dataset, and nothing of it is put on the ledger.", listed(failed)),
         ),
     };
     let verdict = format!("<p class=\"{class}\">{}</p>\n", escaped(&word));
@@ -284,8 +284,8 @@ fn checks(title: &str, all: &[Check]) -> String {
         let list = if said.is_empty() { String::new() } else { format!("<ul>{said}</ul>") };
         let _ = writeln!(
             rows,
-            "<tr><th scope=\"row\">{:?}</th><td class=\"{class}\">{word}</td><td>{list}</td></tr>",
-            check.criterion
+            "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{word}</td><td>{list}</td></tr>",
+            capital(check.criterion.word())
         );
     }
     table(title, "", &["criterion", "outcome", "figures"], &rows)

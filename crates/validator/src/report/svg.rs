@@ -13,8 +13,8 @@ use super::text::{escaped, micros, number, short};
 
 /// Width and height of a plot.
 const BOX: (f64, f64) = (420.0, 280.0);
-/// Room for the words on each side: left, top, right, bottom.
-const ROOM: (f64, f64, f64, f64) = (52.0, 14.0, 14.0, 42.0);
+/// Room for the words on each side: left, top, right, bottom. On the left stand the axis's name and numbers of up to seven characters beside it, on the right half of the last mark's word.
+const ROOM: (f64, f64, f64, f64) = (70.0, 14.0, 28.0, 42.0);
 /// Curves that are told apart by colour and dash.
 const STYLES: usize = 6;
 
@@ -215,4 +215,40 @@ pub fn key(names: &[&str]) -> String {
         )
     };
     format!("<ul class=\"key\">{}</ul>", names.iter().enumerate().map(entry).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Width of a character in the page's font, somewhat more than most have: 11 px high.
+    const WIDE: f64 = 6.6;
+
+    /// The words of a plot that stand upright: anchor, x, text.
+    fn words(svg: &str) -> Vec<(String, f64, String)> {
+        let pieces = svg.split("<text ").skip(1).filter(|piece| !piece.contains("rotate"));
+        let read = |piece: &str| {
+            let attribute = |name: &str| piece.split(&format!("{name}=\"")).nth(1)?.split('"').next().map(str::to_owned);
+            let text = piece.split('>').nth(1)?.split('<').next()?.to_owned();
+            Some((attribute("text-anchor")?, attribute("x")?.parse().ok()?, text))
+        };
+        pieces.filter_map(read).collect()
+    }
+
+    #[test]
+    fn words_stay_within_the_box_and_clear_of_the_axis_name() {
+        let at = |percentile: u32, micros: u64| Percentile { percentile, micros, low: micros, high: None, enough: true };
+        for most in [78_170, 999_990, 1_234_567_000] {
+            let shares = [5_000, 9_000, 9_500, 9_900, 9_990];
+            let plot = latency(&shares.map(|share| at(share, most)));
+            let words = words(&plot);
+            assert!(words.iter().any(|(_, _, text)| text == "99.9 %"), "{words:?}");
+            for (anchor, x, text) in words {
+                let width = WIDE * text.chars().count() as f64;
+                let (left, right) = if anchor == "end" { (x - width, x) } else { (x - width / 2.0, x + width / 2.0) };
+                // The rotated name stands on x = 12, its descenders below.
+                assert!(left >= 16.0 && right <= BOX.0, "{text} from {left} to {right}");
+            }
+        }
+    }
 }

@@ -21,6 +21,13 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
+/// A word as the first of a line.
+#[must_use]
+pub fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A figure with three decimals, or three digits where it is small or large; a dash for what is no number.
 #[must_use]
 pub fn number(value: f64) -> String {

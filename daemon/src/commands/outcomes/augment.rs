@@ -6,7 +6,7 @@
 //! manifest.json                       seed, counts, what was left out and why
 //! ```
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
 use serde::Serialize;
 use zero2ai_proto::{Digest, keys::random_bytes, local::ToldOutcome};
@@ -30,6 +30,8 @@ pub(super) struct Manifest {
     prompts: usize,
     prompt_copies: usize,
     left_out: LeftOut,
+    /// Inputs that could not be read on the owner's disk; counted among those without input.
+    damaged: u32,
     distance: f32,
     severity: u8,
     notes: [&'static str; 3],
@@ -38,45 +40,66 @@ pub(super) struct Manifest {
 /// What a reader of the set has to know.
 const NOTES: [&str; 3] = [
     "Labels are callers' words: each is signed by the account that made the call, and none is checked.",
-    "A feature of a copy moves by at most 'distance' of its standard deviations over the rows sent; a prompt's copies change as in a \
-     validator's attack at 'severity'.",
+    "A feature of a copy moves by at most 'distance' of its deviation over the rows sent, by medians (1.4826 times the median distance \
+     from the median); a prompt's copies change as in a validator's attack at 'severity'.",
     "Left out as personal is what has the form of personal data. Names, postal addresses and dates of birth are not found. Samples that \
      validators' runs failed on are not here: reports carry figures, no samples.",
 ];
 
-/// Writes the set into a new or empty folder.
-pub(super) fn write(folder: &Path, args: &OutcomesArgs, outcomes: &mut [ToldOutcome]) -> Outcome<Manifest> {
-    std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, &e))?;
-    let mut inside = std::fs::read_dir(folder).map_err(|e| file_error("look into", folder, &e))?;
-    if inside.next().is_some() {
-        let why = format!("{} is not empty: name a new folder for the set.", folder.display());
-        return Err(Failure::new(Exit::Usage, why));
+/// A set that is filled as outcomes come, so that no input is held twice.
+pub(super) struct Begun {
+    set: Augmented,
+    versions: BTreeSet<u32>,
+}
+
+impl Begun {
+    /// An empty set for a new or empty folder.
+    pub(super) fn new(folder: &Path) -> Outcome<Self> {
+        std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, &e))?;
+        let mut inside = std::fs::read_dir(folder).map_err(|e| file_error("look into", folder, &e))?;
+        if inside.next().is_some() {
+            let why = format!("{} is not empty: name a new folder for the set.", folder.display());
+            return Err(Failure::new(Exit::Usage, why));
+        }
+        Ok(Self { set: Augmented::default(), versions: BTreeSet::new() })
     }
-    let drawn = || random_bytes().map(Digest).map_err(|e| Failure::new(Exit::Internal, format!("No seed: {e}.")));
-    let seed = args.seed.map_or_else(drawn, Ok)?;
-    let mut set = Augmented::default();
-    let mut versions: Vec<u32> = outcomes.iter().filter(|o| o.has_input).map(|o| o.version).collect();
-    versions.sort_unstable();
-    versions.dedup();
-    for outcome in outcomes {
-        // Its input is in the set from here on, and nowhere else.
-        set.take(outcome.input.take(), &outcome.truths, &outcome.rows);
+
+    /// Takes an outcome's input: it is in the set from here on, and nowhere else.
+    pub(super) fn take(&mut self, outcome: &mut ToldOutcome) {
+        if outcome.has_input {
+            self.versions.insert(outcome.version);
+        }
+        self.set.take(outcome.input.take(), &outcome.truths, &outcome.rows);
     }
-    set.perturb(args.copies, &seed.0);
-    let manifest = Manifest {
-        name: args.name.to_string(),
-        versions,
-        seed: seed.to_string(),
-        copies: args.copies,
-        rows: set.rows.len(),
-        row_copies: set.row_copies.len(),
-        prompts: set.prompts.len(),
-        prompt_copies: set.prompt_copies.len(),
-        left_out: set.left_out,
-        distance: DISTANCE,
-        severity: SEVERITY,
-        notes: NOTES,
-    };
+
+    /// Writes the set; `damaged` outcomes came without their inputs, and are counted among those.
+    pub(super) fn write(self, folder: &Path, args: &OutcomesArgs, damaged: u32) -> Outcome<Manifest> {
+        let Self { mut set, versions } = self;
+        let drawn = || random_bytes().map(Digest).map_err(|e| Failure::new(Exit::Internal, format!("No seed: {e}.")));
+        let seed = args.seed.map_or_else(drawn, Ok)?;
+        set.perturb(args.copies, &seed.0);
+        let manifest = Manifest {
+            name: args.name.to_string(),
+            versions: versions.into_iter().collect(),
+            seed: seed.to_string(),
+            copies: args.copies,
+            rows: set.rows.len(),
+            row_copies: set.row_copies.len(),
+            prompts: set.prompts.len(),
+            prompt_copies: set.prompt_copies.len(),
+            left_out: set.left_out,
+            damaged,
+            distance: DISTANCE,
+            severity: SEVERITY,
+            notes: NOTES,
+        };
+        files(folder, &set, &manifest)?;
+        Ok(manifest)
+    }
+}
+
+/// Writes the files of a set.
+fn files(folder: &Path, set: &Augmented, manifest: &Manifest) -> Outcome<()> {
     let internal = |e: serde_json::Error| Failure::new(Exit::Internal, format!("The set cannot be written: {e}."));
     for (file, rows) in [("rows.csv", &set.rows), ("rows-perturbed.csv", &set.row_copies)] {
         if !rows.is_empty() {
@@ -89,9 +112,8 @@ pub(super) fn write(folder: &Path, args: &OutcomesArgs, outcomes: &mut [ToldOutc
         }
     }
     // Last: where it is, the set is whole.
-    let bytes = serde_json::to_vec_pretty(&manifest).map_err(internal)?;
-    write_private("write", &folder.join("manifest.json"), &bytes)?;
-    Ok(manifest)
+    let bytes = serde_json::to_vec_pretty(manifest).map_err(internal)?;
+    write_private("write", &folder.join("manifest.json"), &bytes)
 }
 
 /// Rows of numbers with a header. A number is written with the digits that give the same one when it is read.
@@ -121,13 +143,14 @@ impl Manifest {
     pub(super) fn text(&self, folder: &Path) -> String {
         let LeftOut { no_input, personal, no_label, other_kind } = self.left_out;
         format!(
-            "\nIn {}: {} rows with {} copies, {} prompts with {} copies. Left out: {no_input} without input, {personal} with what \
-             may be personal data, {no_label} without a known class, {other_kind} of another kind.",
+            "\nIn {}: {} rows with {} copies, {} prompts with {} copies. Left out: {no_input} without input (of {} outcomes it could not \
+             be read), {personal} with what may be personal data, {no_label} without a known class, {other_kind} of another kind.",
             folder.display(),
             self.rows,
             self.row_copies,
             self.prompts,
             self.prompt_copies,
+            self.damaged,
         )
     }
 }

@@ -32,9 +32,9 @@ pub(super) fn report_file(home: &Path, place: u64) -> PathBuf {
     kept_folder(home).join(format!("{place:020}.report"))
 }
 
-/// Up to when calls of each account are not taken any more.
-pub(super) fn floors_file(home: &Path) -> PathBuf {
-    home.join(FOLDER).join("floors.cbor")
+/// What is known of accounts' outcomes that are gone.
+pub(super) fn pasts_file(home: &Path) -> PathBuf {
+    home.join(FOLDER).join("pasts.cbor")
 }
 
 /// The alarms.

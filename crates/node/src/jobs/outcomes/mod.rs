@@ -4,33 +4,38 @@
 //! |---|---|
 //! | [`book`] | which are taken and which go; what the detectors make of them |
 //! | [`files`] | where they lie on disk |
+//! | [`state`] | disk and memory, changed in one step |
+//! | [`show`] | what is shown of them to this node's user, a page at a time |
 //! | [`send`] | this node's own, to the owners of the models it called |
+//! | [`waiting`] | which of them wait, and which owner is tried when |
 //! | [`revalidate`] | a new round for a version that an alarm is about |
 
 mod book;
 mod files;
 mod revalidate;
 mod send;
+mod show;
+mod state;
+mod waiting;
 
 pub(crate) use revalidate::keep_revalidated;
 pub(crate) use send::keep_sent;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use zero2ai_chunk::open_sealed;
 use zero2ai_clock::now_ms;
+use zero2ai_ledger::Ledger;
 use zero2ai_proto::{
     Digest, ModelName, NodeId,
     calls::{OutcomeCall, OutcomeTaken},
     decode, encode,
     ids::tagged_hash,
-    keys::AccountId,
     limits::{CLOCK_SKEW_MS, OUTCOME_AGE_MS, OUTCOME_BYTES},
-    local::{Alarm, OutcomesItem, ToldOutcome, VersionOutcomes},
+    local::Alarm,
     outcome::{CheckedOutcome, OutcomeInfo, OutcomeReport},
     rpc::{ErrorCode, RpcError},
     state::Rights,
@@ -39,21 +44,23 @@ use zero2ai_trust::drift;
 
 use crate::{
     core::Core,
-    serve::errors::{denied, internal, invalid, not_found, unavailable},
+    serve::errors::{denied, internal, invalid, unavailable},
 };
-use book::{Book, Kept, Shares};
+use book::{Kept, Shares};
+use state::State;
+use waiting::Waiting;
 
-/// Alarms that are kept: the newest.
-const ALARMS: usize = 256;
-
-/// The outcomes of a node: those that came, and the alarms about its models.
+/// The outcomes of a node: those that came, the alarms about its models, and its own that wait.
 pub(crate) struct Outcomes {
     home: PathBuf,
     /// Held while one is written, so that they stand on disk in the order in which the detectors heard of them.
-    book: tokio::sync::Mutex<Book>,
-    alarms: Mutex<Vec<(ModelName, Alarm)>>,
+    state: Arc<tokio::sync::Mutex<State>>,
+    /// The alarms as they were last, for who must not wait for a disk.
+    alarms: Arc<Mutex<Vec<(ModelName, Alarm)>>>,
     /// Held while this node's own are sent: one at a time.
     sending: tokio::sync::Mutex<()>,
+    /// Never held while anything is awaited.
+    waiting: Mutex<Waiting>,
 }
 
 fn storage(why: impl std::fmt::Display) -> RpcError {
@@ -67,45 +74,50 @@ fn millionths(share: f64) -> u32 {
     ppm
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Outcomes {
-    /// Reads what is on disk. What is damaged is told and left out: these are hints, not the ledger.
+    /// Reads what is on disk.
     pub(crate) fn open(home: &Path) -> Self {
-        let floors: Vec<(AccountId, u64)> = files::read_small(&files::floors_file(home));
-        let mut book = Book::new(Shares::default(), floors.into_iter().collect());
-        for path in files::list(&files::kept_folder(home), "cbor") {
-            match files::read::<Kept>(&path, OUTCOME_BYTES) {
-                Ok(kept) => drop(book.add(kept)),
-                Err(error) => tracing::warn!(file = %path.display(), %error, "an outcome is not read"),
-            }
+        let state = State::open(home, Shares::default());
+        let alarms = Arc::new(Mutex::new(state.alarms().to_vec()));
+        Self {
+            home: home.to_owned(),
+            state: Arc::new(tokio::sync::Mutex::new(state)),
+            alarms,
+            sending: tokio::sync::Mutex::default(),
+            waiting: Mutex::new(Waiting::open(home)),
         }
-        // Of one that was not finished, or not deleted to the end.
-        for path in files::list(&files::kept_folder(home), "report") {
-            if !path.with_extension("cbor").exists()
-                && let Err(error) = files::remove(&path)
-            {
-                tracing::warn!(error, "a report without its outcome stays");
-            }
-        }
-        let alarms = files::read_small(&files::alarms_file(home));
-        let book = tokio::sync::Mutex::new(book);
-        Self { home: home.to_owned(), book, alarms: Mutex::new(alarms), sending: tokio::sync::Mutex::default() }
     }
 
     fn alarms(&self) -> MutexGuard<'_, Vec<(ModelName, Alarm)>> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.alarms)
     }
 
-    /// Changes the alarms, on disk first.
-    fn change_alarms(&self, change: impl FnOnce(&mut Vec<(ModelName, Alarm)>)) -> Result<(), RpcError> {
-        let mut alarms = self.alarms();
-        let mut after = alarms.clone();
-        change(&mut after);
-        let surplus = after.len().saturating_sub(ALARMS);
-        after.drain(..surplus);
-        files::write(&files::alarms_file(&self.home), &after).map_err(storage)?;
-        *alarms = after;
-        Ok(())
+    /// Changes disk and memory on a thread that may wait for the disk. Who drops this future does not stop a change that has begun, and
+    /// the next one waits for its end.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T, RpcError> + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let alarms = Arc::clone(&self.alarms);
+        let work = move || {
+            let done = work(&mut state);
+            *locked(&alarms) = state.alarms().to_vec();
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(internal)?
     }
+}
+
+/// Accounts whose word it takes to open a round of a model of `owner`: [`drift::ENOUGH`], or as many others as may call.
+fn needed(ledger: &Ledger, owner: &NodeId) -> u32 {
+    let callers = ledger.members().filter(|(id, member)| id != owner && member.rights.has(Rights::USER));
+    let callers = u32::try_from(callers.take(drift::ENOUGH as usize).count()).unwrap_or(drift::ENOUGH);
+    callers.max(1)
 }
 
 impl Core {
@@ -139,13 +151,8 @@ impl Core {
         let truths = encode(&checked.outcome.truths).map_err(internal)?;
         let said = Digest(tagged_hash("zero2ai outcome truths v1", &truths));
         let CheckedOutcome { account, request, response, outcome, rows } = checked;
-        let mut book = self.outcomes.book.lock().await;
-        let now = now_ms();
-        if !book.is_fresh(&account, (&outcome.receipt, &said), response.time_ms, now)? {
-            return Ok(OutcomeTaken { fresh: false });
-        }
-        let mut kept = Kept {
-            place: book.next(),
+        let kept = Kept {
+            place: 0,
             receipt: outcome.receipt,
             said,
             account,
@@ -153,28 +160,20 @@ impl Core {
             version: request.version,
             provider: request.provider,
             answered_ms: response.time_ms,
-            told_ms: now,
+            told_ms: now_ms(),
             truths: outcome.truths,
             rows,
-            has_input: report.input.is_some(),
+            has_input: report.shown.input.is_some(),
             bytes: 0,
+            alarm: None,
         };
-        let home = self.outcomes.home.clone();
-        let kept = self
-            .blocking(move || {
-                // The report first: what is listed has one.
-                kept.bytes = files::write(&files::report_file(&home, kept.place), &report).map_err(storage)?;
-                files::write(&files::kept_file(&home, kept.place), &kept).map_err(storage)?;
-                Ok(kept)
-            })
-            .await?;
-        let (name, version) = (kept.name.clone(), kept.version);
-        if let Some(alarm) = book.add(kept) {
-            let heard = book.watch(&name, version).map_or(0, drift::Watch::answers);
-            self.alarm(&name, version, alarm, heard)?;
-        }
-        self.drop_surplus(&mut book).await?;
-        Ok(OutcomeTaken { fresh: true })
+        let (height, needed) = self.chain.read(|l| (l.height(), needed(l, &self.id)));
+        let work = move |state: &mut State| {
+            let (name, version) = (kept.name.clone(), kept.version);
+            let told = |said: &drift::Alarm, rows| alarm(&name, version, said, (height, rows, needed));
+            state.take(kept, &report, &told)
+        };
+        Ok(OutcomeTaken { fresh: self.outcomes.change(work).await? })
     }
 
     /// Whose outcomes are taken, and of which calls.
@@ -214,104 +213,6 @@ impl Core {
         Ok(())
     }
 
-    fn alarm(&self, name: &ModelName, version: u32, said: drift::Alarm, rows: u64) -> Result<(), RpcError> {
-        let height = self.chain.read(zero2ai_ledger::Ledger::height);
-        let detectors = [said.adwin.then_some("adwin"), said.ddm.then_some("ddm")];
-        let detector = detectors.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        let (before_ppm, after_ppm) = (millionths(said.before), millionths(said.after));
-        tracing::warn!(
-            %name, version, detector, before_ppm, after_ppm,
-            "callers' outcomes say that a model answers worse than it did: see 'zero2ai outcomes'"
-        );
-        let alarm = Alarm { version, time_ms: now_ms(), height, detector, rows, before_ppm, after_ppm, round: None };
-        self.outcomes.change_alarms(|alarms| {
-            // One that nothing has answered yet is brought up to date: nobody's are pushed out by another's repetition.
-            let open = |(n, a): &&mut (ModelName, Alarm)| n == name && a.version == version && a.round.is_none();
-            match alarms.iter_mut().find(open) {
-                Some((_, old)) => *old = alarm,
-                None => alarms.push((name.clone(), alarm)),
-            }
-        })
-    }
-
-    /// Lets go what is too much: first it is written that it is not taken again, then it is deleted.
-    async fn drop_surplus(&self, book: &mut Book) -> Result<(), RpcError> {
-        while let Some(place) = book.drop_one() {
-            let floors: Vec<(AccountId, u64)> = book.floors().iter().map(|(a, f)| (*a, *f)).collect();
-            let home = self.outcomes.home.clone();
-            self.blocking(move || {
-                files::write(&files::floors_file(&home), &floors).map_err(storage)?;
-                files::remove(&files::kept_file(&home, place)).map_err(storage)?;
-                files::remove(&files::report_file(&home, place)).map_err(storage)
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// What the outcomes of a model come to: a line a version.
-    pub(crate) async fn outcome_versions(&self, name: &ModelName) -> Result<Vec<VersionOutcomes>, RpcError> {
-        if self.chain.read(|l| l.model(name)).is_none_or(|model| model.owner != self.id) {
-            return Err(not_found(format!("this node owns no model {name}: outcomes are sealed to a model's owner")));
-        }
-        let book = self.outcomes.book.lock().await;
-        let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
-        for kept in book.of(name) {
-            let count = counts.entry(kept.version).or_default();
-            *count = count.saturating_add(1);
-        }
-        let line = |(version, watch): (u32, &drift::Watch)| {
-            // A window is a count of rows: whole, and far below 2^53.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let window = watch.window() as u64;
-            VersionOutcomes {
-                version,
-                outcomes: counts.get(&version).copied().unwrap_or_default(),
-                rows: watch.answers(),
-                wrong: watch.wrong(),
-                late_ppm: millionths(watch.late()),
-                window,
-                warned: watch.warned(),
-                alarms: self
-                    .outcomes
-                    .alarms()
-                    .iter()
-                    .filter(|(n, a)| n == name && a.version == version)
-                    .map(|(_, a)| a.clone())
-                    .collect(),
-            }
-        };
-        Ok(book.watches(name).map(line).collect())
-    }
-
-    /// The outcomes of a model, one after the other.
-    pub(crate) async fn outcome_places(&self, name: &ModelName) -> Vec<u64> {
-        self.outcomes.book.lock().await.of(name).map(|kept| kept.place).collect()
-    }
-
-    /// One of them; `None` if it is gone meanwhile.
-    pub(crate) async fn told_outcome(&self, place: u64, inputs: bool) -> Result<Option<OutcomesItem>, RpcError> {
-        let home = self.outcomes.home.clone();
-        self.blocking(move || {
-            let Ok(kept) = files::read::<Kept>(&files::kept_file(&home, place), OUTCOME_BYTES) else { return Ok(None) };
-            let report = || files::read::<OutcomeReport>(&files::report_file(&home, place), OUTCOME_BYTES);
-            let input = if inputs && kept.has_input { report().map_err(storage)?.input } else { None };
-            Ok(Some(OutcomesItem::Outcome(Box::new(ToldOutcome {
-                receipt: kept.receipt,
-                account: kept.account,
-                provider: kept.provider,
-                version: kept.version,
-                answered_ms: kept.answered_ms,
-                told_ms: kept.told_ms,
-                truths: kept.truths,
-                rows: kept.rows,
-                has_input: kept.has_input,
-                input,
-            }))))
-        })
-        .await
-    }
-
     /// Current versions of this node's models that an alarm is about which nothing has answered yet.
     pub(crate) fn unanswered_alarms(&self) -> Vec<(ModelName, u32)> {
         let alarms = self.outcomes.alarms().clone();
@@ -323,4 +224,21 @@ impl Core {
         list.dedup();
         list
     }
+}
+
+/// The detectors' word about a version at a height, after so many rows; with how many accounts it takes to open a round.
+fn alarm(
+    name: &ModelName,
+    version: u32,
+    said: &drift::Alarm,
+    (height, rows, needed): (u64, u64, u32),
+) -> Alarm {
+    let detectors = [said.adwin.then_some("adwin"), said.ddm.then_some("ddm")];
+    let detector = detectors.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let (before_ppm, after_ppm, accounts) = (millionths(said.before), millionths(said.after), said.accounts);
+    tracing::warn!(
+        %name, version, detector, before_ppm, after_ppm, accounts,
+        "callers' outcomes say that a model answers worse than it did: see 'zero2ai outcomes'"
+    );
+    Alarm { version, time_ms: now_ms(), height, detector, rows, before_ppm, after_ppm, round: None, accounts, needed }
 }

@@ -1,6 +1,7 @@
 //! What an alarm leads to. Under rules with rounds the owner's node opens a new one for the version, which validators at work
-//! (`zero2ai validator run`) take part in by themselves. Under rules 1 there is nothing to open: the alarm is told, and validators
-//! grade the version again when their own schedule says so.
+//! (`zero2ai validator run`) take part in by themselves, if the alarm rests on as many accounts as [`needed`]: else it is told, and the
+//! owner may open one by hand. Under rules 1 there is nothing to open: the alarm is told, and validators grade the version again when
+//! their own schedule says so.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use zero2ai_proto::{
     tx::{OpenRound, TxBody},
 };
 
+use super::needed;
 use crate::{account::PATIENCE, core::Core};
 
 /// How often alarms are looked at.
@@ -60,7 +62,11 @@ fn step(ledger: &Ledger, owner: &NodeId, name: &ModelName, alarm: &Alarm, before
             return if before == Some(round.opened) { Step::Answered(newest) } else { Step::Wait };
         }
     }
-    if before.is_some_and(|before| next < before.saturating_add(BETWEEN)) { Step::Wait } else { Step::Open }
+    // A single account would otherwise have a model graded as often as it likes: the owner may still open a round by hand.
+    if alarm.accounts < needed(ledger, owner) || before.is_some_and(|before| next < before.saturating_add(BETWEEN)) {
+        return Step::Wait;
+    }
+    Step::Open
 }
 
 /// Opens rounds for what alarms are about, until `stop`.
@@ -120,9 +126,7 @@ impl Core {
                 round
             }
         };
-        self.outcomes.change_alarms(|alarms| {
-            let of = alarms.iter_mut().filter(|(n, a)| n == name && a.version == version && a.round.is_none());
-            of.for_each(|(_, a)| a.round = Some(round));
-        })
+        let name = name.clone();
+        self.outcomes.change(move |state| state.answer(&name, version, round)).await
     }
 }

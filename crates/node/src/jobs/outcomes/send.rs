@@ -1,9 +1,13 @@
 //! This node's own outcomes on their way to the owners of the models it called. What an owner cannot take now is kept, and sent when it
 //! is there again.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zero2ai_chunk::{Sealed, seal_to};
 use zero2ai_clock::now_ms;
@@ -11,6 +15,7 @@ use zero2ai_proto::{
     NodeId, Signed,
     calls::{OutcomeCall, OutcomeTaken, TellOutcome},
     encode,
+    keys::random_bytes,
     limits::{OUTCOME_AGE_MS, OUTCOME_BYTES},
     local::{OutcomeSendCall, OutcomeSent},
     outcome::{Outcome, OutcomeInfo, OutcomeReport},
@@ -19,27 +24,16 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::CallError;
 
-use super::{files, storage};
+use super::{files, locked, storage, waiting::Waits};
 use crate::{
     core::Core,
     serve::errors::{denied, internal, invalid, not_found},
 };
 
-/// Outcomes that wait here at most, over all owners: more are refused.
-const WAITING: usize = 1_000;
-/// Bytes of them.
-const WAITING_BYTES: u64 = 256 * 1024 * 1024;
 /// Patience with one owner for one outcome.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often those that wait are tried again.
-const EVERY: Duration = Duration::from_secs(5);
-
-/// One that waits.
-#[derive(Serialize, Deserialize)]
-struct Waiting {
-    since_ms: u64,
-    report: OutcomeReport,
-}
+/// How often it is looked whether an owner of those that wait is to be tried.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// What became of one try.
 enum Tried {
@@ -53,14 +47,14 @@ enum Tried {
 impl Core {
     /// Signs what was true of a call of this node's account, and sends it; kept if the owner is away.
     pub(crate) async fn send_outcome(&self, call: OutcomeSendCall) -> Result<OutcomeSent, RpcError> {
-        let OutcomeSendCall { receipt, truths, salt, input, output } = call;
+        let OutcomeSendCall { receipt, truths, shown } = call;
         if receipt.request.signer() != self.id {
             return Err(denied("another account made this call: only it can say what was true of it"));
         }
         let id = receipt.id().map_err(internal)?;
         let outcome = Outcome { receipt: id, truths, time_ms: now_ms() };
         let outcome = Signed::sign(&outcome, &self.pool, &self.key).map_err(invalid)?;
-        let report = OutcomeReport::new(outcome, receipt, salt, input, output);
+        let report = OutcomeReport::new(outcome, receipt, shown);
         let checked = report.check(&self.pool).map_err(invalid)?;
         let length = encode(&report).map_err(internal)?.len();
         if length > OUTCOME_BYTES {
@@ -72,36 +66,36 @@ impl Core {
         let model = self.chain.read(|l| l.model(&name));
         let owner = model.ok_or_else(|| not_found(format!("there is no model {name} on the ledger")))?.owner;
         let _turn = self.outcomes.sending.lock().await;
-        match self.try_outcome(&owner, &report).await {
+        let (fresh, why) = match self.try_outcome(&owner, &report).await {
             Tried::Taken(taken) => {
-                Ok(OutcomeSent { owner, fresh: Some(taken.fresh), why: None, waiting: self.waiting_outcomes().await })
+                // What else waits for it goes next.
+                locked(&self.outcomes.waiting).was_there(&owner);
+                (Some(taken.fresh), None)
             }
-            Tried::Refused(error) => Err(error),
+            Tried::Refused(error) => return Err(error),
             Tried::Away(why) => {
                 self.keep_waiting(files::out_folder(&self.home).join(format!("{id}.cbor")), report).await?;
-                Ok(OutcomeSent { owner, fresh: None, why: Some(why), waiting: self.waiting_outcomes().await })
+                self.was_away(owner);
+                (None, Some(why))
             }
-        }
+        };
+        let waiting = u32::try_from(locked(&self.outcomes.waiting).len()).unwrap_or(u32::MAX);
+        Ok(OutcomeSent { owner, fresh, why, waiting })
     }
 
-    async fn waiting_outcomes(&self) -> u32 {
-        let folder = files::out_folder(&self.home);
-        let count = self.blocking(move || Ok(files::list(&folder, "cbor").len())).await.unwrap_or_default();
-        u32::try_from(count).unwrap_or(u32::MAX)
+    fn was_away(&self, owner: NodeId) {
+        let share = random_bytes::<1>().map_or(0.5, |[byte]| f64::from(byte) / 255.0);
+        locked(&self.outcomes.waiting).was_away(owner, Instant::now(), share);
     }
 
     async fn keep_waiting(&self, path: PathBuf, report: OutcomeReport) -> Result<(), RpcError> {
-        let folder = files::out_folder(&self.home);
-        self.blocking(move || {
-            let all = files::list(&folder, "cbor");
-            let bytes = |p: &PathBuf| p.metadata().map_or(0, |m| m.len());
-            if !all.contains(&path) && (all.len() >= WAITING || all.iter().map(bytes).sum::<u64>() >= WAITING_BYTES) {
-                let why = format!("{} outcomes wait here already, which is as many as there may be", all.len());
-                return Err(RpcError::new(ErrorCode::Busy, why));
-            }
-            files::write(&path, &Waiting { since_ms: now_ms(), report }).map(drop).map_err(storage)
-        })
-        .await
+        locked(&self.outcomes.waiting).room_for(&path)?;
+        let name = report.receipt.request.read_unverified().map_err(invalid)?.name;
+        let to = path.clone();
+        let waits = Waits { since_ms: now_ms(), report };
+        let bytes = self.blocking(move || files::write(&to, &waits).map_err(storage)).await?;
+        locked(&self.outcomes.waiting).add(path, name, bytes);
+        Ok(())
     }
 
     /// Seals a report to its owner as of now, and sends it.
@@ -135,51 +129,54 @@ impl Core {
         }
     }
 
-    /// Tries what waits, each owner until it turns out to be away.
+    /// Tries what waits for owners that do not rest, each owner until it turns out to be away.
     async fn send_waiting(&self) -> Result<(), RpcError> {
-        let folder = files::out_folder(&self.home);
-        let paths = self.blocking(move || Ok(files::list(&folder, "cbor"))).await?;
-        let mut away = BTreeSet::new();
-        for path in paths {
+        let all = locked(&self.outcomes.waiting).all();
+        for (path, name) in all {
             // One at a time, so that a command waits for one only.
             let _turn = self.outcomes.sending.lock().await;
-            let from = path.clone();
-            let read = self.blocking(move || files::read::<Waiting>(&from, 2 * OUTCOME_BYTES).map_err(storage)).await;
-            let gone = match read {
-                Ok(Waiting { since_ms, .. }) if now_ms().saturating_sub(since_ms) > OUTCOME_AGE_MS => {
-                    Some("its owner was away for thirty days".to_owned())
-                }
-                Ok(Waiting { report, .. }) => self.again(&report, &mut away).await,
-                // A disk that cannot be read now may be read later.
-                Err(error) => {
-                    tracing::warn!(file = %path.display(), error = error.message, "an outcome that waits is not read");
-                    None
-                }
-            };
-            if let Some(why) = gone {
-                if !why.is_empty() {
-                    tracing::warn!(file = %path.display(), why, "an outcome that waited is given up");
-                }
-                self.blocking(move || files::remove(&path).map_err(storage)).await?;
+            let owner = self.chain.read(|l| l.model(&name)).map(|model| model.owner);
+            if owner.is_some_and(|owner| locked(&self.outcomes.waiting).rests(&owner, Instant::now())) {
+                continue;
             }
+            let given_up = match owner {
+                Some(owner) => self.again(&path, owner).await,
+                None => Some("its model is gone".to_owned()),
+            };
+            let Some(why) = given_up else { continue };
+            if !why.is_empty() {
+                tracing::warn!(file = %path.display(), why, "an outcome that waited is given up");
+            }
+            let gone = path.clone();
+            self.blocking(move || files::remove(&gone).map_err(storage)).await?;
+            locked(&self.outcomes.waiting).remove(&path);
         }
         Ok(())
     }
 
     /// Sends one that waits; `Some` once it waits no longer, with why if it was not taken.
-    async fn again(&self, report: &OutcomeReport, away: &mut BTreeSet<NodeId>) -> Option<String> {
-        let Ok(request) = report.receipt.request.read_unverified() else { return Some("it cannot be read".to_owned()) };
-        let Some(model) = self.chain.read(|l| l.model(&request.name)) else {
-            return Some("its model is gone".to_owned());
+    async fn again(&self, path: &Path, owner: NodeId) -> Option<String> {
+        let from = path.to_owned();
+        let Waits { since_ms, report } = match self.blocking(move || Waits::read(&from).map_err(storage)).await {
+            Ok(waits) => waits,
+            // A disk that cannot be read now may be read at the next start. It must not hold up what else waits for that owner.
+            Err(error) => {
+                tracing::warn!(file = %path.display(), error = error.message, "an outcome that waits is not read");
+                locked(&self.outcomes.waiting).remove(path);
+                return None;
+            }
         };
-        if away.contains(&model.owner) {
-            return None;
+        if now_ms().saturating_sub(since_ms) > OUTCOME_AGE_MS {
+            return Some("its owner was away for thirty days".to_owned());
         }
-        match self.try_outcome(&model.owner, report).await {
-            Tried::Taken(_) => Some(String::new()),
+        match self.try_outcome(&owner, &report).await {
+            Tried::Taken(_) => {
+                locked(&self.outcomes.waiting).was_there(&owner);
+                Some(String::new())
+            }
             Tried::Refused(error) => Some(error.message),
             Tried::Away(_) => {
-                away.insert(model.owner);
+                self.was_away(owner);
                 None
             }
         }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Criterion};
+use super::{Check, Criterion, listed};
 use crate::metrics::interval;
 
 pub mod contact;
@@ -153,7 +153,7 @@ pub fn check<'a>(texts: impl IntoIterator<Item = &'a str>, allowed: u64) -> Chec
         if passed > 0 && low > kind.chance() {
             check.at_most(kind.name(), passed as f64, allowed as f64);
             let at: Vec<usize> = places.iter().filter(|p| p.1 == kind).map(|p| p.0).collect();
-            check.notes.push(format!("{}: records (from 0) {at:?}, the first ten.", kind.name()));
+            check.notes.push(format!("{}: records {}, counted from 0; ten are named at most.", kind.name(), listed(&at)));
         } else if formed > 0 {
             check.tell(format!("{}: right form, no more right checksums than chance", kind.name()), formed as f64);
         }
