@@ -16,6 +16,7 @@
 //! | `endpoint` | one UDP socket: [`Endpoint::bind`], [`Endpoint::connect`], [`Endpoint::serve`] |
 //! | `server`, `serve_call` | accepting connections; one call |
 //! | `standing`, `load` | what members and strangers may hold; how many at once |
+//! | `origin` | whose share of unproven connections is taken |
 //! | `handler` | what a server implements |
 //! | `peer`, `peers` | calling one peer; a bounded cache of peers |
 //! | [`tuning`] | every bound and every delay, with its reason |
