@@ -294,8 +294,8 @@ impl NetHandle {
     /// `addresses` (the first 8) and wherever else it is known to be.
     ///
     /// # Errors
-    /// [`NetError::Dial`]; [`NetError::Tunnel`] if there is no connection any more. A node that takes none (it has too many, or is of
-    /// an older version) closes it, and what is sent or received first then fails.
+    /// [`NetError::Dial`]; [`NetError::Tunnel`] if it takes none within five seconds: it has too many, or is of an older
+    /// version.
     pub async fn tunnel(&self, node: NodeId, addresses: Vec<String>) -> Result<Tunnel, NetError> {
         if self.path(&node).is_none() {
             self.ask(|reply| Command::Reach { node, addresses, reply }).await?;
@@ -305,7 +305,7 @@ impl NetHandle {
         let refused = |reason| NetError::Tunnel { node, reason };
         match timeout(TUNNEL_OPENING, opened).await {
             Ok(Ok(tunnel)) => Ok(tunnel),
-            Ok(Err(_)) => Err(refused("it is not connected any more")),
+            Ok(Err(_)) => Err(refused("it is not connected, or takes none")),
             Err(_) => Err(refused("no answer came in time")),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, autonat, connection_limits,
-    core::{transport::ListenerId, upgrade::Version},
+    core::transport::ListenerId,
     dcutr, identify,
     identity::Keypair,
     mdns,
@@ -94,11 +94,9 @@ pub(crate) fn over(
 ) -> Result<Swarm<Behaviours>, NetError> {
     let keys = keypair(&config.key)?;
     let behaviours = behaviours(config, &keys, circuits, judge, topics)?;
-    // A stream's first bytes follow the name of its protocol at once, where only one is offered: one round trip instead of two for a
-    // question of Kademlia. Who does not speak it closes the stream, which is then seen with the first answer.
-    let settings = swarm::Config::with_tokio_executor()
-        .with_idle_connection_timeout(IDLE_CONNECTION)
-        .with_substream_upgrade_protocol_override(Version::V1Lazy);
+    // Not with lazy negotiation, which would save each question a round trip: Kademlia's announcements of providers, which have no answer,
+    // were lost with it, since their streams are gone before the protocol is agreed on.
+    let settings = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_CONNECTION);
     Ok(Swarm::new(transport, behaviours, keys.public().to_peer_id(), settings))
 }
 
