@@ -75,10 +75,15 @@ impl Announcer {
     }
 }
 
-/// When the next round of everything begins. Without randomness from the system, when it must at the latest.
+/// When the next round of everything begins.
 fn next_round(now: Instant) -> Instant {
-    let chance = random_bytes::<1>().map_or(0, |[byte]| u32::from(byte));
-    now + ANNOUNCE_EVERY - ANNOUNCE_JITTER * chance / 255
+    now + ANNOUNCE_EVERY - ANNOUNCE_JITTER * u32::from(chance()) / 255
+}
+
+/// What spreads nodes that were started together. Without randomness from the system, 0: what is spread then happens when it must at
+/// the latest.
+pub(crate) fn chance() -> u8 {
+    random_bytes::<1>().map_or(0, |[byte]| byte)
 }
 
 fn start(kad: &mut kad::Behaviour<Shelf>, job: Job) -> Option<QueryId> {

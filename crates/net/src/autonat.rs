@@ -43,6 +43,11 @@ impl<B> EitherWay<B> {
         }
     }
 
+    /// An address that was this node's: it makes room for another. AutoNAT has no way to test it a second time before the next start.
+    pub(crate) fn forget(&mut self, address: &Multiaddr) {
+        self.candidates.remove(address);
+    }
+
     /// True if an address that a peer says it sees us at may be tested.
     fn tested(&mut self, address: &Multiaddr) -> bool {
         is_direct(address)

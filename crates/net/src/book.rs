@@ -23,7 +23,7 @@ const RECENT: Duration = Duration::from_secs(300);
 /// A peer that nobody configured is forgotten after this long without a connection.
 const FORGET: Duration = Duration::from_secs(3_600);
 /// With this many connections nobody is dialled unasked: the DHT finds the rest when it needs them.
-const ENOUGH: usize = 20;
+pub(crate) const ENOUGH: usize = 20;
 /// Beside this many others, a peer whose connection ended is left alone for [`LET_GO`].
 const SOME: usize = 8;
 /// It may have had too many peers and let this one go; dialled again at once, it would do so again. One that restarted dials by itself.

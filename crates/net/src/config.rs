@@ -17,7 +17,7 @@ pub struct NetConfig {
     pub pool: PoolId,
     /// The pool's keys, proven on every connection: today's, and those before it. They may be renewed while the swarm runs.
     pub pool_keys: Keyring,
-    /// UDP address to listen on. Port 0 takes a free one.
+    /// UDP address to listen on; `[::]` stands for every address of either kind. Port 0 takes a free one.
     pub listen: SocketAddr,
     /// Nodes dialled until connected and never forgotten, each with a multiaddress such as `/ip4/10.0.0.7/udp/7000/quic-v1`.
     /// At most 64.
@@ -31,10 +31,14 @@ pub struct NetConfig {
 pub(crate) const GATE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for the QUIC handshake. Also how long one dial of a dead host takes to fail.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Silence after which QUIC calls a peer dead, milliseconds. Four keep-alives may be lost before.
-pub(crate) const QUIC_IDLE_MS: u32 = 8_000;
-/// Interval of QUIC's keep-alives.
-pub(crate) const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Silence after which QUIC calls a peer dead, milliseconds; it counts from the first packet that stays unanswered (RFC 9000,
+/// section 10.1). A keep-alive that is lost is repeated by QUIC's own probes, some five within this time. Longer, and
+/// lookups go on asking the dead, and who moved is found later; shorter, and a line that fails for seconds costs every connection over it.
+pub(crate) const QUIC_IDLE_MS: u32 = 10_000;
+/// Silence after which QUIC says that it is alive. A packet there and one back on each of forty connections: rarer saves little
+/// more, and the bindings of a NAT, which live for 30 s at least where they keep to less than RFC 4787 (section 4.3) asks, want
+/// several in their time. It must be shorter than [`QUIC_IDLE_MS`].
+pub(crate) const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Connections with nothing to do stay open this long: in pools of up to hundreds of nodes an open one is worth more
 /// than the few kilobytes it costs.
 pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(3600);
@@ -99,16 +103,19 @@ pub(crate) const TUNNELS: usize = 32;
 pub(crate) const MEETING_PAUSE: Duration = Duration::from_millis(500);
 /// How long it is remembered that this was done.
 pub(crate) const MEETINGS_KEPT: Duration = Duration::from_secs(120);
-/// Period of the driver's housekeeping: re-dials, announcements, events that did not fit their queue.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// Ticks between two checks that every connected peer is still admitted (one second).
-pub(crate) const ADMISSION_TICKS: u64 = 10;
+/// Period of the driver's housekeeping: events that did not fit their queue, what handles see, re-dials while peers are wanted,
+/// announcements. Shorter wakes an idle node more often for nothing; longer, and a lost peer is dialled later.
+pub(crate) const TICK: Duration = Duration::from_millis(200);
+/// Ticks in a second, in which the rest is done once: who is admitted still, relays, who restarted.
+pub(crate) const SECOND_TICKS: u64 = 5;
+/// Ticks between two looks whether there are too many connections (five seconds).
+pub(crate) const TRIM_TICKS: u64 = 25;
 /// Ticks between two sweeps of expired records (one minute).
-pub(crate) const EXPIRY_TICKS: u64 = 600;
+pub(crate) const EXPIRY_TICKS: u64 = 300;
 /// With fewer peers than this the routing table is asked for more.
 pub(crate) const FEW_PEERS: usize = 8;
 /// Ticks between two such questions (ten seconds).
-pub(crate) const BOOTSTRAP_TICKS: u64 = 100;
+pub(crate) const BOOTSTRAP_TICKS: u64 = 50;
 /// Time that leaving peers are given to hear of it when the node stops.
 pub(crate) const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -132,6 +139,18 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the whole routing table is looked through again: a query for each of its buckets, each to sixty peers at most,
 /// which every five minutes (the library's own) would be more than all lookups of a quiet node. A node that has lost its peers does not wait for it.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1_800);
+/// The first time, at the latest so long after the first peer came. A node that joins looks for its own neighbours at once, some
+/// twenty peers, which is what others' questions need of it; through all buckets, it would dial most of a pool of a hundred, and do so
+/// while everybody else joins.
+pub(crate) const FIRST_REFRESH: Duration = Duration::from_secs(300);
+/// It comes up to this share earlier, by chance, per cent, so that nodes started together do not dial together.
+pub(crate) const FIRST_REFRESH_JITTER: u32 = 80;
+/// The same for those after it.
+pub(crate) const REFRESH_JITTER: u32 = 20;
+/// Disjoint paths of a lookup, and questions under way on each. In the library they are one number. A path waits for the peers that
+/// others asked as well, and the paths of an honest pool lead the same way: so with three (Kademlia's alpha, S/Kademlia's d) only some
+/// three questions are under way together, most of which begin with a dial. More finds sooner what is far, and asks more peers.
+pub(crate) const PATHS: NonZeroUsize = NonZeroUsize::new(5).unwrap();
 /// After the first valid record others may still better it for this long.
 pub(crate) const SETTLE: Duration = Duration::from_millis(30);
 /// The same for providers, after two of the key's places named some: their peers know different ones.

@@ -18,10 +18,11 @@ use libp2p::{
 use zero2ai_proto::{NodeId, limits::RECORD_BYTES};
 
 use crate::{
-    config::{BUCKET, KAD_OVERHEAD, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REFRESH, REPLICATION, REQUEST_TIMEOUT},
+    config::{BUCKET, KAD_OVERHEAD, PATHS, PROVIDER_TTL, QUERY_TIMEOUT, RECORD_TTL, REPLICATION, REQUEST_TIMEOUT},
     error::NetError,
     identity::node_id,
     records::Shelf,
+    swarm::{bare, relay_of},
 };
 
 type Inner = kad::Behaviour<Shelf>;
@@ -33,6 +34,7 @@ struct Unadmitted(NodeId);
 
 /// Kademlia over our store.
 pub(crate) struct Dht {
+    local: PeerId,
     pub(crate) kad: Inner,
 }
 
@@ -57,9 +59,11 @@ impl Dht {
             // See [`Dht::place`].
             .set_kbucket_inserts(BucketInserts::Manual)
             .set_kbucket_size(BUCKET)
-            // A peer that leads astray leads one of three paths (S/Kademlia, ICPADS 2007, section 4.4).
+            // A peer that leads astray leads one of these paths (S/Kademlia, ICPADS 2007, section 4.4).
             .disjoint_query_paths(true)
-            .set_periodic_bootstrap_interval(Some(REFRESH))
+            .set_parallelism(PATHS)
+            // `refresh` says when: see there.
+            .set_periodic_bootstrap_interval(None)
             // `announce` does these three: Kademlia's own jobs keep an unbounded set of keys that peers choose, and
             // don't run when a pool has just formed.
             .set_replication_interval(None)
@@ -68,7 +72,7 @@ impl Dht {
         let mut kad = kad::Behaviour::with_config(local, shelf, config);
         // The automatic mode waits for a confirmed external address, which a LAN pool never sees.
         kad.set_mode(Some(kad::Mode::Server));
-        Ok(Self { kad })
+        Ok(Self { local, kad })
     }
 
     /// Puts a connected peer into the routing table, or its addresses, if it is there or its bucket has room. A full bucket stays as it
@@ -120,7 +124,11 @@ impl NetworkBehaviour for Dht {
         if let Some(node) = peer.as_ref().and_then(node_id).filter(|node| !self.kad.store_mut().admits(node)) {
             return Err(ConnectionDenied::new(Unadmitted(node)));
         }
-        self.kad.handle_pending_outbound_connection(id, peer, addresses, role)
+        let mut known = self.kad.handle_pending_outbound_connection(id, peer, addresses, role)?;
+        // Peers name circuits through whatever relay they use. A relay that dialled through itself would ask itself for a connection
+        // that it has not.
+        known.retain(|address| relay_of(&bare(address.clone())) != Some(self.local));
+        Ok(known)
     }
 
     fn handle_established_outbound_connection(
@@ -146,5 +154,54 @@ impl NetworkBehaviour for Dht {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.kad.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use zero2ai_proto::SecretKey;
+
+    use super::*;
+    use crate::{
+        identity::peer_id,
+        judge::{Judge, RecordFacts, Topic, Verdict},
+        records::Capacity,
+    };
+
+    struct Anyone;
+
+    impl Judge for Anyone {
+        fn admitted(&self, _: &NodeId) -> bool {
+            true
+        }
+        fn record(&self, _: &[u8; 32], _: &[u8]) -> Result<RecordFacts, String> {
+            Err("none".into())
+        }
+        fn provider(&self, _: &[u8; 32], _: &NodeId) -> bool {
+            false
+        }
+        fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
+            Verdict::Reject
+        }
+    }
+
+    #[test]
+    fn nobody_is_dialled_through_this_node_itself() {
+        let [local, other, target] =
+            [1, 2, 3].map(|n: u8| peer_id(&SecretKey::from_bytes(&[n; 32]).public()).unwrap());
+        let mut dht = Dht::new(local, Shelf::new(local, Arc::new(Anyone), Capacity::default()), "pool").unwrap();
+        let circuit = |relay: PeerId| format!("/ip4/10.0.0.1/udp/7/quic-v1/p2p/{relay}/p2p-circuit").parse::<Multiaddr>();
+        let direct: Multiaddr = "/ip4/10.0.0.3/udp/7/quic-v1".parse().unwrap();
+        dht.place(target, vec![circuit(local).unwrap(), direct.clone(), circuit(other).unwrap()]);
+        let id = ConnectionId::new_unchecked(1);
+        let known = dht.handle_pending_outbound_connection(id, Some(target), &[], Endpoint::Dialer).unwrap();
+        let mut known: Vec<_> = known.into_iter().map(bare).collect();
+        known.sort();
+        let mut wanted = vec![direct, circuit(other).unwrap()];
+        wanted.sort();
+        assert_eq!(known, wanted);
     }
 }

@@ -26,11 +26,11 @@ use tokio_util::sync::CancellationToken;
 use zero2ai_proto::{NodeId, record::dht_key::places};
 
 use crate::{
-    announce::{Announcer, quorum},
-    book::{ADDRESSES_EACH, Book},
+    announce::{Announcer, chance, quorum},
+    book::{ADDRESSES_EACH, Book, ENOUGH},
     config::{
-        ADMISSION_TICKS, BOOTSTRAP_TICKS, COMMANDS, EVENTS, EXPIRY_TICKS, FEW_PEERS, GOODBYE, MEETING_PAUSE,
-        MEETINGS_KEPT, NetConfig, REPLICATION, TICK, TUNNELS,
+        BOOTSTRAP_TICKS, COMMANDS, EVENTS, EXPIRY_TICKS, FEW_PEERS, GOODBYE, MEETING_PAUSE, MEETINGS_KEPT, NetConfig,
+        REPLICATION, SECOND_TICKS, TICK, TRIM_TICKS, TUNNELS,
     },
     error::{NetError, chain},
     gossip::Topics,
@@ -42,7 +42,9 @@ use crate::{
     providers::OWN_KEYS,
     queries::{Queries, Search},
     records::Shelf,
-    swarm::{Behaviours, build, build_over, listen, parse, short},
+    refresh::Refresh,
+    restore::Restoring,
+    swarm::{Behaviours, build, build_over, listen, parse, relay_of, short},
     transport::Secured,
     trim::{MANY, surplus},
     tunnel::Tunnel,
@@ -115,8 +117,7 @@ async fn run(
         let bad = |reason: &str| NetError::Setup { part: "bootstrap", reason: format!("node {node} {reason}") };
         book.bootstrap(peer_id(node).ok_or_else(|| bad("is no public key"))?, parse(address)?, now);
     }
-    let (listener, address) = listen(&mut swarm, config.listen).await?;
-    tracing::info!(%address, node = %local.short(), "the swarm listens");
+    let listening = listen(&mut swarm, config.listen).await?;
 
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (events, event_queue) = mpsc::channel(EVENTS);
@@ -125,7 +126,7 @@ async fn run(
     let counters = Arc::new(Counters::default());
     let mut driver = Driver {
         swarm,
-        listener,
+        listeners: listening.iter().map(|(listener, _)| *listener).collect(),
         local,
         judge,
         topics,
@@ -137,9 +138,12 @@ async fn run(
         tunnels,
         queries: Queries::default(),
         announcer: Announcer::new(now),
+        refresh: Refresh::default(),
+        restoring: Restoring::default(),
         peers: BTreeMap::new(),
         told: BTreeSet::new(),
         untold: false,
+        changed: false,
         dials: HashMap::new(),
         events,
         view,
@@ -147,7 +151,11 @@ async fn run(
         met_again: HashMap::new(),
         ticks: 0,
     };
-    driver.listening(listener, &address);
+    for (listener, address) in listening {
+        tracing::info!(%address, node = %local.short(), "the swarm listens");
+        driver.listening(listener, &address);
+    }
+    driver.show();
     let task = tokio::spawn(driver.run(command_queue, stop));
     let handle = NetHandle { commands, view: seen, counters };
     Ok(Running { handle, events: event_queue, tunnels: tunnel_queue, task })
@@ -163,14 +171,16 @@ pub(crate) struct Dialing {
 /// The swarm and everything that is known around it.
 pub(crate) struct Driver {
     pub(crate) swarm: Swarm<Behaviours>,
-    /// The one listener whose end is the swarm's; others are circuits.
-    pub(crate) listener: ListenerId,
+    /// The listeners whose end is the swarm's: one, or two of a node that listens on every address. Others are circuits.
+    pub(crate) listeners: Vec<ListenerId>,
     pub(crate) local: NodeId,
     pub(crate) judge: Arc<dyn Judge>,
     pub(crate) topics: Topics,
     pub(crate) book: Book,
     pub(crate) queries: Queries,
     pub(crate) announcer: Announcer,
+    pub(crate) refresh: Refresh,
+    pub(crate) restoring: Restoring,
     pub(crate) nat: Nat,
     /// Peers to which this node promised to relay: as many as it has places for reservations.
     pub(crate) guests: BTreeSet<PeerId>,
@@ -184,6 +194,8 @@ pub(crate) struct Driver {
     pub(crate) told: BTreeSet<NodeId>,
     /// Somebody came or went since all was told.
     pub(crate) untold: bool,
+    /// What handles see is not what is so any more. They are shown it with the next tick.
+    pub(crate) changed: bool,
     pub(crate) dials: HashMap<ConnectionId, Dialing>,
     pub(crate) events: mpsc::Sender<NetEvent>,
     pub(crate) view: watch::Sender<View>,
@@ -246,9 +258,7 @@ impl Driver {
             Command::Held { reply } => {
                 drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().snapshot())));
             }
-            Command::Restore { records, reply } => {
-                drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().restore(records))));
-            }
+            Command::Restore { records, reply } => self.restoring.add(records, reply),
             Command::Reach { node, addresses, reply } => self.reach(node, &addresses, reply),
             Command::Tunnel { node, reply } => {
                 if let Some(peer) = peer_id(&node) {
@@ -328,7 +338,9 @@ impl Driver {
         if self.peers.contains_key(&peer) {
             return drop(reply.send(Ok(())));
         }
+        let own = *self.swarm.local_peer_id();
         let told = addresses.iter().take(ADDRESSES_EACH).filter_map(|text| parse(text).ok());
+        let told = told.filter(|address| relay_of(address) != Some(own));
         let mut all: Vec<Multiaddr> = told.chain(self.book.addresses(&peer)).collect();
         all.sort();
         all.dedup();
@@ -365,8 +377,16 @@ impl Driver {
         let now = Instant::now();
         self.ticks = self.ticks.wrapping_add(1);
         self.tell();
-        self.redial(now);
+        if self.changed {
+            self.show();
+        }
+        let second = self.ticks.is_multiple_of(SECOND_TICKS);
+        // Who has enough peers dials bootstrap nodes alone, minutes after they went.
+        if second || self.peers.len() < ENOUGH {
+            self.redial(now);
+        }
         let kad = &mut self.swarm.behaviour_mut().dht.kad;
+        self.restoring.turn(kad.store_mut());
         end(kad, self.queries.abandoned());
         if !self.peers.is_empty() {
             self.announcer.run(kad, now);
@@ -378,15 +398,26 @@ impl Driver {
             // Fails only with an empty routing table, which the next connection fills.
             let _ = kad.bootstrap();
         }
-        self.keep_reachable(now);
-        if self.ticks.is_multiple_of(ADMISSION_TICKS) {
-            self.expel();
+        if self.ticks.is_multiple_of(TRIM_TICKS) {
             self.trim(now);
-            self.met_again.retain(|_, (last, _)| now.saturating_duration_since(*last) < MEETINGS_KEPT);
-            let restarted: Vec<_> = self.peers.iter().filter(|(_, p)| p.restarted(now)).map(|(id, _)| *id).collect();
-            for peer in restarted {
-                self.meet_again(peer);
-            }
+        }
+        if second {
+            self.look_after(now);
+        }
+    }
+
+    /// What is looked at once in a second.
+    fn look_after(&mut self, now: Instant) {
+        self.keep_reachable(now);
+        self.expel();
+        if self.refresh.is_due(now) {
+            let query = self.swarm.behaviour_mut().dht.kad.bootstrap().ok();
+            self.refresh.began(query, now, chance());
+        }
+        self.met_again.retain(|_, (last, _)| now.saturating_duration_since(*last) < MEETINGS_KEPT);
+        let restarted: Vec<_> = self.peers.iter().filter(|(_, p)| p.restarted(now)).map(|(id, _)| *id).collect();
+        for peer in restarted {
+            self.meet_again(peer);
         }
     }
 
@@ -448,7 +479,7 @@ impl Driver {
         }
     }
 
-    /// Closes connections in a way that peers notice at once, rather than after eight seconds of silence.
+    /// Closes connections in a way that peers notice at once, rather than after ten seconds of silence.
     async fn say_goodbye(&mut self) {
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for peer in peers {

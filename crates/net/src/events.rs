@@ -13,6 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use zero2ai_proto::limits::GOSSIP_BYTES;
 
 use crate::{
+    announce::chance,
     book::ADDRESSES_EACH,
     driver::Driver,
     error::{NetError, chain},
@@ -49,7 +50,7 @@ impl Driver {
             SwarmEvent::ExternalAddrConfirmed { address } => self.confirmed(address),
             SwarmEvent::ExternalAddrExpired { address } => self.expired(address),
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "the swarm's listener reports an error"),
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id != self.listener => {
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if !self.listeners.contains(&listener_id) => {
                 self.circuit_ended(listener_id, reason);
             }
             SwarmEvent::ListenerClosed { reason, .. } => {
@@ -78,6 +79,9 @@ impl Driver {
                 if step.last && self.announcer.ended(&id) {
                     return;
                 }
+                if matches!(result, kad::QueryResult::Bootstrap(_)) {
+                    return self.looked_through(id, step.last);
+                }
                 let shelf = self.swarm.behaviour_mut().dht.kad.store_mut();
                 self.queries.progress(id, (result, &stats), step.last, &*self.judge, shelf);
             }
@@ -93,15 +97,14 @@ impl Driver {
     }
 
     fn came(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        if let Some(dialing) = self.dials.remove(&connection) {
-            drop(dialing.reply.send(Ok(())));
-        }
+        let dialing = self.dials.remove(&connection);
         // The gate lets none through whose identity is no node's.
         let Some(node) = node_id(&peer) else {
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         };
         let now = Instant::now();
+        self.changed = true;
         let entry = self.peers.entry(peer).or_insert_with(|| Peer::new(node));
         let first = entry.links.is_empty();
         entry.came(connection, endpoint, now);
@@ -110,9 +113,14 @@ impl Driver {
         if first {
             self.untold = true;
             self.announcer.peer_joined(self.peers.len(), now);
+            self.refresh.peers_came(now, chance());
             self.tell();
         }
-        self.show();
+        if let Some(dialing) = dialing {
+            // Whoever waited for it sees it.
+            self.show();
+            drop(dialing.reply.send(Ok(())));
+        }
     }
 
     fn went(&mut self, peer: PeerId, connection: ConnectionId, left: u32) {
@@ -122,8 +130,9 @@ impl Driver {
         if entry.is_relayed() {
             self.nat.gone(&peer);
         }
+        self.changed = true;
         if left > 0 {
-            return self.show();
+            return;
         }
         self.peers.remove(&peer);
         self.untold = true;
@@ -133,7 +142,6 @@ impl Driver {
         if !self.book.has_enough() {
             self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
         }
-        self.show();
         self.tell();
     }
 
@@ -146,6 +154,15 @@ impl Driver {
         tracing::debug!(%peer, reason = reason(error), "a peer was not reached");
         self.book.failed(&peer, Instant::now());
         self.swarm.behaviour_mut().dht.kad.remove_peer(&peer);
+    }
+
+    /// One part of a search through the routing table is over. The next one has no question under way yet.
+    fn looked_through(&mut self, id: kad::QueryId, last: bool) {
+        if !last && self.refresh.ends(id)
+            && let Some(mut query) = self.swarm.behaviour_mut().dht.kad.query_mut(&id)
+        {
+            query.finish();
+        }
     }
 
     /// Takes what a peer says of itself: which process it is, and where it listens.
@@ -251,6 +268,7 @@ impl Driver {
 
     /// Brings what handles see up to date.
     pub(crate) fn show(&mut self) {
+        self.changed = false;
         let paths = self.peers.values().map(|peer| (peer.node, Path::of(peer.is_relayed()))).collect();
         let direct = self.swarm.listeners().filter(|a| is_direct(a));
         let view = View {

@@ -20,12 +20,7 @@
 //! the target, but only as itself: the proof is over the identities that Noise authenticated, and a dialler ends what is
 //! not whom it dialled.
 
-use std::{
-    io,
-    sync::Arc,
-    task::Poll,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, sync::Arc, task::Poll};
 
 use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
 use libp2p::{
@@ -36,6 +31,7 @@ use libp2p::{
     },
 };
 use tokio::time::timeout;
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     NodeId, PoolId,
     keys::random_bytes,
@@ -213,11 +209,6 @@ async fn read_hello(stream: &mut SubstreamBox) -> Result<(u32, [u8; 32]), GateEr
     }
     let theirs = u32::from_be_bytes(read::<4>(stream).await?);
     Ok((theirs, read::<32>(stream).await?))
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn read<const N: usize>(stream: &mut SubstreamBox) -> Result<[u8; N], GateError> {

@@ -31,12 +31,21 @@ pub enum NetEvent {
     },
     /// A peer passed the gate and is connected.
     PeerUp(NodeId),
-    /// The last connection to a peer ended. A peer that crashes is missed after eight seconds, one that restarts at once.
+    /// The last connection to a peer ended. A peer that crashes is missed after ten to fifteen seconds, one that
+    /// restarts at once.
     PeerDown(NodeId),
 }
 
-/// A record that a node holds for the DHT: where, and its bytes.
-pub type HeldRecord = ([u8; 32], Vec<u8>);
+/// A record that a node holds for the DHT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRecord {
+    /// Where.
+    pub key: [u8; 32],
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// The peer that brought it, of whose share it takes; `None` for this node itself.
+    pub from: Option<NodeId>,
+}
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, NetError>>;
 
@@ -129,7 +138,7 @@ pub(crate) struct Counters {
     pub(crate) dropped_gossip: AtomicU64,
 }
 
-/// Speaks to the swarm's task. Cheap to clone. Commands go through a queue of 256; when it is full, callers wait. Once the
+/// Speaks to the swarm's task. Cheap to clone. What it shows of peers and addresses is at most 200 ms old. Commands go through a queue of 256; when it is full, callers wait. Once the
 /// task has ended every method that asks it fails with [`NetError::Stopped`].
 #[derive(Clone, Debug)]
 pub struct NetHandle {
@@ -224,7 +233,8 @@ impl NetHandle {
     }
 
     /// Gives back what [`NetHandle::held_records`] gave before a restart. Each is judged anew; what has expired, is not
-    /// valid or is older than what is held by now is passed over. Returns how many were taken.
+    /// valid or is older than what is held by now is passed over, and so is what its peer's share has no room for. Returns, after a tenth
+    /// of the swarm's time was spent on it for as long as it takes, how many were taken.
     ///
     /// # Errors
     /// [`NetError::Stopped`].

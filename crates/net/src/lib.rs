@@ -14,12 +14,12 @@
 //! | `gate` | the pool proof and the admission check, before a connection reaches the swarm |
 //! | `transport` | what connections are made of: QUIC, or Noise and yamux through a relay; and the gate at their end |
 //! | `peer` | a peer's connections, and whether its process is a new one: pure |
-//! | `records`, `providers` | what the DHT makes this node hold: bounded, sequenced, expiring |
+//! | `records`, `providers`, `restore` | what the DHT makes this node hold: bounded, sequenced, expiring; and held again after a restart |
 //! | `dht` | Kademlia, told which peer each record came from |
 //! | `gossip` | topics, limits and peer scores of gossipsub |
 //! | `swarm` | the behaviours put together, and listening |
 //! | `book`, `trim` | whom to dial, and when again; whom to let go: pure |
-//! | `queries`, `announce` | questions under way; what is due to be published again |
+//! | `queries`, `announce`, `refresh` | questions under way; what is due to be published again; when the routing table is looked through: pure |
 //! | `nat` | whether this node can be reached, and through which relays: pure |
 //! | `autonat` | AutoNAT over connections of either direction |
 //! | `tunnel` | datagrams to members that nothing reaches directly |
@@ -49,6 +49,8 @@ mod providers;
 mod queries;
 mod reach;
 mod records;
+mod refresh;
+mod restore;
 #[cfg(test)]
 mod relay_tests;
 mod swarm;

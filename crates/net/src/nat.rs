@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Confirmed addresses remembered: what is tested is bounded, too.
 const CONFIRMED: usize = 32;
+/// A confirmed address is given up after peers have seen this node elsewhere alone for so long: a line that got another address.
+/// Shorter, and a moment without the peers outside would do; longer, and others go on dialling where nobody is.
+const ELSEWHERE: Duration = Duration::from_secs(60);
 /// How long a relay may take to grant a reservation.
 const ASKING: Duration = Duration::from_secs(15);
 
@@ -58,7 +61,10 @@ struct Relay {
 pub(crate) struct Nat {
     own: BTreeSet<IpAddr>,
     seen: BTreeMap<PeerId, IpAddr>,
-    confirmed: BTreeSet<Multiaddr>,
+    /// And since when no peer sees this node there, though some see it elsewhere.
+    confirmed: BTreeMap<Multiaddr, Option<Instant>>,
+    /// Given up: AutoNAT tests no address a second time, so one that peers see again is believed again.
+    once: BTreeSet<Multiaddr>,
     relays: BTreeMap<PeerId, Relay>,
 }
 
@@ -85,8 +91,42 @@ impl Nat {
     /// A dial-back to this address came through.
     pub(crate) fn confirmed(&mut self, address: Multiaddr) {
         if self.confirmed.len() < CONFIRMED {
-            self.confirmed.insert(address);
+            self.confirmed.insert(address, None);
         }
+    }
+
+    /// Confirmed addresses that are given up, and forgotten with this.
+    pub(crate) fn outlived(&mut self, now: Instant) -> Vec<Multiaddr> {
+        let seen: BTreeSet<IpAddr> = self.seen.values().copied().collect();
+        let over: Vec<_> = self
+            .confirmed
+            .iter_mut()
+            .filter_map(|(address, since)| {
+                let there = self::ip(address).is_none_or(|ip| self.own.contains(&ip) || seen.contains(&ip));
+                if there || seen.is_empty() {
+                    *since = None;
+                    return None;
+                }
+                let begun = *since.get_or_insert(now);
+                (now.saturating_duration_since(begun) >= ELSEWHERE).then(|| address.clone())
+            })
+            .collect();
+        for address in &over {
+            self.confirmed.remove(address);
+            if self.once.len() < CONFIRMED {
+                self.once.insert(address.clone());
+            }
+        }
+        over
+    }
+
+    /// A peer sees this node at this address. True if it was given up and is confirmed again by this.
+    pub(crate) fn again(&mut self, address: &Multiaddr) -> bool {
+        let again = self.once.remove(address);
+        if again {
+            self.confirmed(address.clone());
+        }
+        again
     }
 
     /// An address is gone.
@@ -167,11 +207,11 @@ impl Nat {
 
     /// Addresses at which dial-backs came through.
     pub(crate) fn external(&self) -> impl Iterator<Item = &Multiaddr> {
-        self.confirmed.iter()
+        self.confirmed.keys()
     }
 
     fn foreign(&self, ip: &IpAddr) -> bool {
-        !self.own.contains(ip) && !self.confirmed.iter().any(|c| self::ip(c) == Some(*ip))
+        !self.own.contains(ip) && !self.confirmed.keys().any(|c| self::ip(c) == Some(*ip))
     }
 
     /// What is known about reaching this node.
@@ -272,6 +312,27 @@ mod tests {
         assert_eq!((nat.reach(), nat.due(now + PAUSE).len()), (Reach::Open, 0));
         nat.expired(&address(NAT));
         assert_eq!(nat.reach(), Reach::Behind);
+    }
+
+    #[test]
+    fn a_confirmed_address_is_given_up_when_peers_see_this_node_elsewhere() {
+        let (mut nat, now) = nat();
+        nat.confirmed(address(NAT));
+        nat.confirmed(address(OWN));
+        assert!(nat.outlived(now).is_empty() && nat.outlived(now + 9 * ELSEWHERE).is_empty(), "nobody says anything");
+        let [old, new] = [PeerId::random(), PeerId::random()];
+        nat.seen(old, NAT.into());
+        nat.seen(new, [9, 9, 9, 9].into());
+        let later = now + 10 * ELSEWHERE;
+        assert!(nat.outlived(later).is_empty() && nat.outlived(later + 2 * ELSEWHERE).is_empty(), "one sees it there still");
+        nat.gone(&old);
+        let moved = later + 2 * ELSEWHERE;
+        assert!(nat.outlived(moved).is_empty(), "the others may only come later");
+        assert_eq!(nat.outlived(moved + ELSEWHERE), [address(NAT)]);
+        assert!(nat.external().eq([&address(OWN)]), "what this machine listens at stays");
+        assert!(nat.outlived(moved + 2 * ELSEWHERE).is_empty());
+        assert!(!nat.again(&address([9, 9, 9, 9])) && nat.again(&address(NAT)), "back where it was dialled once");
+        assert_eq!(nat.external().count(), 2);
     }
 
     #[test]

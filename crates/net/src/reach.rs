@@ -38,6 +38,9 @@ impl Driver {
             self.nat.seen(peer, at);
             if dialled {
                 self.swarm.behaviour_mut().reachable.observed(&observed);
+                if self.nat.again(&observed) {
+                    self.swarm.add_external_address(observed);
+                }
             }
         }
         let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
@@ -63,7 +66,7 @@ impl Driver {
 
     /// A listener has one more address.
     pub(crate) fn listening(&mut self, listener: ListenerId, address: &Multiaddr) {
-        if listener != self.listener {
+        if !self.listeners.contains(&listener) {
             tracing::info!(%address, "a relay takes connections for this node");
             self.nat.granted(listener);
         }
@@ -84,8 +87,18 @@ impl Driver {
         self.placed_anew();
     }
 
-    /// Asks relays that are due, gives up those that never answer, closes connections that have served.
+    /// Asks relays that are due, gives up those that never answer and addresses that are this node's no more, closes connections that
+    /// have served.
     pub(crate) fn keep_reachable(&mut self, now: Instant) {
+        let outlived = self.nat.outlived(now);
+        for address in &outlived {
+            tracing::info!(%address, "peers see this node elsewhere: it is not reached at this address any more");
+            self.swarm.behaviour_mut().reachable.forget(address);
+            self.swarm.remove_external_address(address);
+        }
+        if !outlived.is_empty() {
+            self.placed_anew();
+        }
         for listener in self.nat.stuck(now) {
             self.swarm.remove_listener(listener);
             self.nat.ended(listener, now);
@@ -155,7 +168,7 @@ impl Driver {
             self.relaying = relays;
             behaviours.relay.set_status(Some(if relays { relay::Status::Enable } else { relay::Status::Disable }));
         }
-        self.show();
+        self.changed = true;
     }
 
     /// Addresses of circuits that lead to this node.

@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use libp2p::{
@@ -15,12 +15,14 @@ use libp2p::{
         store::{Error as StoreError, RecordStore, Result as StoreResult},
     },
 };
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{NodeId, limits::RECORD_BYTES};
 
 use crate::{
     config::RECORD_TTL,
     error::Refusal,
-    identity::node_id,
+    handle::HeldRecord,
+    identity::{node_id, peer_id},
     judge::{Judge, RecordFacts},
     providers::Providers,
 };
@@ -122,19 +124,27 @@ impl Shelf {
         self.judge.admitted(node)
     }
 
-    /// What is held, by key, for [`Shelf::restore`] after a restart. Providers are not in it: they tell of themselves every
+    /// What is held, for [`Shelf::restore`] after a restart. Providers are not in it: they tell of themselves every
     /// ten minutes.
-    pub(crate) fn snapshot(&self) -> Vec<([u8; 32], Vec<u8>)> {
+    pub(crate) fn snapshot(&self) -> Vec<HeldRecord> {
         let now = Instant::now();
         let held = self.records.iter().filter(|(_, held)| !held.record.is_expired(now));
-        held.map(|(key, held)| (*key, held.record.value.clone())).collect()
+        let record = |(key, held): (&[u8; 32], &Held)| HeldRecord {
+            key: *key,
+            value: held.record.value.clone(),
+            from: held.source.as_ref().and_then(node_id),
+        };
+        held.map(record).collect()
     }
 
-    /// Takes what was held before, as far as it is still valid: a file is believed no more than a peer is, and what the
-    /// record itself says of its end is wall-clock time. Returns how many were taken.
-    pub(crate) fn restore(&mut self, records: Vec<([u8; 32], Vec<u8>)>) -> usize {
-        let records = records.into_iter().map(|(key, value)| Record::new(RecordKey::new(&key), value));
-        records.filter_map(|record| self.take(record).ok()).count()
+    /// Takes what was held before, if it is still valid: a file is believed no more than a peer is, and what the record itself says of
+    /// its end is wall-clock time. It stays on the account of the peer that brought it: a restart gives nobody a second share.
+    pub(crate) fn restore(&mut self, held: HeldRecord) -> Result<(), Refusal> {
+        let HeldRecord { key, value, from } = held;
+        let before = std::mem::replace(&mut self.source, from.as_ref().and_then(peer_id));
+        let taken = self.take(Record::new(RecordKey::new(&key), value));
+        self.source = before;
+        taken
     }
 
     /// Marks a held record as published here.
@@ -216,8 +226,7 @@ impl Shelf {
 
 /// What is left of a record's life by the system clock. `None` if it is over.
 pub(crate) fn life_left(facts: &RecordFacts) -> Option<Duration> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(facts.expires_ms).checked_sub(now).filter(|left| !left.is_zero())
+    facts.expires_ms.checked_sub(now_ms()).filter(|left| *left > 0).map(Duration::from_millis)
 }
 
 /// A DHT key of ours. `None` for any other length.

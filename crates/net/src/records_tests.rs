@@ -1,13 +1,15 @@
 //! The shelf's invariants, over random histories.
 #![allow(clippy::unwrap_used)]
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use proptest::prelude::*;
 use zero2ai_proto::{NodeId, SecretKey};
 
 use super::*;
 use crate::{
-    identity::peer_id,
     judge::{Topic, Verdict},
+    restore::Restoring,
 };
 
 /// Reads a record's sequence number and life from its first bytes; a value that starts with 0xff is invalid, one whose
@@ -35,6 +37,25 @@ impl Judge for Plain {
     }
     fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
         Verdict::Accept
+    }
+}
+
+/// Takes five milliseconds for each record.
+struct Slow;
+
+impl Judge for Slow {
+    fn admitted(&self, node: &NodeId) -> bool {
+        Plain.admitted(node)
+    }
+    fn record(&self, key: &[u8; 32], value: &[u8]) -> Result<RecordFacts, String> {
+        std::thread::sleep(Duration::from_millis(5));
+        Plain.record(key, value)
+    }
+    fn provider(&self, key: &[u8; 32], node: &NodeId) -> bool {
+        Plain.provider(key, node)
+    }
+    fn gossip(&self, topic: Topic, node: &NodeId, data: &[u8]) -> Verdict {
+        Plain.gossip(topic, node, data)
     }
 }
 
@@ -107,6 +128,44 @@ fn one_peer_fills_at_most_its_share() {
     shelf.take(record(3, &[2])).unwrap();
     shelf.source = Some(peer(2));
     shelf.take(record(4, &[1])).unwrap();
+}
+
+#[test]
+fn a_restart_gives_nobody_a_second_share() {
+    let mut before = shelf(8, 1 << 20);
+    for (key, source) in [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)] {
+        before.source = Some(peer(source));
+        before.take(record(key, &[1])).unwrap();
+    }
+    before.source = None;
+    before.take(record(5, &[1])).unwrap();
+    let held = before.snapshot();
+
+    let mut after = shelf(8, 1 << 20);
+    let (mut restoring, (reply, mut told)) = (Restoring::default(), tokio::sync::oneshot::channel());
+    let bad = HeldRecord { key: [9; 32], value: vec![0xff], from: None };
+    restoring.add(held.iter().cloned().chain([bad]).collect(), reply);
+    restoring.turn(&mut after);
+    assert_eq!(told.try_recv().unwrap().unwrap(), 6, "what is restored is judged");
+    assert_eq!((after.used, &after.used_by), (before.used, &before.used_by));
+    assert_eq!(after.snapshot(), held);
+    after.source = Some(peer(1));
+    assert!(matches!(after.take(record(6, &[1])), Err(Refusal::Full { .. })));
+    after.source = Some(peer(2));
+    after.take(record(6, &[1])).unwrap();
+}
+
+#[test]
+fn what_was_held_is_judged_in_turns() {
+    let mut shelf = Shelf::new(peer(200), Arc::new(Slow), Capacity { records: 100, bytes: 1 << 20, share: 2 });
+    let (mut restoring, (reply, mut told)) = (Restoring::default(), tokio::sync::oneshot::channel());
+    let held = |key: u8| HeldRecord { key: [key; 32], value: vec![1], from: None };
+    restoring.add((0..12).map(held).collect(), reply);
+    restoring.turn(&mut shelf);
+    assert!((1..12).contains(&shelf.records.len()), "{} in one turn", shelf.records.len());
+    assert!(told.try_recv().is_err());
+    (0..12).for_each(|_| restoring.turn(&mut shelf));
+    assert_eq!((told.try_recv().unwrap().unwrap(), shelf.records.len()), (12, 12));
 }
 
 #[test]

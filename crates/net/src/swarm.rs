@@ -1,7 +1,10 @@
 //! The behaviours put together on a transport with the gate in it, and listening. No behaviour here ever sees a peer that
 //! did not pass the gate.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use libp2p::{
@@ -91,6 +94,8 @@ pub(crate) fn over(
 ) -> Result<Swarm<Behaviours>, NetError> {
     let keys = keypair(&config.key)?;
     let behaviours = behaviours(config, &keys, circuits, judge, topics)?;
+    // Not with lazy negotiation, which would save each question a round trip: Kademlia's announcements of providers, which have no answer,
+    // were lost with it, since their streams are gone before the protocol is agreed on.
     let settings = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_CONNECTION);
     Ok(Swarm::new(transport, behaviours, keys.public().to_peer_id(), settings))
 }
@@ -162,26 +167,57 @@ pub(crate) fn short(config: &NetConfig) -> String {
     config.pool.to_string().chars().take(16).collect()
 }
 
-/// Listens, and returns once the first address is known.
-pub(crate) async fn listen(
-    swarm: &mut Swarm<Behaviours>,
-    address: SocketAddr,
-) -> Result<(ListenerId, Multiaddr), NetError> {
+/// Ports tried for a node that listens on every address and takes any port: one that is free for IPv6 may be taken for IPv4.
+const PORTS: usize = 8;
+
+/// A listener, and its first address.
+type Listening = (ListenerId, Multiaddr);
+
+/// Listens, and returns once each listener's first address is known. What is to listen on every IPv6 address listens on every IPv4 one
+/// as well, at the same port: libp2p's sockets are of one kind each.
+pub(crate) async fn listen(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -> Result<Vec<Listening>, NetError> {
+    let mut tries = if address.port() == 0 { PORTS } else { 1 };
+    loop {
+        let first = listen_at(swarm, address).await?;
+        if address.ip() != IpAddr::from(Ipv6Addr::UNSPECIFIED) {
+            return Ok(vec![first]);
+        }
+        let port = port_of(&first.1).unwrap_or(address.port());
+        tries -= 1;
+        match listen_at(swarm, (Ipv4Addr::UNSPECIFIED, port).into()).await {
+            Ok(second) => return Ok(vec![first, second]),
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => drop(swarm.remove_listener(first.0)),
+        }
+    }
+}
+
+async fn listen_at(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -> Result<Listening, NetError> {
     let multiaddr = Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1);
     let listener = swarm.listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
     loop {
         match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { address, .. } => return Ok((listener, address)),
-            SwarmEvent::ListenerError { error, .. } | SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+            SwarmEvent::NewListenAddr { address, listener_id } if listener_id == listener => {
+                return Ok((listener, address));
+            }
+            SwarmEvent::ListenerError { error, listener_id } if listener_id == listener => {
                 return Err(NetError::Listen { address, source: error.into() });
             }
-            SwarmEvent::ListenerClosed { .. } => {
-                return Err(NetError::Listen { address, source: "the listener closed at once".into() });
+            SwarmEvent::ListenerClosed { reason, listener_id, .. } if listener_id == listener => {
+                let source = reason.err().map_or_else(|| "the listener closed at once".into(), Into::into);
+                return Err(NetError::Listen { address, source });
             }
             // Nothing has been dialled and nobody knows the address: there is nothing to miss.
             _ => {}
         }
     }
+}
+
+fn port_of(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| match part {
+        Protocol::Udp(port) => Some(port),
+        _ => None,
+    })
 }
 
 /// True for addresses that this swarm can dial: directly, or `/p2p/RELAY/p2p-circuit` at a relay's direct address.

@@ -9,7 +9,7 @@ use std::{
 use libp2p::PeerId;
 
 /// With more peers connected than this, those beyond it are let go. What a connection costs is there whether anything is said on it or
-/// not: QUIC's sign of life every two seconds, its share of every heartbeat of gossip, some 60 KiB. Kademlia dials whom it
+/// not: QUIC's sign of life every five seconds, its share of every heartbeat of gossip, some 60 KiB. Kademlia dials whom it
 /// needs of its table (about 130 peers in a pool of a thousand): two round trips more for one who has not been asked
 /// of late. No more than these are ended, since the others end some, too.
 pub(crate) const MANY: usize = 40;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Opinion, Pool, record, until};
-use zero2ai_net::{NetError, Refusal};
+use zero2ai_net::{HeldRecord, NetError, Refusal};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -81,7 +81,7 @@ async fn records_outlive_a_restart_and_still_refuse_older_ones() {
 
     let b = pool.node(&[]).await;
     let mut damaged = held.clone();
-    damaged.push(([8; 32], record(1, b"invalid")));
+    damaged.push(HeldRecord { key: [8; 32], value: record(1, b"invalid"), from: None });
     assert_eq!(b.handle.restore_records(damaged).await.unwrap(), 3, "what is restored is judged");
     assert_eq!(b.handle.get_record(KEY).await.unwrap(), Some(newest));
     let older = b.handle.put_record(KEY, record(4, b"old"), 1).await;
@@ -95,8 +95,9 @@ async fn of_two_places_that_differ_the_newer_is_found() {
     let places = zero2ai_proto::record::dht_key::places(&KEY);
     // a, which is asked at its first place before any peer, was given an old record there; b has the newest at another one.
     let (old, new) = (record(1, b"old"), record(2, b"new"));
-    assert_eq!(a.handle.restore_records(vec![(places[0], old.clone())]).await.unwrap(), 1);
-    assert_eq!(b.handle.restore_records(vec![(places[2], new.clone())]).await.unwrap(), 1);
+    let held = |key, value: &[u8]| HeldRecord { key, value: value.to_vec(), from: None };
+    assert_eq!(a.handle.restore_records(vec![held(places[0], &old)]).await.unwrap(), 1);
+    assert_eq!(b.handle.restore_records(vec![held(places[2], &new)]).await.unwrap(), 1);
     a.handle.dial(b.id, &b.address()).await.unwrap();
     assert_eq!(a.handle.get_record(KEY).await.unwrap(), Some(old), "the first answer will do");
     until("the DHT has taken b in", async || a.handle.get_newest_record(KEY).await.unwrap() == Some(new.clone())).await;

@@ -15,8 +15,7 @@ use crate::error::NodeError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where peer RPC listens (UDP). Port 0 takes a free one and keeps it for the next start. `[::]` is every address of IPv6;
-    /// nobody is told an address of IPv4 then.
+    /// Where peer RPC listens (UDP). Port 0 takes a free one and keeps it for the next start. `[::]` is every address of either kind.
     pub listen_rpc: SocketAddr,
     /// Where the swarm listens (UDP). Port 0 as above.
     pub listen_swarm: SocketAddr,

@@ -3,20 +3,23 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use zero2ai_proto::{NodeId, pool::Bootstrap, record::Address};
 
+use crate::heads::{self, COUNTED};
+
 /// Members remembered; beyond that the one heard of longest ago goes.
 const MEMBERS: usize = 4_096;
-/// After this long without a word a member counts as away, milliseconds: several announcements are missed by then.
-const AWAY_MS: u64 = 15_000;
 
 /// What is known of one member.
 #[derive(Clone, Debug)]
 struct Seen {
     addresses: Vec<Address>,
     at_ms: u64,
+    /// The swarm's last connection with it ended since. It may only have been let go.
+    left: bool,
 }
 
 /// See the module.
@@ -28,18 +31,30 @@ pub(crate) struct Directory {
 impl Directory {
     /// Starts with the nodes that we joined by, as if heard of long ago.
     pub(crate) fn new(bootstrap: &[Bootstrap]) -> Self {
-        let members = bootstrap.iter().map(|b| (b.node, Seen { addresses: b.addresses.clone(), at_ms: 0 })).collect();
+        let members = bootstrap.iter().map(|b| (b.node, Seen { addresses: b.addresses.clone(), at_ms: 0, left: false })).collect();
         Self { members: Mutex::new(members) }
     }
 
     /// Takes a member's own word.
     pub(crate) fn heard(&self, node: NodeId, addresses: Vec<Address>, now_ms: u64) {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.insert(node, Seen { addresses, at_ms: now_ms });
+        members.insert(node, Seen { addresses, at_ms: now_ms, left: false });
         while members.len() > MEMBERS {
             let Some(oldest) = members.iter().min_by_key(|(_, s)| s.at_ms).map(|(n, _)| *n) else { break };
             members.remove(&oldest);
         }
+    }
+
+    /// The swarm is connected with a member, or not any more.
+    pub(crate) fn connected(&self, node: &NodeId, is: bool) {
+        if let Some(seen) = self.members.lock().unwrap_or_else(PoisonError::into_inner).get_mut(node) {
+            seen.left = !is;
+        }
+    }
+
+    /// Members heard of within [`COUNTED`].
+    pub(crate) fn count(&self, now_ms: u64) -> usize {
+        count(&self.members.lock().unwrap_or_else(PoisonError::into_inner), now_ms)
     }
 
     /// Where `node` can be reached, if anyone ever said.
@@ -67,12 +82,64 @@ impl Directory {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Members heard of lately, newest first.
+    /// Members heard of lately (see [`heads::away`]), newest first, those behind whose connection ended since.
     pub(crate) fn present(&self, now_ms: u64) -> Vec<NodeId> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut list: Vec<(u64, NodeId)> = members.iter().map(|(n, s)| (s.at_ms, *n)).collect();
-        list.retain(|(at, _)| now_ms.saturating_sub(*at) < AWAY_MS);
+        let away = ms(heads::away(count(&members, now_ms)));
+        let mut list: Vec<(bool, u64, NodeId)> = members.iter().map(|(n, s)| (!s.left, s.at_ms, *n)).collect();
+        list.retain(|(_, at, _)| now_ms.saturating_sub(*at) < away);
         list.sort_by(|a, b| b.cmp(a));
-        list.into_iter().map(|(_, n)| n).collect()
+        list.into_iter().map(|(_, _, n)| n).collect()
+    }
+}
+
+fn count(members: &BTreeMap<NodeId, Seen>, now_ms: u64) -> usize {
+    members.values().filter(|seen| now_ms.saturating_sub(seen.at_ms) < ms(COUNTED)).count()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use zero2ai_proto::PublicKey;
+
+    use super::*;
+
+    fn member(n: u8) -> NodeId {
+        PublicKey([n; 32])
+    }
+
+    #[test]
+    fn the_more_members_there_are_the_longer_one_may_be_silent() {
+        let (directory, now) = (Directory::default(), 1_000_000_000);
+        for n in 0..4 {
+            directory.heard(member(n), Vec::new(), now);
+        }
+        assert_eq!(directory.present(now + 14_000).len(), 4);
+        assert!(directory.present(now + 16_000).is_empty(), "four of them speak every two seconds");
+        for n in 0..40 {
+            directory.heard(member(n), Vec::new(), now);
+        }
+        assert_eq!(directory.present(now + 50_000).len(), 40, "forty speak every twenty");
+        assert!(directory.present(now + 61_000).is_empty());
+        assert_eq!((directory.count(now + 299_000), directory.count(now + 301_000)), (40, 0));
+    }
+
+    #[test]
+    fn whose_connection_ended_comes_last_until_he_speaks_again() {
+        let (directory, now) = (Directory::default(), 1_000_000_000);
+        for n in 1..=3 {
+            directory.heard(member(n), Vec::new(), now + u64::from(n));
+        }
+        directory.connected(&member(3), false);
+        directory.connected(&member(9), false);
+        assert_eq!(directory.present(now + 10), [member(2), member(1), member(3)]);
+        directory.connected(&member(3), true);
+        assert_eq!(directory.present(now + 10).first(), Some(&member(3)));
+        directory.connected(&member(3), false);
+        directory.heard(member(3), Vec::new(), now + 4);
+        assert_eq!(directory.present(now + 10).first(), Some(&member(3)));
     }
 }

@@ -94,13 +94,20 @@ impl Roads {
 /// Messages waiting to be gossiped. When full, a message is dropped: consensus says again what was not heard.
 const OUTGOING: usize = 1_024;
 
+/// What announcements are made of, and what is known of others'.
+#[derive(Clone)]
+pub(crate) struct Announcing {
+    pub(crate) addresses: Addresses,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) told: Arc<Mutex<Told>>,
+}
+
 /// The chain's way out: gossip. Its head announcements carry the node's addresses along.
 pub(crate) struct GossipNet {
     queue: mpsc::Sender<(Topic, Vec<u8>)>,
-    addresses: Addresses,
+    announcing: Announcing,
     chain: ChainHandle,
     net: NetHandle,
-    told: Mutex<Told>,
 }
 
 impl GossipNet {
@@ -108,11 +115,11 @@ impl GossipNet {
     pub(crate) fn new(
         net: NetHandle,
         chain: ChainHandle,
-        addresses: Addresses,
+        announcing: Announcing,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut waiting) = mpsc::channel::<(Topic, Vec<u8>)>(OUTGOING);
-        let out = Self { queue, addresses, chain, net: net.clone(), told: Mutex::default() };
+        let out = Self { queue, announcing, chain, net: net.clone() };
         let carrier = net;
         let task = async move {
             loop {
@@ -139,10 +146,13 @@ impl ChainNet for GossipNet {
             ChainTopic::Consensus => (Topic::Consensus, data),
             ChainTopic::Tx => (Topic::Tx, data),
             ChainTopic::Head => {
-                let (addresses, head) = (self.addresses.now(), ByteBuf::from(data));
+                let Announcing { addresses, directory, told } = &self.announcing;
+                let (addresses, head) = (addresses.now(), ByteBuf::from(data));
                 let height = self.chain.read(zero2ai_ledger::Ledger::height);
-                let news = News { height, addresses: addresses.clone(), peers: self.net.peers().len() };
-                if !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due(news, Instant::now()) {
+                let peers = self.net.peers().len();
+                let members = directory.count(now_ms()).max(peers);
+                let news = News { height, addresses: addresses.clone(), peers, members };
+                if !told.lock().unwrap_or_else(PoisonError::into_inner).is_due(news, Instant::now()) {
                     return;
                 }
                 match encode(&NodeAnnouncement { version: 1, addresses, head }) {

@@ -1,19 +1,34 @@
-//! How often this node gossips its head and its addresses. Every node's word goes to every other one, so in a large pool with
-//! nothing new to say that is most of what an idle node sends: the more peers there are, the rarer it becomes.
+//! How often this node gossips its head and its addresses. Every node's word goes to every other one, so that is most of what an
+//! idle node sends. What is the same from everybody, the head, is said by a few and left out by whoever heard them say it (the
+//! Trickle algorithm, RFC 6206, section 4.2); what each must say himself, that he is there and where, is said the more rarely the
+//! more members there are: together they say it twice a second.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
-use zero2ai_proto::record::Address;
+use zero2ai_proto::{NodeId, record::Address};
 
-/// With so many peers or fewer, whatever the chain wants to say is said: every two seconds.
+/// With so many members or fewer, whatever the chain wants to say is said: every two seconds, and with each block.
 const FEW: usize = 8;
-/// With more than so many, somebody comes all the time, and hears within [`RAREST`] what he has not heard.
-const MANY: usize = 32;
-/// Rarest: twice within the fifteen seconds after which a silent node counts as away.
-const RAREST: Duration = Duration::from_secs(5);
-/// What each peer beyond [`FEW`] makes it rarer by: thirty-two of them are the rarest.
-const EACH: Duration = Duration::from_millis(125);
+/// With more peers than this, somebody comes all the time, and hears within [`pause`] where this node is.
+const SOME: usize = 16;
+/// What each member makes the sign of life rarer by. Less, and a large pool talks all the time; more, and who joins knows later where
+/// all others are.
+const EACH: Duration = Duration::from_millis(500);
+/// Rarest: beyond 240 members the pool talks more.
+const RAREST: Duration = Duration::from_secs(120);
+/// A head that so many others told need not be told again (RFC 6206's redundancy constant). They may be liars, all of them: then honest
+/// signs of life tell it still, and who fetches blocks asks others than the one who spoke of them.
+const TOLD_ENOUGH: usize = 4;
+/// Heads so much above this node's own are remembered; higher ones, which may be lies, hinder nothing.
+const AHEAD: u64 = 16;
+/// After this long without a word a member counts as away, or after three signs of life that did not come.
+const AWAY: Duration = Duration::from_secs(15);
+/// Members heard of within so long are counted: three of the rarest signs of life, less the last one's way.
+pub(crate) const COUNTED: Duration = Duration::from_secs(300);
 
 /// What others should know of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,48 +37,79 @@ pub(crate) struct News {
     pub(crate) addresses: Vec<Address>,
     /// Connected: somebody new has heard nothing yet.
     pub(crate) peers: usize,
+    /// Heard of within [`COUNTED`], or connected.
+    pub(crate) members: usize,
 }
 
-/// What they were told last, and when.
+/// What others were told last, and what they tell.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Option<(News, Instant)>);
+pub(crate) struct Told {
+    last: Option<(News, Instant)>,
+    /// The height that this was asked about last: this node's own.
+    own: u64,
+    /// Who told this height and those above it: so many as are enough.
+    others: BTreeMap<u64, BTreeSet<NodeId>>,
+}
 
 impl Told {
-    /// True if this is to be told now; then it counts as told.
+    /// Somebody else told his head.
+    pub(crate) fn heard(&mut self, author: NodeId, height: u64) {
+        if (self.own..=self.own.saturating_add(AHEAD)).contains(&height) {
+            let by = self.others.entry(height).or_default();
+            if by.len() < TOLD_ENOUGH {
+                by.insert(author);
+            }
+        }
+    }
+
+    /// True if this is to be told now; then it counts as told. Asked with each block, and every two seconds: nodes whose seconds begin at
+    /// different times do not speak at once.
     pub(crate) fn is_due(&mut self, news: News, now: Instant) -> bool {
-        let due = match &self.0 {
+        let first = std::mem::replace(&mut self.own, news.height) != news.height;
+        self.others = self.others.split_off(&news.height);
+        let due = match &self.last {
             None => true,
             Some((last, at)) => {
-                let came = last.peers < news.peers && news.peers <= MANY;
-                let new = last.height != news.height || last.addresses != news.addresses || came;
-                new || now.saturating_duration_since(*at) >= pause(news.peers)
+                let came = last.peers < news.peers && news.peers <= SOME;
+                // A block that has just come is left to those whose turn is sooner.
+                let few = news.members <= FEW;
+                let block = last.height != news.height && (few || (!first && !self.others_told(news.height)));
+                let pause = if few { Duration::ZERO } else { pause(news.members) };
+                block || came || last.addresses != news.addresses || now.saturating_duration_since(*at) >= pause
             }
         };
-        match &mut self.0 {
-            _ if due => self.0 = Some((news, now)),
+        match &mut self.last {
+            _ if due => self.last = Some((news, now)),
             // One who left and comes back is new again.
             Some((last, _)) => last.peers = last.peers.min(news.peers),
             None => {}
         }
         due
     }
+
+    fn others_told(&self, height: u64) -> bool {
+        self.others.get(&height).is_some_and(|by| by.len() >= TOLD_ENOUGH)
+    }
 }
 
-/// The least time between two announcements with nothing new in them.
-fn pause(peers: usize) -> Duration {
-    let beyond = u32::try_from(peers.saturating_sub(FEW)).unwrap_or(u32::MAX);
-    if beyond == 0 {
-        return Duration::ZERO;
-    }
-    EACH.saturating_mul(beyond).saturating_add(Duration::from_secs(1)).min(RAREST)
+/// The time between two announcements with nothing new in them, of so many members.
+fn pause(members: usize) -> Duration {
+    EACH.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)).min(RAREST)
+}
+
+/// How long a member of so many may say nothing before he counts as away.
+pub(crate) fn away(members: usize) -> Duration {
+    AWAY.max(pause(members) * 3)
 }
 
 #[cfg(test)]
 mod tests {
+    use zero2ai_proto::PublicKey;
+
     use super::*;
 
     fn news(height: u64, peers: usize) -> News {
-        News { height, addresses: vec![Address::Rpc("10.0.0.1:7000".into())], peers }
+        News { height, addresses: vec![Address::Rpc("10.0.0.1:7000".into())], peers, members: peers }
     }
 
     #[test]
@@ -71,23 +117,56 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut few = Told::default();
         assert!((0..10_u32).all(|n| few.is_due(news(1, 8), start + second * n)));
-        let mut many = Told::default();
-        let said = (0..60_u32).step_by(2).filter(|n| many.is_due(news(1, 63), start + second * *n)).count();
-        assert_eq!(said, 10, "every six seconds, of a chain that asks every two");
+        for (members, rest) in [(24, 12), (64, 32), (1_000, 120)] {
+            let mut many = Told::default();
+            let said = (0..1_200_u32).step_by(2).filter(|n| many.is_due(news(1, members), start + second * *n)).count();
+            assert_eq!(said, 1_200 / rest, "{members} members");
+            assert!(away(members) >= second * 3 * u32::try_from(rest).unwrap_or_default(), "and nobody takes it for away");
+        }
+        assert_eq!(away(3), AWAY);
+    }
+
+    fn member(n: usize) -> NodeId {
+        PublicKey([u8::try_from(n).unwrap_or_default(); 32])
+    }
+
+    #[test]
+    fn a_block_is_told_by_a_few_and_again_when_they_are_silent() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_due(news(1, 40), now));
+        assert!(!told.is_due(news(2, 40), now), "it has just come: somebody's turn is sooner");
+        (1..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 2));
+        assert!(told.is_due(news(2, 40), now), "one too few told it");
+        (0..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 3));
+        told.heard(member(9), 1);
+        assert!((0..5).all(|_| !told.is_due(news(3, 40), now)), "they all know, some before this node did");
+        let mut few = Told::default();
+        assert!((1..9).all(|height| few.is_due(news(height, 8), now)), "in a small pool each block is told");
+    }
+
+    #[test]
+    fn one_member_silences_nobody_and_is_not_remembered_without_end() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_due(news(1, 40), now));
+        for height in (0..100).chain(u64::MAX - 100..=u64::MAX) {
+            (0..10).for_each(|_| told.heard(member(1), height));
+        }
+        assert!(told.others.len() <= 17 && told.others.values().all(|by| by.len() == 1));
+        assert!(!told.is_due(news(2, 40), now) && told.is_due(news(2, 40), now), "however often he says it");
+        assert!(told.others.keys().all(|height| *height >= 2));
     }
 
     #[test]
     fn what_is_new_is_said_at_once() {
         let now = Instant::now();
         let mut told = Told::default();
-        assert!(told.is_due(news(1, 31), now));
-        assert!(!told.is_due(news(1, 31), now));
-        assert!(told.is_due(news(2, 31), now), "a block");
-        assert!(told.is_due(news(2, 32), now), "a newcomer");
-        assert!(!told.is_due(news(2, 31), now), "one left");
-        assert!(told.is_due(news(2, 32), now), "and came back");
-        let moved = News { addresses: Vec::new(), ..news(2, 32) };
+        assert!(told.is_due(news(1, 15), now));
+        assert!(!told.is_due(news(1, 15), now));
+        assert!(told.is_due(news(1, 16), now), "a newcomer");
+        assert!(!told.is_due(news(1, 15), now), "one left");
+        assert!(told.is_due(news(1, 16), now), "and came back");
+        assert!(!told.is_due(news(1, 17), now), "one more of many");
+        let moved = News { addresses: Vec::new(), ..news(1, 17) };
         assert!(told.is_due(moved, now), "an address");
-        assert!(!told.is_due(News { peers: 33, addresses: Vec::new(), ..news(2, 32) }, now), "one more of many");
     }
 }

@@ -1,7 +1,12 @@
 //! Start and stop of a node, as ordered prose. Critical tasks have names: when one ends unasked, the node stops and says
 //! which and why.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -12,7 +17,9 @@ use zero2ai_engine::WorkerConfig;
 use zero2ai_names::Names;
 use zero2ai_net::{NetConfig, NetError, NetEvent, Topic};
 use zero2ai_proto::{
-    NodeId, PoolId, decode,
+    NodeId, PoolId,
+    consensus::HeadGossip,
+    decode,
     limits::SIGNED_BYTES,
     pool::Invite,
     record::{Address, NodeAnnouncement},
@@ -30,7 +37,7 @@ use crate::{
     directory::Directory,
     error::NodeError,
     forward::{self, Forwards},
-    glue::{GossipNet, Roads, RpcBlocks},
+    glue::{Announcing, GossipNet, Roads, RpcBlocks},
     home::{Home, Ports, RunningAt},
     http::{Http, HttpAt},
     jobs::{
@@ -205,8 +212,10 @@ impl Node {
         let addresses = Addresses::new(endpoint.local_addr(), swarm.handle.clone());
         remember_ports(&path, endpoint.local_addr(), &addresses.now())?;
 
+        let announcing =
+            Announcing { addresses: addresses.clone(), directory: Arc::clone(&directory), told: Arc::default() };
         let (gossip, gossip_task) =
-            GossipNet::new(swarm.handle.clone(), handle.clone(), addresses.clone(), stop_net.clone());
+            GossipNet::new(swarm.handle.clone(), handle.clone(), announcing.clone(), stop_net.clone());
         let running = chain.run(Arc::new(gossip), Arc::new(RpcBlocks(roads.clone())), stop_chain.clone());
         let (chain_task, evidence) = (running.task, running.evidence);
         let (log, _) = Log::open(&path.join("receipts"), LogConfig::default())?;
@@ -337,8 +346,8 @@ impl Node {
             names_task.await;
             Ok(())
         });
-        tasks.add("events", stop_net.clone(), route(swarm.events, handle, directory, stop_net.clone()));
-        let outlet = reachable(endpoint.local_addr());
+        tasks.add("events", stop_net.clone(), route(swarm.events, handle, announcing, stop_net.clone()));
+        let outlet = (reachable(endpoint.local_addr()), endpoint.outlets());
         tasks.add("tunnels", stop_net.clone(), async move {
             forward::serve(tunnels, outlet, stop_forwards).await;
             Ok(())
@@ -497,7 +506,7 @@ pub(crate) fn worker_config(config: &Config, program: PathBuf) -> WorkerConfig {
 async fn route(
     mut events: mpsc::Receiver<NetEvent>,
     chain: ChainHandle,
-    directory: Arc<Directory>,
+    Announcing { directory, told, .. }: Announcing,
     stop: CancellationToken,
 ) -> Result<(), NodeError> {
     loop {
@@ -514,11 +523,20 @@ async fn route(
                 // Checked by the judge before it was passed on; a malformed one never gets here.
                 if let Ok(a) = decode::<NodeAnnouncement>(&data, SIGNED_BYTES) {
                     directory.heard(author, a.addresses, now_ms());
+                    if let Ok(head) = HeadGossip::read(&a.head) {
+                        told.lock().unwrap_or_else(PoisonError::into_inner).heard(author, head.height);
+                    }
                     chain.deliver(ChainTopic::Head, author, a.head.into_vec());
                 }
             }
-            NetEvent::PeerUp(node) => tracing::debug!(peer = %node.short(), "connected"),
-            NetEvent::PeerDown(node) => tracing::debug!(peer = %node.short(), "gone"),
+            NetEvent::PeerUp(node) => {
+                tracing::debug!(peer = %node.short(), "connected");
+                directory.connected(&node, true);
+            }
+            NetEvent::PeerDown(node) => {
+                tracing::debug!(peer = %node.short(), "gone");
+                directory.connected(&node, false);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     error::{BindError, ConnectError, ServeError},
     handler::Handler,
     identity::{NodeVerifier, TlsIdentity},
+    origin::Outlets,
     peer::Peer,
     proof::{self, Membership, ProofError},
     quic::{self, QuicConnection},
@@ -43,6 +44,7 @@ pub struct Endpoint {
     local: SocketAddr,
     identity: Arc<TlsIdentity>,
     membership: Arc<Membership>,
+    outlets: Outlets,
 }
 
 impl fmt::Debug for Endpoint {
@@ -61,7 +63,7 @@ impl Endpoint {
         let socket = quic::open(config.bind, quic::server_config(&identity)?)?;
         let local = socket.local_addr().map_err(|source| BindError::Socket { addr: config.bind, source })?;
         let membership = Membership { id: config.key.public(), pool: config.pool, keys: config.pool_keys };
-        Ok(Self { socket, local, identity: Arc::new(identity), membership: Arc::new(membership) })
+        Ok(Self { socket, local, identity: Arc::new(identity), membership: Arc::new(membership), outlets: Outlets::default() })
     }
 
     /// The same at any free port, for who only dials: over IPv6, which carries IPv4 too, where the machine has it.
@@ -80,6 +82,12 @@ impl Endpoint {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Where it is said which ports of this machine are the ends of tunnels.
+    #[must_use]
+    pub fn outlets(&self) -> Outlets {
+        self.outlets.clone()
     }
 
     /// Its own identity.
@@ -138,7 +146,8 @@ impl Endpoint {
     /// # Errors
     /// The socket was lost or closed before `stop`.
     pub async fn serve(&self, handler: Arc<dyn Handler>, stop: CancellationToken) -> Result<(), ServeError> {
-        server::run(self.socket.clone(), Arc::clone(&self.membership), handler, stop).await
+        let socket = (self.socket.clone(), self.local.ip());
+        server::run(socket, self.outlets.clone(), Arc::clone(&self.membership), handler, stop).await
     }
 
     /// Closes every connection and the socket; for endpoints that only dial.

@@ -16,6 +16,7 @@
 //! | `endpoint` | one UDP socket: [`Endpoint::bind`], [`Endpoint::connect`], [`Endpoint::serve`] |
 //! | `server`, `serve_call` | accepting connections; one call |
 //! | `standing`, `load` | what members and strangers may hold; how many at once |
+//! | `origin` | whose share of unproven connections is taken |
 //! | `handler` | what a server implements |
 //! | `peer`, `peers` | calling one peer; a bounded cache of peers |
 //! | [`tuning`] | every bound and every delay, with its reason |
@@ -27,6 +28,7 @@ mod frame;
 mod handler;
 mod identity;
 mod load;
+mod origin;
 mod peer;
 mod peers;
 mod proof;
@@ -42,5 +44,6 @@ pub use connection::{BiStream, Connection, SendHalf};
 pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::{BindError, CallError, ConnectError, ServeError};
 pub use handler::{Handler, IncomingCall, ReplySink};
+pub use origin::{Outlet, Outlets};
 pub use peer::{Peer, Replies};
 pub use peers::{Detour, Peers};

@@ -13,6 +13,7 @@ use quinn::{
     TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::{crypto::CryptoProvider, pki_types::CertificateDer, version::TLS13};
 use zero2ai_proto::{NodeId, rpc::ALPN};
 
@@ -101,12 +102,23 @@ pub(crate) fn open(addr: SocketAddr, server: quinn::ServerConfig) -> Result<quin
         io::ErrorKind::AddrInUse => BindError::PortTaken(addr),
         _ => BindError::Socket { addr, source },
     };
-    let socket = UdpSocket::bind(addr).map_err(fail)?;
+    let socket = bind(addr).map_err(fail)?;
     // Best effort: with less, bulk transfer is slower, nothing breaks.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER);
     let runtime = quinn::default_runtime().ok_or_else(|| fail(io::Error::other("no tokio runtime is running")))?;
     quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(server), socket, runtime).map_err(fail)
+}
+
+/// A UDP socket. At `[::]` it takes IPv4 as well, whatever the system's default is.
+fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+    if !(addr.is_ipv6() && addr.ip().is_unspecified()) {
+        return UdpSocket::bind(addr);
+    }
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    rustix::net::bind(&socket, &addr)?;
+    Ok(socket.into())
 }
 
 /// An authenticated QUIC connection.

@@ -17,10 +17,11 @@ use crate::{
     error::ServeError,
     handler::Handler,
     load::{Load, Place},
+    origin::{Origin, Outlets},
     proof::{self, Membership, Proven},
     quic::QuicConnection,
     serve_call::{self, Caller},
-    standing::{Rooms, Standing, origin, unproven},
+    standing::{Rooms, Standing, unproven},
     tuning::{CANCEL_GRACE, DRAIN, FLUSH, HANDSHAKE, RETRY_FROM, RETRY_FROM_PER_IP, STRANGER_LIFE},
 };
 
@@ -34,7 +35,8 @@ struct Server {
 
 /// Serves until `stop`, then drains and closes.
 pub(crate) async fn run(
-    socket: quinn::Endpoint,
+    (socket, local): (quinn::Endpoint, IpAddr),
+    outlets: Outlets,
     membership: Arc<Membership>,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
@@ -55,7 +57,8 @@ pub(crate) async fn run(
             incoming = socket.accept() => match incoming {
                 None => break Err(ServeError::SocketLost),
                 Some(incoming) => {
-                    if let Some((incoming, place)) = admit(incoming, &unproven) {
+                    let origin = outlets.origin(incoming.remote_address(), local);
+                    if let Some((incoming, place)) = admit(incoming, origin, &unproven) {
                         connections.spawn(Arc::clone(&server).connection(incoming, place));
                     }
                 }
@@ -78,8 +81,11 @@ pub(crate) async fn run(
 
 /// Decides about a dialler before anything is spent on it: refused when there are too many, or too many from where it
 /// is; asked to show that its address is its own when many are pending.
-fn admit(incoming: quinn::Incoming, unproven: &Arc<Load<IpAddr>>) -> Option<(quinn::Incoming, Place<IpAddr>)> {
-    let (origin, share) = origin(incoming.remote_address().ip());
+fn admit(
+    incoming: quinn::Incoming,
+    (origin, share): (Origin, usize),
+    unproven: &Arc<Load<Origin>>,
+) -> Option<(quinn::Incoming, Place<Origin>)> {
     let (all, from_there) = unproven.held(&origin);
     if (all >= RETRY_FROM || from_there >= RETRY_FROM_PER_IP) && !incoming.remote_address_validated() {
         // An unvalidated address may always be asked; if not, dropping the error refuses the dialler.
@@ -97,7 +103,7 @@ fn admit(incoming: quinn::Incoming, unproven: &Arc<Load<IpAddr>>) -> Option<(qui
 
 impl Server {
     /// One connection's life: handshake, calls, end.
-    async fn connection(self: Arc<Self>, incoming: quinn::Incoming, place: Place<IpAddr>) {
+    async fn connection(self: Arc<Self>, incoming: quinn::Incoming, place: Place<Origin>) {
         let addr = incoming.remote_address();
         let proven = tokio::select! {
             () = self.stop.cancelled() => return,

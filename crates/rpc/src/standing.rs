@@ -1,15 +1,16 @@
 //! What a caller is to this node, and what that allows it. Whoever holds the pool key can prove it under any number of
 //! identities: only the ledger tells who is one of us, so members and strangers never compete for the same places.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use zero2ai_proto::{NodeId, limits::FRAME_BYTES};
 
 use crate::{
     load::{Load, Place},
+    origin::Origin,
     tuning::{
         CALL, CALLS, CALLS_PER_PEER, CONNECTIONS, CONNECTIONS_PER_PEER, OWN_CONNECTIONS, STRANGER_CALLS,
-        STRANGER_CONNECTIONS, STRANGER_FRAME, STRANGER_SHARE, UNPROVEN, UNPROVEN_LOOPBACK, UNPROVEN_PER_IP, WRITE,
+        STRANGER_CONNECTIONS, STRANGER_FRAME, STRANGER_SHARE, UNPROVEN, WRITE,
     },
 };
 
@@ -83,17 +84,8 @@ impl Rooms {
 }
 
 /// Places for connections that have proven nothing yet, counted by where they come from.
-pub(crate) fn unproven() -> Arc<Load<IpAddr>> {
+pub(crate) fn unproven() -> Arc<Load<Origin>> {
     Load::new(UNPROVEN)
-}
-
-/// Who answers for an address, and its share of [`unproven`]: an IPv6 network hands each customer 2^64 addresses.
-pub(crate) fn origin(ip: IpAddr) -> (IpAddr, usize) {
-    let ip = match ip.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        other => other,
-    };
-    (ip, if ip.is_loopback() { UNPROVEN_LOOPBACK } else { UNPROVEN_PER_IP })
 }
 
 #[cfg(test)]
@@ -119,16 +111,5 @@ mod tests {
         assert!(
             rooms.connection(peer(0), Standing::Member).is_some() && rooms.call(peer(0), Standing::Member).is_some()
         );
-    }
-
-    #[test]
-    fn one_origin_is_one_ipv4_address_or_one_ipv6_network() {
-        let of = |text: &str| origin(text.parse().unwrap());
-        assert_eq!(of("10.1.2.3"), of("::ffff:10.1.2.3"));
-        assert_ne!(of("10.1.2.3").0, of("10.1.2.4").0);
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
-        assert_ne!(of("2001:db8::1").0, of("2001:db8:0:1::1").0);
-        assert_eq!(of("2001:db8::1").1, UNPROVEN_PER_IP);
-        assert_eq!((of("127.0.0.1").1, of("::1").1), (UNPROVEN_LOOPBACK, UNPROVEN_LOOPBACK));
     }
 }

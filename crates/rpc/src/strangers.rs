@@ -49,8 +49,12 @@ fn membership(pool_key: &PoolKey) -> (SecretKey, Membership) {
 }
 
 fn serve() -> SocketAddr {
+    serve_at(LOOPBACK)
+}
+
+fn serve_at(bind: SocketAddr) -> SocketAddr {
     let (key, own) = membership(&PoolKey::generate().unwrap());
-    let endpoint = Endpoint::bind(EndpointConfig { bind: LOOPBACK, key, pool: own.pool, pool_keys: own.keys.clone() });
+    let endpoint = Endpoint::bind(EndpointConfig { bind, key, pool: own.pool, pool_keys: own.keys.clone() });
     let endpoint = endpoint.unwrap();
     let addr = endpoint.local_addr();
     tokio::spawn(async move { endpoint.serve(Arc::new(Unreachable), CancellationToken::new()).await });
@@ -71,6 +75,17 @@ async fn dial(addr: SocketAddr, key: &SecretKey) -> (quinn::Endpoint, QuicConnec
 async fn closed(connection: &QuicConnection) -> Option<u32> {
     timeout(LONG, connection.accept_bi()).await.expect("it is closed").expect_err("a stranger is given no stream");
     connection.close_reason().unwrap().0
+}
+
+/// Over IPv6 as well, but that is what it is bound to. Skipped, with a word, where this machine has no IPv6.
+#[tokio::test]
+async fn who_listens_on_every_address_is_reached_over_ipv4() {
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+    if let Err(error) = std::net::UdpSocket::bind(everywhere) {
+        return println!("skipped: this machine has no IPv6: {error}");
+    }
+    let addr = SocketAddr::new(LOOPBACK.ip(), serve_at(everywhere).port());
+    timeout(LONG, dial(addr, &SecretKey::generate().unwrap())).await.expect("TLS answers there");
 }
 
 #[tokio::test]

@@ -2,12 +2,18 @@
 
 use serde_json::{Value, json};
 use zero2ai_client::Resolution;
-use zero2ai_proto::{ModelRef, calls::Source};
+use zero2ai_clock::now_ms;
+use zero2ai_proto::{
+    ModelRef,
+    calls::Source,
+    state::{Score, key},
+};
 
 use crate::{
     cli::ResolveArgs,
+    commands::validate::score_text,
     exit::{Exit, Failure, Outcome},
-    output::{Output, Table, facts, millis},
+    output::{Output, Table, age, facts, millis},
     session::Session,
 };
 
@@ -45,7 +51,7 @@ pub(crate) fn source(source: Source) -> &'static str {
 pub(crate) fn endpoints_json(found: &Resolution) -> Vec<Value> {
     let one = |e: &zero2ai_client::ResolvedEndpoint| {
         json!({
-            "node": e.node.to_string(), "rtt_ms": e.rtt.map(millis), "queue_us": e.queue_us,
+            "node": e.node.to_string(), "rtt_ms": e.rtt.map(millis), "queue_us": e.queue_us, "expires_ms": e.expires_ms,
             "addresses": e.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     };
@@ -54,13 +60,14 @@ pub(crate) fn endpoints_json(found: &Resolution) -> Vec<Value> {
 
 /// The endpoints as a table, nearest first.
 pub(crate) fn endpoints_table(found: &Resolution, indent: usize) -> String {
-    let mut table = Table::new(&["endpoint", ">rtt ms", ">queue ms", "address"]);
+    let mut table = Table::new(&["endpoint", ">rtt ms", ">queue ms", ">valid for", "address"]);
+    let now = now_ms();
     for e in &found.endpoints {
         let rtt = e.rtt.map_or_else(|| "no answer".into(), |rtt| format!("{:.2}", millis(rtt)));
         #[allow(clippy::cast_precision_loss)] // shown with two digits
         let queue = format!("{:.2}", e.queue_us as f64 / 1e3);
         let address = e.addresses.first().map(ToString::to_string).unwrap_or_default();
-        table.row([e.node.short(), rtt, queue, address]);
+        table.row([e.node.short(), rtt, queue, age(e.expires_ms.saturating_sub(now)), address]);
     }
     table.render(indent)
 }
@@ -68,9 +75,14 @@ pub(crate) fn endpoints_table(found: &Resolution, indent: usize) -> String {
 /// The command.
 pub(crate) async fn resolve(session: &Session, args: ResolveArgs, out: Output) -> Outcome {
     let found = lookup(session, &args.name, args.fresh).await?;
+    // Proven absence: nobody has graded it yet.
+    let score: Option<Score> = session.client.entry(&key::score(&found.name, found.version)).await?;
+    let (score_ppm, datasets) = score.map_or((None, 0), |score| (score.score_ppm, score.datasets));
+    let record_age_ms = u64::try_from(found.record_age.as_millis()).unwrap_or(u64::MAX);
     let json = json!({
         "name": found.name.to_string(), "version": found.version, "manifest": found.manifest.to_string(),
         "source": source(found.source), "ms": millis(found.took), "endpoints": endpoints_json(&found),
+        "record_age_ms": record_age_ms, "height": found.height, "score_ppm": score_ppm, "datasets": datasets,
     });
     out.result(&json, || {
         let mut text = facts(&[
@@ -78,8 +90,13 @@ pub(crate) async fn resolve(session: &Session, args: ResolveArgs, out: Output) -
             ("manifest", found.manifest.to_string()),
             (
                 "answered by",
-                format!("{} in {:.1} ms, proved to this program", source(found.source), millis(found.took)),
+                format!("{} in {:.1} ms", source(found.source), millis(found.took)),
             ),
+            (
+                "proved",
+                format!("to this program, under the header of height {}; its record is {} old", found.height, age(record_age_ms)),
+            ),
+            ("score", score_text(score_ppm, datasets)),
         ]);
         text.push('\n');
         if found.endpoints.is_empty() {

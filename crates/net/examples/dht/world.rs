@@ -34,7 +34,7 @@ use crate::{
 /// The first nodes: everybody's bootstrap addresses, as in an invite. They stay.
 const BOOTSTRAP: usize = 4;
 /// How long the peers of a node that crashed do not notice: QUIC's idle timeout.
-const MISSED: Duration = Duration::from_secs(8);
+const MISSED: Duration = Duration::from_secs(10);
 /// Providers of each key.
 const PROVIDERS: usize = 3;
 

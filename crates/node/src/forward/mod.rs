@@ -113,6 +113,18 @@ impl Forwards {
         self.way(caller, from, target, self.count.fetch_add(1, Ordering::Relaxed)).await
     }
 
+    /// Ends the forwards of those who are no members any more. Tunnels from and to them end with their connections.
+    pub(crate) fn expel(&self, admitted: impl Fn(&NodeId) -> bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((caller, target, _), forward) in open.iter() {
+            if (*caller != self.own && !admitted(caller)) || !admitted(target) {
+                tracing::info!(caller = %caller.short(), target = %target.short(), "a forward ended: no longer admitted to the pool");
+                forward.ended.cancel();
+            }
+        }
+        open.retain(|_, forward| !forward.is_dead());
+    }
+
     async fn way(&self, caller: NodeId, from: IpAddr, target: NodeId, nth: u64) -> Result<u16, RpcError> {
         if target == self.own {
             return Err(RpcError::new(ErrorCode::Invalid, "that is this node itself: call it directly"));
@@ -191,5 +203,59 @@ impl Way {
             Ok(Err(error)) => Err(none(error.to_string())),
             Err(_) => Err(none("nothing came in time".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use zero2ai_proto::{
+        SecretKey,
+        pool::{Keyring, PoolKey},
+    };
+    use zero2ai_rpc::Outlets;
+
+    use super::*;
+
+    /// What comes out at the target's RPC port of what is sent into a forward from here.
+    async fn passes(port: u16, socket: &UdpSocket, rpc: &UdpSocket, says: &[u8]) -> bool {
+        let mut buffer = [0; 64];
+        // A port that is closed answers so, with the next call.
+        let _ = socket.send_to(says, ("127.0.0.1", port)).await;
+        while let Ok(Ok((length, _))) = timeout(Duration::from_millis(500), rpc.recv_from(&mut buffer)).await {
+            if buffer[..length] == *says {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn a_forward_ends_with_the_membership_of_who_asked_for_it() {
+        let keys = Keyring::from(PoolKey::generate().unwrap());
+        let ((own, here), (target, there)) = (outlet::tests::swarm(&keys).await, outlet::tests::swarm(&keys).await);
+        let bind = async || UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        let rpc = bind().await;
+        tokio::spawn(serve(there.tunnels, (rpc.local_addr().unwrap(), Outlets::default()), CancellationToken::new()));
+        let directory = Arc::new(Directory::default());
+        let addresses = there.handle.listen_addresses().into_iter().map(Address::Swarm).collect();
+        directory.heard(target, addresses, 1);
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        let forwards = Forwards::new(own, here.handle, directory, ip, CancellationToken::new());
+
+        let [revoked, member] = [1, 2].map(|n: u8| SecretKey::from_bytes(&[n; 32]).public());
+        let ports =
+            [forwards.open(revoked, ip, target).await.unwrap(), forwards.open(member, ip, target).await.unwrap()];
+        let sockets = [bind().await, bind().await];
+        for (port, socket) in ports.into_iter().zip(&sockets) {
+            assert!(passes(port, socket, &rpc, b"both are members").await);
+        }
+        forwards.expel(|node| *node != revoked);
+        assert!(!passes(ports[0], &sockets[0], &rpc, b"from one who is none").await);
+        assert!(passes(ports[1], &sockets[1], &rpc, b"the other still is").await);
+        // Whom nobody may call any more is not called by anyone.
+        forwards.expel(|node| *node != target);
+        assert!(!passes(ports[1], &sockets[1], &rpc, b"to one who is none").await);
+        assert!(forwards.open.lock().unwrap().is_empty(), "their places are free");
     }
 }

@@ -10,6 +10,7 @@ use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use zero2ai_net::Tunnel;
 use zero2ai_proto::NodeId;
+use zero2ai_rpc::Outlets;
 
 use super::{
     RELAYED, RELAYED_BURST,
@@ -22,8 +23,12 @@ const OUTLETS: usize = 128;
 /// Of these, of one member: it may forward for several others.
 const OUTLETS_EACH: usize = 32;
 
-/// Takes tunnels until `stop`.
-pub(crate) async fn serve(mut tunnels: mpsc::Receiver<(NodeId, Tunnel)>, rpc: SocketAddr, stop: CancellationToken) {
+/// Takes tunnels until `stop`, to the RPC port at `rpc`, which is told of each through `outlets`.
+pub(crate) async fn serve(
+    mut tunnels: mpsc::Receiver<(NodeId, Tunnel)>,
+    (rpc, outlets): (SocketAddr, Outlets),
+    stop: CancellationToken,
+) {
     let ration = Arc::new(Bucket::new(RELAYED, RELAYED_BURST));
     let mut running: JoinSet<NodeId> = JoinSet::new();
     let mut each: HashMap<NodeId, usize> = HashMap::new();
@@ -48,16 +53,23 @@ pub(crate) async fn serve(mut tunnels: mpsc::Receiver<(NodeId, Tunnel)>, rpc: So
                     continue;
                 }
                 each.insert(peer, count + 1);
-                running.spawn(outlet(peer, tunnel, rpc, Arc::clone(&ration)));
+                running.spawn(outlet(peer, tunnel, (rpc, outlets.clone()), Arc::clone(&ration)));
             }
         }
     }
 }
 
-async fn outlet(peer: NodeId, tunnel: Tunnel, rpc: SocketAddr, ration: Arc<Bucket>) -> NodeId {
+async fn outlet(
+    peer: NodeId,
+    tunnel: Tunnel,
+    (rpc, outlets): (SocketAddr, Outlets),
+    ration: Arc<Bucket>,
+) -> NodeId {
     let any: IpAddr = if rpc.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    match UdpSocket::bind((any, 0)).await {
-        Ok(socket) => {
+    let bound = UdpSocket::bind((any, 0)).await.and_then(|socket| Ok((socket.local_addr()?.port(), socket)));
+    match bound {
+        Ok((port, socket)) => {
+            let _outlet = outlets.open(port, peer);
             let pump = Pump { socket, origin: Origin::Only(rpc), ration };
             // Only who asked opens it again.
             pump.run_once(tunnel).await;
@@ -68,7 +80,7 @@ async fn outlet(peer: NodeId, tunnel: Tunnel, rpc: SocketAddr, ration: Arc<Bucke
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
@@ -98,7 +110,7 @@ mod tests {
         }
     }
 
-    async fn swarm(keys: &Keyring) -> (NodeId, Running) {
+    pub(crate) async fn swarm(keys: &Keyring) -> (NodeId, Running) {
         let (key, listen) = (SecretKey::generate().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
         let (id, pool_keys) = (key.public(), keys.clone());
         let config = NetConfig { key, pool: PoolId([3; 32]), pool_keys, listen, bootstrap: vec![], mdns: false };
@@ -111,7 +123,7 @@ mod tests {
         let ((_, caller), (target, there)) = (swarm(&keys).await, swarm(&keys).await);
         let bind = async || UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
         let (rpc, elsewhere) = (bind().await, bind().await);
-        tokio::spawn(serve(there.tunnels, rpc.local_addr().unwrap(), CancellationToken::new()));
+        tokio::spawn(serve(there.tunnels, (rpc.local_addr().unwrap(), Outlets::default()), CancellationToken::new()));
 
         let tunnel = caller.handle.tunnel(target, there.handle.listen_addresses()).await.unwrap();
         let (mut send, mut receive) = tunnel.split();
@@ -136,7 +148,7 @@ mod tests {
         let keys = Keyring::from(PoolKey::generate().unwrap());
         let ((_, caller), (target, there)) = (swarm(&keys).await, swarm(&keys).await);
         let rpc = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
-        tokio::spawn(serve(there.tunnels, rpc.local_addr().unwrap(), CancellationToken::new()));
+        tokio::spawn(serve(there.tunnels, (rpc.local_addr().unwrap(), Outlets::default()), CancellationToken::new()));
         let mut open = Vec::new();
         for n in 0..OUTLETS_EACH + 8 {
             let tunnel = caller.handle.tunnel(target, there.handle.listen_addresses()).await.unwrap();

@@ -1,12 +1,12 @@
-//! Keeps in touch: dials the members of earlier at the start, writes down whom the node hears, and says once when it begins or
-//! ceases to wait for something.
+//! Keeps in touch: dials the members of earlier at the start, writes down whom the node hears, ends what is forwarded for who is no
+//! member any more, and says once when it begins or ceases to wait for something.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use zero2ai_clock::now_ms;
-use zero2ai_proto::{NodeId, pool::Bootstrap, record::Address};
+use zero2ai_proto::{NodeId, pool::Bootstrap, record::Address, state::Rights};
 
 use crate::{
     core::Core,
@@ -57,6 +57,7 @@ async fn look(core: &Core, written: &mut Vec<Bootstrap>) {
     loop {
         tick.tick().await;
         looks = looks.wrapping_add(1);
+        expel(core);
         let waiting = status::waiting(core);
         if waiting != said {
             match &waiting {
@@ -68,6 +69,14 @@ async fn look(core: &Core, written: &mut Vec<Bootstrap>) {
         if looks.is_multiple_of(LOOKS_PER_WRITING) {
             write_down(core, written).await;
         }
+    }
+}
+
+/// Ends what this node forwards for those who were revoked. Before it has a ledger it knows nobody.
+fn expel(core: &Core) {
+    let member = |node: &NodeId| core.chain.read(|l| l.member(node)).is_some_and(|m| m.rights != Rights(0));
+    if core.chain.read(zero2ai_ledger::Ledger::height) > 0 {
+        core.roads.forwards.expel(member);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use zero2ai_net::HeldRecord;
-use zero2ai_proto::{ByteBuf, decode, encode};
+use zero2ai_proto::{ByteBuf, NodeId, decode, encode};
 use zero2ai_store::atomic_write;
 
 use crate::core::Core;
@@ -16,18 +16,20 @@ const EVERY: Duration = Duration::from_secs(600);
 /// Bytes of the file: all that a swarm holds, and what surrounds it.
 const FILE_BYTES: usize = 160 * 1024 * 1024;
 
-/// The file's form: pairs of key and value.
-type Pairs = Vec<(ByteBuf, ByteBuf)>;
+/// The file's form: of each record its key, its value, and the peer that brought it.
+type Entries = Vec<(ByteBuf, ByteBuf, Option<NodeId>)>;
 
 fn to_bytes(records: Vec<HeldRecord>) -> Result<Vec<u8>, String> {
-    let pairs: Pairs = records.into_iter().map(|(key, value)| (ByteBuf::from(key), ByteBuf::from(value))).collect();
-    encode(&pairs).map_err(|e| e.to_string())
+    let entry = |held: HeldRecord| (ByteBuf::from(held.key), ByteBuf::from(held.value), held.from);
+    encode(&records.into_iter().map(entry).collect::<Entries>()).map_err(|e| e.to_string())
 }
 
 fn from_bytes(bytes: &[u8]) -> Result<Vec<HeldRecord>, String> {
-    let pairs = decode::<Pairs>(bytes, FILE_BYTES).map_err(|e| e.to_string())?;
-    let record = |(key, value): (ByteBuf, ByteBuf)| Some((<[u8; 32]>::try_from(key.as_ref()).ok()?, value.into_vec()));
-    pairs.into_iter().map(record).collect::<Option<_>>().ok_or_else(|| "a key is not 32 bytes".to_owned())
+    let entries = decode::<Entries>(bytes, FILE_BYTES).map_err(|e| e.to_string())?;
+    let record = |(key, value, from): (ByteBuf, ByteBuf, Option<NodeId>)| {
+        Some(HeldRecord { key: <[u8; 32]>::try_from(key.as_ref()).ok()?, value: value.into_vec(), from })
+    };
+    entries.into_iter().map(record).collect::<Option<_>>().ok_or_else(|| "a key is not 32 bytes".to_owned())
 }
 
 /// What the file has; nothing if there is none, or if it cannot be read.
@@ -46,7 +48,12 @@ pub(crate) async fn keep_records(core: Arc<Core>, stop: CancellationToken) {
     let from = file.clone();
     let records = tokio::task::spawn_blocking(move || read(&from)).await.unwrap_or_default();
     let had = records.len();
-    if let Ok(taken) = core.net.restore_records(records).await
+    let restored = tokio::select! {
+        // The file still has them all: what was taken of them until now is not written over it.
+        () = stop.cancelled() => return,
+        restored = core.net.restore_records(records) => restored,
+    };
+    if let Ok(taken) = restored
         && had > 0
     {
         tracing::info!(taken, had, "records of the DHT are held again");
@@ -71,6 +78,8 @@ pub(crate) async fn keep_records(core: Arc<Core>, stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use zero2ai_proto::SecretKey;
+
     use super::*;
 
     #[test]
@@ -78,7 +87,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("records.cbor");
         assert!(read(&file).is_empty(), "there is none yet");
-        let records = vec![([1; 32], vec![1, 2, 3]), ([2; 32], Vec::new())];
+        let peer = SecretKey::from_bytes(&[3; 32]).public();
+        let records = vec![
+            HeldRecord { key: [1; 32], value: vec![1, 2, 3], from: Some(peer) },
+            HeldRecord { key: [2; 32], value: Vec::new(), from: None },
+        ];
         let bytes = to_bytes(records.clone()).unwrap();
         std::fs::write(&file, &bytes).unwrap();
         assert_eq!(read(&file), records);
@@ -86,7 +99,7 @@ mod tests {
             std::fs::write(&file, &bytes[..cut]).unwrap();
             assert!(read(&file).is_empty(), "cut at {cut}");
         }
-        std::fs::write(&file, encode(&vec![(ByteBuf::from([7_u8; 31]), ByteBuf::from([7_u8]))]).unwrap()).unwrap();
+        std::fs::write(&file, encode(&vec![(ByteBuf::from([7_u8; 31]), ByteBuf::from([7_u8]), Some(peer))]).unwrap()).unwrap();
         assert!(read(&file).is_empty());
     }
 }
