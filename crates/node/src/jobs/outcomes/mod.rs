@@ -60,7 +60,7 @@ pub(crate) struct Outcomes {
     /// Held while this node's own are sent: one at a time.
     sending: tokio::sync::Mutex<()>,
     /// Never held while anything is awaited.
-    waiting: Mutex<Waiting>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 fn storage(why: impl std::fmt::Display) -> RpcError {
@@ -88,7 +88,7 @@ impl Outcomes {
             state: Arc::new(tokio::sync::Mutex::new(state)),
             alarms,
             sending: tokio::sync::Mutex::default(),
-            waiting: Mutex::new(Waiting::open(home)),
+            waiting: Arc::new(Mutex::new(Waiting::open(home))),
         }
     }
 
