@@ -227,12 +227,7 @@ impl Core {
 }
 
 /// The detectors' word about a version at a height, after so many rows; with how many accounts it takes to open a round.
-fn alarm(
-    name: &ModelName,
-    version: u32,
-    said: &drift::Alarm,
-    (height, rows, needed): (u64, u64, u32),
-) -> Alarm {
+fn alarm(name: &ModelName, version: u32, said: &drift::Alarm, (height, rows, needed): (u64, u64, u32)) -> Alarm {
     let detectors = [said.adwin.then_some("adwin"), said.ddm.then_some("ddm")];
     let detector = detectors.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let (before_ppm, after_ppm, accounts) = (millionths(said.before), millionths(said.after), said.accounts);
