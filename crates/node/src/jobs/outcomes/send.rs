@@ -126,7 +126,7 @@ impl Core {
             };
         }
         let Some(member) = self.chain.read(|l| l.member(owner)).filter(|m| m.rights != Rights::default()) else {
-            return Tried::Refused(not_found("the model's owner is no member of the pool any more"));
+            return Tried::Later("the model's owner is no member of the pool, as far as this node knows".to_owned());
         };
         let sealed = || -> Result<OutcomeCall, String> {
             let info = encode(&OutcomeInfo::new(self.pool, self.id, *owner)).map_err(|e| e.to_string())?;
@@ -156,17 +156,19 @@ impl Core {
             // One at a time, so that a command waits for one only.
             let _turn = self.outcomes.sending.lock().await;
             let owner = self.chain.read(|l| l.model(&name)).map(|model| model.owner);
-            let rests = |owner| {
-                let (waiting, now) = (locked(&self.outcomes.waiting), Instant::now());
-                waiting.owners.has(&owner, now) || waiting.each.has(&path, now)
-            };
-            if owner.is_some_and(rests) {
+            let now = Instant::now();
+            if locked(&self.outcomes.waiting).each.has(&path, now) {
                 continue;
             }
-            let given_up = match owner {
-                Some(owner) => self.again(&path, owner).await,
-                None => Some("its model is gone".to_owned()),
+            // A ledger that is fetched anew knows no model yet: what waits stays.
+            let Some(owner) = owner else {
+                locked(&self.outcomes.waiting).each.add(path, now, 0.5);
+                continue;
             };
+            if locked(&self.outcomes.waiting).owners.has(&owner, now) {
+                continue;
+            }
+            let given_up = self.again(&path, owner).await;
             let Some(why) = given_up else { continue };
             if !why.is_empty() {
                 tracing::warn!(file = %path.display(), why, "an outcome that waited is given up");
