@@ -384,8 +384,16 @@ mod tests {
         let salt = salt_of(&report.shown.output_salt).unwrap();
         let commitment = report.receipt.request.read_unverified().unwrap().commitment;
         for guess in [salt, output_salt(&salt)] {
-            assert_ne!(commit(&guess, &input.committed().unwrap()), commitment, "the right input is not told from others");
+            assert_ne!(
+                commit(&guess, &input.committed().unwrap()),
+                commitment,
+                "the right input is not told from others"
+            );
         }
-        assert_eq!(Shown::of(call, &[Truth::Right(true)], false).unwrap(), Shown::default(), "one's word needs nothing");
+        assert_eq!(
+            Shown::of(call, &[Truth::Right(true)], false).unwrap(),
+            Shown::default(),
+            "one's word needs nothing"
+        );
     }
 }

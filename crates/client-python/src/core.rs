@@ -236,7 +236,8 @@ impl Core {
     ) -> PyResult<Task> {
         let read = || {
             let calls = decode::<Vec<KeptCall>>(call, KEPT_BYTES).map_err(Failure::invalid)?;
-            let call = calls.into_iter().next_back().ok_or_else(|| Failure::invalid("there is no call in these bytes"))?;
+            let call =
+                calls.into_iter().next_back().ok_or_else(|| Failure::invalid("there is no call in these bytes"))?;
             Ok((self.client()?, call, seconds(timeout)?))
         };
         let (client, call, patience) = read().map_err(|e: Failure| e.raise(py))?;
@@ -246,7 +247,9 @@ impl Core {
         };
         Task::start(py, async move {
             let told = client.tell_outcome(call, truths, with_input, patience);
-            let late = |_| Failure::new("timeout", "the model's owner did not answer within the time allowed: tell it again later");
+            let late = |_| {
+                Failure::new("timeout", "the model's owner did not answer within the time allowed: tell it again later")
+            };
             let sent = tokio::time::timeout(patience, told).await.map_err(late)??;
             Ok::<Value, Failure>(Box::new(move |py| shape::outcome(py, &sent)))
         })

@@ -115,7 +115,8 @@ pub(crate) async fn show(home: &Path, args: &OutcomesArgs, out: Output) -> Outco
     let (gathered, set) = match &args.augment {
         Some(folder) => {
             let mut set = augment::Begun::new(folder)?;
-            let gathered = gather(&session, &args.name, Some(&mut |outcome: &mut ToldOutcome| set.take(outcome))).await?;
+            let gathered =
+                gather(&session, &args.name, Some(&mut |outcome: &mut ToldOutcome| set.take(outcome))).await?;
             let set = set.write(folder, args, gathered.damaged)?;
             (gathered, Some(set))
         }

@@ -43,7 +43,10 @@ fn judged(report: &OutcomeReport) {
         }
     }
     let Shown { input_salt, input, output_salt, output } = &report.shown;
-    assert_eq!((input_salt.len(), output_salt.len()), (32 * usize::from(input.is_some()), 32 * usize::from(output.is_some())));
+    assert_eq!(
+        (input_salt.len(), output_salt.len()),
+        (32 * usize::from(input.is_some()), 32 * usize::from(output.is_some()))
+    );
 }
 
 /// The same with halves, commitments and signatures that fit each other; none if a part cannot be read at all.
@@ -56,7 +59,8 @@ fn signed_anew(mut report: OutcomeReport) -> Option<OutcomeReport> {
     if let (Some(input), Ok(salt)) = (&report.shown.input, <[u8; 32]>::try_from(report.shown.input_salt.as_slice())) {
         request.commitment = commit(&salt, &input.committed().ok()?);
     }
-    if let (Some(output), Ok(salt)) = (&report.shown.output, <[u8; 32]>::try_from(report.shown.output_salt.as_slice())) {
+    if let (Some(output), Ok(salt)) = (&report.shown.output, <[u8; 32]>::try_from(report.shown.output_salt.as_slice()))
+    {
         response.commitment = commit(&salt, &output.committed().ok()?);
     }
     let request = Signed::sign(&request, &POOL, &caller).ok()?;
@@ -67,7 +71,13 @@ fn signed_anew(mut report: OutcomeReport) -> Option<OutcomeReport> {
     Some(report)
 }
 
-fn report(input: CallInput, output: CallOutput, units: u64, truths: Vec<Truth>, with_input: bool) -> Result<Vec<u8>, CodecError> {
+fn report(
+    input: CallInput,
+    output: CallOutput,
+    units: u64,
+    truths: Vec<Truth>,
+    with_input: bool,
+) -> Result<Vec<u8>, CodecError> {
     let (caller, provider, salt) = (key(1), key(2), [3; 32]);
     let request = Request {
         provider: provider.public(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Union
 
@@ -97,7 +97,10 @@ class Prediction(Mapping[str, "npt.NDArray[Any]"]):
     node: str
     took: float
     failed: int
-    _call: Any = None
+    _call: Any = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_call": None}  # the call is no part of a copy
 
     def kept(self) -> bytes:
         """The call with its input, as `zero2ai predict --save-call` writes it: for `Client.tell_outcome` and `zero2ai audit re-run`."""
@@ -144,7 +147,10 @@ class TextEnd:
     prompt_tokens: int
     failed: int
     receipts: list[Receipt]
-    _call: Any = None
+    _call: Any = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_call": None}  # the call is no part of a copy
 
     def kept(self) -> bytes:
         """The last provider's call with its prompt, as `zero2ai run --save-call` writes it: for `Client.tell_outcome`."""

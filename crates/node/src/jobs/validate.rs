@@ -250,9 +250,8 @@ impl Core {
                 return Ok(Some(failed_gate(&failed, &checks)));
             }
             let failed = criteria::answers(&data, &findings).into_iter().find(Check::failed);
-            Ok(failed.map(|check| {
-                format!("the model's answers fail the check for {}{}", check.criterion, figures(&check))
-            }))
+            Ok(failed
+                .map(|check| format!("the model's answers fail the check for {}{}", check.criterion, figures(&check))))
         })
         .await
     }

@@ -157,9 +157,8 @@ impl Watch {
         self.warned = said == Drift::Warning;
         let begun =
             if said == Drift::Changed { Some(self.doubt.unwrap_or((LATE, 0, self.answers))) } else { self.doubt };
-        self.doubt = begun.and_then(|(left, seen, since)| {
-            Some((left.checked_sub(1)?, seen.saturating_add(u32::from(wrong)), since))
-        });
+        self.doubt = begun
+            .and_then(|(left, seen, since)| Some((left.checked_sub(1)?, seen.saturating_add(u32::from(wrong)), since)));
         self.doubt.filter(|(_, seen, _)| *seen >= WRONG).map(|(_, _, since)| since)
     }
 

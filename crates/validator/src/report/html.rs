@@ -260,7 +260,10 @@ fn dataset(report: &Report) -> String {
         Gate::Partial(open) => ("open", format!("None fails; not assessed: {}.", listed(open))),
         Gate::Void(failed) => (
             "bad",
-            format!("Fails: {}. Nothing follows from this dataset, and nothing of it is put on the ledger.", listed(failed)),
+            format!(
+                "Fails: {}. Nothing follows from this dataset, and nothing of it is put on the ledger.",
+                listed(failed)
+            ),
         ),
     };
     let verdict = format!("<p class=\"{class}\">{}</p>\n", escaped(&word));

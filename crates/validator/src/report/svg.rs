@@ -228,7 +228,8 @@ mod tests {
     fn words(svg: &str) -> Vec<(String, f64, String)> {
         let pieces = svg.split("<text ").skip(1).filter(|piece| !piece.contains("rotate"));
         let read = |piece: &str| {
-            let attribute = |name: &str| piece.split(&format!("{name}=\"")).nth(1)?.split('"').next().map(str::to_owned);
+            let attribute =
+                |name: &str| piece.split(&format!("{name}=\"")).nth(1)?.split('"').next().map(str::to_owned);
             let text = piece.split('>').nth(1)?.split('<').next()?.to_owned();
             Some((attribute("text-anchor")?, attribute("x")?.parse().ok()?, text))
         };
@@ -237,7 +238,8 @@ mod tests {
 
     #[test]
     fn words_stay_within_the_box_and_clear_of_the_axis_name() {
-        let at = |percentile: u32, micros: u64| Percentile { percentile, micros, low: micros, high: None, enough: true };
+        let at =
+            |percentile: u32, micros: u64| Percentile { percentile, micros, low: micros, high: None, enough: true };
         for most in [78_170, 999_990, 1_234_567_000] {
             let shares = [5_000, 9_000, 9_500, 9_900, 9_990];
             let plot = latency(&shares.map(|share| at(share, most)));

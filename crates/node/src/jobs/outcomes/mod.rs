@@ -60,7 +60,7 @@ pub(crate) struct Outcomes {
     /// Held while this node's own are sent: one at a time.
     sending: tokio::sync::Mutex<()>,
     /// Never held while anything is awaited.
-    waiting: Mutex<Waiting>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 fn storage(why: impl std::fmt::Display) -> RpcError {
@@ -88,7 +88,7 @@ impl Outcomes {
             state: Arc::new(tokio::sync::Mutex::new(state)),
             alarms,
             sending: tokio::sync::Mutex::default(),
-            waiting: Mutex::new(Waiting::open(home)),
+            waiting: Arc::new(Mutex::new(Waiting::open(home))),
         }
     }
 
@@ -227,12 +227,7 @@ impl Core {
 }
 
 /// The detectors' word about a version at a height, after so many rows; with how many accounts it takes to open a round.
-fn alarm(
-    name: &ModelName,
-    version: u32,
-    said: &drift::Alarm,
-    (height, rows, needed): (u64, u64, u32),
-) -> Alarm {
+fn alarm(name: &ModelName, version: u32, said: &drift::Alarm, (height, rows, needed): (u64, u64, u32)) -> Alarm {
     let detectors = [said.adwin.then_some("adwin"), said.ddm.then_some("ddm")];
     let detector = detectors.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let (before_ppm, after_ppm, accounts) = (millionths(said.before), millionths(said.after), said.accounts);

@@ -40,7 +40,9 @@ enum Tried {
     Taken(OutcomeTaken),
     /// The owner will never take it.
     Refused(RpcError),
-    /// It may take it later.
+    /// The owner is there, and may take it later.
+    Later(String),
+    /// It cannot be reached.
     Away(String),
 }
 
@@ -69,33 +71,50 @@ impl Core {
         let (fresh, why) = match self.try_outcome(&owner, &report).await {
             Tried::Taken(taken) => {
                 // What else waits for it goes next.
-                locked(&self.outcomes.waiting).was_there(&owner);
+                locked(&self.outcomes.waiting).owners.remove(&owner);
                 (Some(taken.fresh), None)
             }
             Tried::Refused(error) => return Err(error),
-            Tried::Away(why) => {
-                self.keep_waiting(files::out_folder(&self.home).join(format!("{id}.cbor")), report).await?;
-                self.was_away(owner);
-                (None, Some(why))
+            tried @ (Tried::Later(_) | Tried::Away(_)) => {
+                let path = files::out_folder(&self.home).join(format!("{id}.cbor"));
+                self.keep_waiting(path.clone(), report).await?;
+                (None, self.in_vain(tried, owner, path))
             }
         };
         let waiting = u32::try_from(locked(&self.outcomes.waiting).len()).unwrap_or(u32::MAX);
         Ok(OutcomeSent { owner, fresh, why, waiting })
     }
 
-    fn was_away(&self, owner: NodeId) {
+    /// Lets an owner rest that was away, or an outcome that it does not take yet; gives why.
+    fn in_vain(&self, tried: Tried, owner: NodeId, path: PathBuf) -> Option<String> {
         let share = random_bytes::<1>().map_or(0.5, |[byte]| f64::from(byte) / 255.0);
-        locked(&self.outcomes.waiting).was_away(owner, Instant::now(), share);
+        let (mut waiting, now) = (locked(&self.outcomes.waiting), Instant::now());
+        match tried {
+            Tried::Taken(_) | Tried::Refused(_) => None,
+            Tried::Later(why) => {
+                waiting.owners.remove(&owner);
+                waiting.each.add(path, now, share);
+                Some(why)
+            }
+            Tried::Away(why) => {
+                waiting.owners.add(owner, now, share);
+                Some(why)
+            }
+        }
     }
 
     async fn keep_waiting(&self, path: PathBuf, report: OutcomeReport) -> Result<(), RpcError> {
         locked(&self.outcomes.waiting).room_for(&path)?;
         let name = report.receipt.request.read_unverified().map_err(invalid)?.name;
-        let to = path.clone();
         let waits = Waits { since_ms: now_ms(), report };
-        let bytes = self.blocking(move || files::write(&to, &waits).map_err(storage)).await?;
-        locked(&self.outcomes.waiting).add(path, name, bytes);
-        Ok(())
+        let waiting = Arc::clone(&self.outcomes.waiting);
+        // On that thread both, since who asked may go away meanwhile.
+        self.blocking(move || {
+            let bytes = files::write(&path, &waits).map_err(storage)?;
+            locked(&waiting).add(path, name, bytes);
+            Ok(())
+        })
+        .await
     }
 
     /// Seals a report to its owner as of now, and sends it.
@@ -107,7 +126,7 @@ impl Core {
             };
         }
         let Some(member) = self.chain.read(|l| l.member(owner)).filter(|m| m.rights != Rights::default()) else {
-            return Tried::Refused(not_found("the model's owner is no member of the pool any more"));
+            return Tried::Later("the model's owner is no member of the pool, as far as this node knows".to_owned());
         };
         let sealed = || -> Result<OutcomeCall, String> {
             let info = encode(&OutcomeInfo::new(self.pool, self.id, *owner)).map_err(|e| e.to_string())?;
@@ -124,6 +143,7 @@ impl Core {
         match answer {
             Ok(Ok(taken)) => Tried::Taken(taken),
             Ok(Err(CallError::Remote(error))) if is_final(error.code) => Tried::Refused(error),
+            Ok(Err(CallError::Remote(error))) => Tried::Later(error.to_string()),
             Ok(Err(error)) => Tried::Away(error.to_string()),
             Err(_) => Tried::Away(format!("no answer within {PATIENCE:?}")),
         }
@@ -136,13 +156,19 @@ impl Core {
             // One at a time, so that a command waits for one only.
             let _turn = self.outcomes.sending.lock().await;
             let owner = self.chain.read(|l| l.model(&name)).map(|model| model.owner);
-            if owner.is_some_and(|owner| locked(&self.outcomes.waiting).rests(&owner, Instant::now())) {
+            let now = Instant::now();
+            if locked(&self.outcomes.waiting).each.has(&path, now) {
                 continue;
             }
-            let given_up = match owner {
-                Some(owner) => self.again(&path, owner).await,
-                None => Some("its model is gone".to_owned()),
+            // A ledger that is fetched anew knows no model yet: what waits stays.
+            let Some(owner) = owner else {
+                locked(&self.outcomes.waiting).each.add(path, now, 0.5);
+                continue;
             };
+            if locked(&self.outcomes.waiting).owners.has(&owner, now) {
+                continue;
+            }
+            let given_up = self.again(&path, owner).await;
             let Some(why) = given_up else { continue };
             if !why.is_empty() {
                 tracing::warn!(file = %path.display(), why, "an outcome that waited is given up");
@@ -171,12 +197,12 @@ impl Core {
         }
         match self.try_outcome(&owner, &report).await {
             Tried::Taken(_) => {
-                locked(&self.outcomes.waiting).was_there(&owner);
+                locked(&self.outcomes.waiting).owners.remove(&owner);
                 Some(String::new())
             }
             Tried::Refused(error) => Some(error.message),
-            Tried::Away(_) => {
-                self.was_away(owner);
+            tried @ (Tried::Later(_) | Tried::Away(_)) => {
+                self.in_vain(tried, owner, path.to_owned());
                 None
             }
         }

@@ -5,13 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zero2ai_proto::{
-    ModelName,
-    limits::OUTCOME_BYTES,
-    local::Alarm,
-    outcome::OutcomeReport,
-    rpc::RpcError,
-};
+use zero2ai_proto::{ModelName, limits::OUTCOME_BYTES, local::Alarm, outcome::OutcomeReport, rpc::RpcError};
 use zero2ai_trust::drift;
 
 use super::{

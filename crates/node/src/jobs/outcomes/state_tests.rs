@@ -1,3 +1,4 @@
+//! Disk and memory say the same, whatever fails in between.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

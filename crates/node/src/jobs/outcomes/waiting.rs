@@ -1,8 +1,9 @@
-//! Which of this node's own outcomes wait for their owner, and when an owner that was away is tried again: after five seconds, then each
-//! time twice as long up to a quarter of an hour, somewhat more or less, so that senders do not come back all at once. After a restart
-//! every owner is tried at once. What waits is read from disk when it is sent, and not before.
+//! Which of this node's own outcomes wait for their owner, and when an owner that was away, or one that an owner did not take yet, is
+//! tried again: after five seconds, then each time twice as long up to a quarter of an hour, somewhat more or less, so that senders do not
+//! come back all at once. After a restart everything is tried at once. What waits is read from disk when it is sent, and not before.
 
 use std::{
+    borrow::Borrow,
     collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
@@ -42,11 +43,46 @@ impl Waits {
     }
 }
 
-/// An owner that was away.
+/// How often something was tried in vain, and until when it rests.
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     tries: u32,
     until: Instant,
+}
+
+/// What rests.
+#[derive(Debug)]
+pub(super) struct Rests<K>(BTreeMap<K, Rest>);
+
+impl<K: Ord> Rests<K> {
+    /// True while it is left alone.
+    pub(super) fn has<Q: Ord + ?Sized>(&self, key: &Q, now: Instant) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key).is_some_and(|rest| now < rest.until)
+    }
+
+    /// It was tried in vain. `share` is from 0 to 1: the jitter.
+    pub(super) fn add(&mut self, key: K, now: Instant, share: f64) {
+        let tries = self.0.get(&key).map_or(0, |rest| rest.tries);
+        let pause = FIRST.saturating_mul(1 << tries.min(10)).min(LONGEST).mul_f64(0.5 + share.clamp(0.0, 1.0));
+        let until = now.checked_add(pause).unwrap_or(now);
+        self.0.insert(key, Rest { tries: tries.saturating_add(1), until });
+    }
+
+    pub(super) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        self.0.remove(key);
+    }
+}
+
+impl<K> Default for Rests<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
 /// See the module.
@@ -54,7 +90,10 @@ struct Rest {
 pub(super) struct Waiting {
     /// By file: of which model, and its size.
     files: BTreeMap<PathBuf, (ModelName, u64)>,
-    resting: BTreeMap<NodeId, Rest>,
+    /// Owners that were away.
+    pub(super) owners: Rests<NodeId>,
+    /// Outcomes that their owner does not take yet: they hold up no others.
+    pub(super) each: Rests<PathBuf>,
 }
 
 impl Waiting {
@@ -99,29 +138,12 @@ impl Waiting {
 
     pub(super) fn remove(&mut self, path: &Path) {
         self.files.remove(path);
+        self.each.remove(path);
     }
 
     /// All, with their models.
     pub(super) fn all(&self) -> Vec<(PathBuf, ModelName)> {
         self.files.iter().map(|(path, (name, _))| (path.clone(), name.clone())).collect()
-    }
-
-    /// True while an owner is left alone.
-    pub(super) fn rests(&self, owner: &NodeId, now: Instant) -> bool {
-        self.resting.get(owner).is_some_and(|rest| now < rest.until)
-    }
-
-    /// It was away. `share` is from 0 to 1: the jitter.
-    pub(super) fn was_away(&mut self, owner: NodeId, now: Instant, share: f64) {
-        let tries = self.resting.get(&owner).map_or(0, |rest| rest.tries);
-        let pause = FIRST.saturating_mul(1 << tries.min(10)).min(LONGEST).mul_f64(0.5 + share.clamp(0.0, 1.0));
-        let until = now.checked_add(pause).unwrap_or(now);
-        self.resting.insert(owner, Rest { tries: tries.saturating_add(1), until });
-    }
-
-    /// It answered.
-    pub(super) fn was_there(&mut self, owner: &NodeId) {
-        self.resting.remove(owner);
     }
 }
 
@@ -134,22 +156,22 @@ mod tests {
 
     #[test]
     fn an_owner_that_is_away_is_tried_less_and_less_often_but_at_least_every_quarter_of_an_hour() {
-        let (mut waiting, owner, mut now) = (Waiting::default(), PublicKey([1; 32]), Instant::now());
+        let (mut rests, owner, mut now) = (Rests::default(), PublicKey([1; 32]), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            assert!(!waiting.rests(&owner, now));
-            waiting.was_away(owner, now, 0.5);
-            let until = waiting.resting[&owner].until;
+            assert!(!rests.has(&owner, now));
+            rests.add(owner, now, 0.5);
+            let until = rests.0[&owner].until;
             pauses.push((until - now).as_secs());
-            assert!(waiting.rests(&owner, until - Duration::from_millis(1)));
+            assert!(rests.has(&owner, until - Duration::from_millis(1)));
             now = until;
         }
         assert_eq!(pauses[..9], [5, 10, 20, 40, 80, 160, 320, 640, 900]);
         assert!(pauses[9..].iter().all(|pause| *pause == 900));
-        waiting.was_there(&owner);
-        waiting.was_away(owner, now, 1.0);
-        assert_eq!((waiting.resting[&owner].until - now).as_millis(), 7_500, "from the beginning, half as much later");
-        assert!(!waiting.rests(&PublicKey([2; 32]), now));
+        rests.remove(&owner);
+        rests.add(owner, now, 1.0);
+        assert_eq!((rests.0[&owner].until - now).as_millis(), 7_500, "from the beginning, half as much later");
+        assert!(!rests.has(&PublicKey([2; 32]), now));
     }
 
     #[test]

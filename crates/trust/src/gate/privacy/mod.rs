@@ -153,7 +153,11 @@ pub fn check<'a>(texts: impl IntoIterator<Item = &'a str>, allowed: u64) -> Chec
         if passed > 0 && low > kind.chance() {
             check.at_most(kind.name(), passed as f64, allowed as f64);
             let at: Vec<usize> = places.iter().filter(|p| p.1 == kind).map(|p| p.0).collect();
-            check.notes.push(format!("{}: records {}, counted from 0; ten are named at most.", kind.name(), listed(&at)));
+            check.notes.push(format!(
+                "{}: records {}, counted from 0; ten are named at most.",
+                kind.name(),
+                listed(&at)
+            ));
         } else if formed > 0 {
             check.tell(format!("{}: right form, no more right checksums than chance", kind.name()), formed as f64);
         }
