@@ -27,6 +27,10 @@ const TOLD_ENOUGH: usize = 4;
 const AHEAD: u64 = 16;
 /// After this long without a word a member counts as away, or after three signs of life that did not come.
 const AWAY: Duration = Duration::from_secs(15);
+/// See [`introductions`].
+const INTRODUCTIONS: Duration = Duration::from_secs(5);
+/// The chain asks every two seconds, so that a sign of life comes up to so much later than it is due; and its way.
+const ASKED: Duration = Duration::from_secs(3);
 /// Members heard of within so long are counted: three of the rarest signs of life, less the last one's way.
 pub(crate) const COUNTED: Duration = Duration::from_secs(300);
 
@@ -97,6 +101,13 @@ fn pause(members: usize) -> Duration {
     EACH.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)).min(RAREST)
 }
 
+/// How long it takes until everyone of so many has said where he is, to somebody who came just now. In a small pool, more than two
+/// announcements.
+pub(crate) fn introductions(members: usize) -> Duration {
+    let rest = if members <= FEW { Duration::ZERO } else { pause(members) };
+    INTRODUCTIONS.max(rest + ASKED)
+}
+
 /// How long a member of so many may say nothing before he counts as away.
 pub(crate) fn away(members: usize) -> Duration {
     AWAY.max(pause(members) * 3)
@@ -120,10 +131,11 @@ mod tests {
         for (members, rest) in [(24, 12), (64, 32), (1_000, 120)] {
             let mut many = Told::default();
             let said = (0..1_200_u32).step_by(2).filter(|n| many.is_due(news(1, members), start + second * *n)).count();
-            assert_eq!(said, 1_200 / rest, "{members} members");
-            assert!(away(members) >= second * 3 * u32::try_from(rest).unwrap_or_default(), "and nobody takes it for away");
+            assert_eq!(u32::try_from(said), Ok(1_200_u32.div_ceil(rest)), "{members} members");
+            assert!(away(members) >= second * 3 * rest, "and nobody takes it for away");
         }
-        assert_eq!(away(3), AWAY);
+        assert_eq!((away(3), introductions(3)), (AWAY, INTRODUCTIONS));
+        assert_eq!(introductions(64), second * 35, "all of them have spoken once by then");
     }
 
     fn member(n: usize) -> NodeId {
