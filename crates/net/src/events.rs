@@ -160,7 +160,8 @@ impl Driver {
 
     /// One part of a search through the routing table is over. The next one has no question under way yet.
     fn looked_through(&mut self, id: kad::QueryId, last: bool) {
-        if !last && self.refresh.ends(id)
+        if !last
+            && self.refresh.ends(id)
             && let Some(mut query) = self.swarm.behaviour_mut().dht.kad.query_mut(&id)
         {
             query.finish();

@@ -328,7 +328,10 @@ mod tests {
         nat.seen(old, NAT.into());
         nat.seen(new, [9, 9, 9, 9].into());
         let later = now + 10 * ELSEWHERE;
-        assert!(nat.outlived(later).is_empty() && nat.outlived(later + 2 * ELSEWHERE).is_empty(), "one sees it there still");
+        assert!(
+            nat.outlived(later).is_empty() && nat.outlived(later + 2 * ELSEWHERE).is_empty(),
+            "one sees it there still"
+        );
         nat.gone(&old);
         let moved = later + 2 * ELSEWHERE;
         assert!(nat.outlived(moved).is_empty(), "the others may only come later");

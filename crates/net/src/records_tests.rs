@@ -164,7 +164,11 @@ fn what_was_held_is_judged_in_turns() {
     restoring.turn(&mut shelf);
     assert!((1..12).contains(&shelf.records.len()), "{} in one turn", shelf.records.len());
     assert!(told.try_recv().is_err());
-    assert_eq!(shelf.take(record(11, &[1])), Err(Refusal::Older { held: 2, offered: 1 }), "though its turn has not come");
+    assert_eq!(
+        shelf.take(record(11, &[1])),
+        Err(Refusal::Older { held: 2, offered: 1 }),
+        "though its turn has not come"
+    );
     (0..12).for_each(|_| restoring.turn(&mut shelf));
     assert_eq!((told.try_recv().unwrap().unwrap(), shelf.records.len()), (12, 12));
 }

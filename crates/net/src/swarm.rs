@@ -325,8 +325,7 @@ mod tests {
     #[test]
     fn a_cut_leaves_what_most_can_dial_of_either_kind() {
         let at = |text: &str| text.parse::<Multiaddr>().unwrap();
-        let mut all: Vec<Multiaddr> =
-            (0..9).map(|n| at(&format!("/ip4/192.168.{n}.1/udp/7/quic-v1"))).collect();
+        let mut all: Vec<Multiaddr> = (0..9).map(|n| at(&format!("/ip4/192.168.{n}.1/udp/7/quic-v1"))).collect();
         let [loopback, six, four] =
             ["/ip4/127.0.0.1/udp/7/quic-v1", "/ip6/2001:db8::7/udp/7/quic-v1", "/ip4/9.9.9.9/udp/7/quic-v1"].map(at);
         let circuit = at(&format!("/ip4/10.0.0.1/udp/7/quic-v1/p2p/{}/p2p-circuit", PeerId::random()));

@@ -33,7 +33,10 @@ pub(crate) struct Directory {
 impl Directory {
     /// Starts with the nodes that we joined by, as if heard of long ago.
     pub(crate) fn new(bootstrap: &[Bootstrap]) -> Self {
-        let members = bootstrap.iter().map(|b| (b.node, Seen { addresses: b.addresses.clone(), height: 0, at_ms: 0, left: false })).collect();
+        let members = bootstrap
+            .iter()
+            .map(|b| (b.node, Seen { addresses: b.addresses.clone(), height: 0, at_ms: 0, left: false }))
+            .collect();
         Self { members: Mutex::new(members) }
     }
 

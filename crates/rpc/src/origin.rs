@@ -115,7 +115,11 @@ mod tests {
         assert_eq!(outlets.origin(at("10.0.0.9:7"), bound).0, Origin::Tunnel(member), "bound to that address");
         let (other, next) = (PublicKey([2; 32]), outlets.open(7, PublicKey([2; 32])));
         drop(outlet);
-        assert_eq!(outlets.origin(at("127.0.0.1:7"), ANY).0, Origin::Tunnel(other), "the next one's, who has the port now");
+        assert_eq!(
+            outlets.origin(at("127.0.0.1:7"), ANY).0,
+            Origin::Tunnel(other),
+            "the next one's, who has the port now"
+        );
         drop(next);
         assert_eq!(outlets.origin(at("127.0.0.1:7"), ANY), here);
     }
