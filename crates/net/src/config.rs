@@ -50,8 +50,9 @@ pub(crate) const PENDING_INBOUND: u32 = 128;
 pub(crate) const PENDING_PER_IP: usize = 16;
 /// The same on this machine, where tests and demos put a whole pool.
 pub(crate) const PENDING_LOOPBACK: usize = 64;
-/// Connections being dialled.
-pub(crate) const PENDING_OUTBOUND: u32 = 64;
+/// Connections being dialled. One beyond it is denied, which Kademlia takes for a failure of that peer in all its queries: so it
+/// has room for all questions of the announcements under way, and some of callers.
+pub(crate) const PENDING_OUTBOUND: u32 = 256;
 /// Established connections, both directions. Beyond it new ones are refused.
 pub(crate) const ESTABLISHED: u32 = 512;
 /// Established connections with one peer: two when both dial at once, and room for their replacements.
@@ -166,8 +167,8 @@ pub(crate) const ANNOUNCE_EVERY: Duration = Duration::from_secs(600);
 pub(crate) const ANNOUNCE_JITTER: Duration = Duration::from_secs(120);
 /// After a peer joined, own announcements are repeated, once, this much later: a pool that just formed fills its DHT.
 pub(crate) const ANNOUNCE_AFTER_JOIN: Duration = Duration::from_millis(700);
-/// Announcements under way at once.
-pub(crate) const ANNOUNCING: usize = 16;
+/// Announcements under way at once, each with up to [`PATHS`] times as many questions as paths: see [`PENDING_OUTBOUND`].
+pub(crate) const ANNOUNCING: usize = 8;
 /// Life of a provider record without renewal: three announcements may fail.
 pub(crate) const PROVIDER_TTL: Duration = Duration::from_secs(2_400);
 /// Longest life of a record without renewal, whatever it says itself.
@@ -177,3 +178,14 @@ pub(crate) const RECORD_TTL: Duration = Duration::from_secs(86_400);
 pub(crate) const KAD_OVERHEAD: usize = 16 * 1024;
 /// Bytes of a gossip frame beyond its message: signature, topic, control entries.
 pub(crate) const GOSSIP_OVERHEAD: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_leave_callers_room_to_dial() {
+        let dials = ANNOUNCING * PATHS.get() * PATHS.get();
+        assert!(usize::try_from(PENDING_OUTBOUND).is_ok_and(|most| dials + most / 8 <= most), "{dials} dials");
+    }
+}

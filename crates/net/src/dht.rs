@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn nobody_is_dialled_through_this_node_itself() {
-        let [local, other, target] =
-            [1, 2, 3].map(|n: u8| peer_id(&SecretKey::from_bytes(&[n; 32]).public()).unwrap());
+        let [local, other, target] = [1, 2, 3].map(|n: u8| peer_id(&SecretKey::from_bytes(&[n; 32]).public()).unwrap());
         let mut dht = Dht::new(local, Shelf::new(local, Arc::new(Anyone), Capacity::default()), "pool").unwrap();
-        let circuit = |relay: PeerId| format!("/ip4/10.0.0.1/udp/7/quic-v1/p2p/{relay}/p2p-circuit").parse::<Multiaddr>();
+        let circuit =
+            |relay: PeerId| format!("/ip4/10.0.0.1/udp/7/quic-v1/p2p/{relay}/p2p-circuit").parse::<Multiaddr>();
         let direct: Multiaddr = "/ip4/10.0.0.3/udp/7/quic-v1".parse().unwrap();
         dht.place(target, vec![circuit(local).unwrap(), direct.clone(), circuit(other).unwrap()]);
         let id = ConnectionId::new_unchecked(1);

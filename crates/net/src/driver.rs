@@ -258,7 +258,9 @@ impl Driver {
             Command::Held { reply } => {
                 drop(reply.send(Ok(self.swarm.behaviour_mut().dht.kad.store_mut().snapshot())));
             }
-            Command::Restore { records, reply } => self.restoring.add(records, reply),
+            Command::Restore { records, reply } => {
+                self.restoring.add(records, self.swarm.behaviour_mut().dht.kad.store_mut(), reply);
+            }
             Command::Reach { node, addresses, reply } => self.reach(node, &addresses, reply),
             Command::Tunnel { node, reply } => {
                 if let Some(peer) = peer_id(&node) {

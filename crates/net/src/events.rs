@@ -21,9 +21,11 @@ use crate::{
     identity::node_id,
     judge::Verdict,
     peer::Peer,
-    swarm::{BehavioursEvent, bare, dialable, is_direct, is_loopback, relay_of},
+    swarm::{BehavioursEvent, bare, dialable, is_direct, is_loopback, relay_of, widest_first},
 };
 
+/// Addresses looked at of those that a peer lists: a machine with many networks has some dozens.
+const LISTED: usize = 64;
 /// Nodes taken from one mDNS report: the local network can be full of strangers.
 const MDNS_BATCH: usize = 64;
 
@@ -158,7 +160,8 @@ impl Driver {
 
     /// One part of a search through the routing table is over. The next one has no question under way yet.
     fn looked_through(&mut self, id: kad::QueryId, last: bool) {
-        if !last && self.refresh.ends(id)
+        if !last
+            && self.refresh.ends(id)
             && let Some(mut query) = self.swarm.behaviour_mut().dht.kad.query_mut(&id)
         {
             query.finish();
@@ -184,7 +187,8 @@ impl Driver {
         let here = |address: &Multiaddr| relay_of(address).as_ref().and_then(node_id) == Some(self.local);
         let usable =
             |address: &Multiaddr| dialable(address) && !here(address) && (entry.loopback || !is_loopback(address));
-        let addresses: Vec<_> = addresses.into_iter().map(bare).filter(usable).take(ADDRESSES_EACH).collect();
+        let mut addresses = widest_first(addresses.into_iter().map(bare).filter(usable).take(LISTED).collect());
+        addresses.truncate(ADDRESSES_EACH);
         let now = Instant::now();
         let dropped = self.book.learn(peer, &addresses, now);
         self.book.connected(&peer, now);

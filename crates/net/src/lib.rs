@@ -50,9 +50,9 @@ mod queries;
 mod reach;
 mod records;
 mod refresh;
-mod restore;
 #[cfg(test)]
 mod relay_tests;
+mod restore;
 mod swarm;
 mod transport;
 mod trim;

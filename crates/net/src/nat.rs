@@ -97,13 +97,17 @@ impl Nat {
 
     /// Confirmed addresses that are given up, and forgotten with this.
     pub(crate) fn outlived(&mut self, now: Instant) -> Vec<Multiaddr> {
-        let seen: BTreeSet<IpAddr> = self.seen.values().copied().collect();
+        // Peers on this side of a NAT see what this machine listens at, and those of the other IP version nothing of this one.
+        let seen: BTreeSet<IpAddr> = self.seen.values().filter(|ip| !self.own.contains(ip)).copied().collect();
         let over: Vec<_> = self
             .confirmed
             .iter_mut()
             .filter_map(|(address, since)| {
-                let there = self::ip(address).is_none_or(|ip| self.own.contains(&ip) || seen.contains(&ip));
-                if there || seen.is_empty() {
+                let elsewhere = self::ip(address).is_some_and(|at| {
+                    let told = seen.iter().any(|ip| ip.is_ipv4() == at.is_ipv4());
+                    told && !self.own.contains(&at) && !seen.contains(&at)
+                });
+                if !elsewhere {
                     *since = None;
                     return None;
                 }
@@ -324,7 +328,10 @@ mod tests {
         nat.seen(old, NAT.into());
         nat.seen(new, [9, 9, 9, 9].into());
         let later = now + 10 * ELSEWHERE;
-        assert!(nat.outlived(later).is_empty() && nat.outlived(later + 2 * ELSEWHERE).is_empty(), "one sees it there still");
+        assert!(
+            nat.outlived(later).is_empty() && nat.outlived(later + 2 * ELSEWHERE).is_empty(),
+            "one sees it there still"
+        );
         nat.gone(&old);
         let moved = later + 2 * ELSEWHERE;
         assert!(nat.outlived(moved).is_empty(), "the others may only come later");
@@ -333,6 +340,19 @@ mod tests {
         assert!(nat.outlived(moved + 2 * ELSEWHERE).is_empty());
         assert!(!nat.again(&address([9, 9, 9, 9])) && nat.again(&address(NAT)), "back where it was dialled once");
         assert_eq!(nat.external().count(), 2);
+    }
+
+    #[test]
+    fn who_cannot_see_a_confirmed_address_says_nothing_of_it() {
+        let (mut nat, now) = nat();
+        nat.confirmed(address(NAT));
+        nat.seen(PeerId::random(), OWN.into());
+        nat.seen(PeerId::random(), "2001:db8::9".parse().unwrap());
+        assert!(nat.outlived(now).is_empty());
+        assert!(nat.outlived(now + 9 * ELSEWHERE).is_empty(), "one on this network, and one over IPv6");
+        nat.seen(PeerId::random(), [9, 9, 9, 9].into());
+        assert!(nat.outlived(now + 9 * ELSEWHERE).is_empty());
+        assert_eq!(nat.outlived(now + 10 * ELSEWHERE), [address(NAT)]);
     }
 
     #[test]

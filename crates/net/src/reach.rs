@@ -38,9 +38,10 @@ impl Driver {
             self.nat.seen(peer, at);
             if dialled {
                 self.swarm.behaviour_mut().reachable.observed(&observed);
-                if self.nat.again(&observed) {
-                    self.swarm.add_external_address(observed);
-                }
+            }
+            // Over a connection that the peer dialled it is what he dialled.
+            if self.nat.again(&observed) {
+                self.swarm.add_external_address(observed);
             }
         }
         let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);

@@ -70,6 +70,8 @@ pub(crate) struct Shelf {
     records: BTreeMap<[u8; 32], Held>,
     used: Usage,
     used_by: BTreeMap<PeerId, Usage>,
+    /// Held before a restart, and not judged yet: see `restore`.
+    waiting: BTreeMap<[u8; 32], HeldRecord>,
     /// Which peer's message is being handled: Kademlia doesn't tell its store, so the wrapper around it does.
     pub(crate) source: Option<PeerId>,
     pub(crate) providers: Providers,
@@ -83,6 +85,7 @@ impl Shelf {
             records: BTreeMap::new(),
             used: Usage::default(),
             used_by: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             source: None,
             providers: Providers::new(local),
         }
@@ -91,6 +94,8 @@ impl Shelf {
     /// Takes a record, or says why not. A refused one changes nothing.
     pub(crate) fn take(&mut self, mut record: Record) -> Result<(), Refusal> {
         let key = key_of(&record.key).ok_or(Refusal::Key)?;
+        // What was held before goes first: else an older one would do until its turn.
+        self.restore(&key);
         if record.value.len() > RECORD_BYTES {
             return Err(Refusal::TooLarge { bytes: record.value.len(), limit: RECORD_BYTES });
         }
@@ -137,14 +142,23 @@ impl Shelf {
         held.map(record).collect()
     }
 
+    /// Puts down what was held before, to be judged by [`Shelf::restore`], with what else is put down.
+    pub(crate) fn await_turn(&mut self, held: HeldRecord) {
+        self.waiting.insert(held.key, held);
+    }
+
     /// Takes what was held before, if it is still valid: a file is believed no more than a peer is, and what the record itself says of
-    /// its end is wall-clock time. It stays on the account of the peer that brought it: a restart gives nobody a second share.
-    pub(crate) fn restore(&mut self, held: HeldRecord) -> Result<(), Refusal> {
-        let HeldRecord { key, value, from } = held;
-        let before = std::mem::replace(&mut self.source, from.as_ref().and_then(peer_id));
-        let taken = self.take(Record::new(RecordKey::new(&key), value));
-        self.source = before;
-        taken
+    /// its end is wall-clock time. It stays on the account of the peer that brought it: a restart gives nobody a second share. True if
+    /// there is a record at this key now.
+    pub(crate) fn restore(&mut self, key: &[u8; 32]) -> bool {
+        if let Some(HeldRecord { key, value, from }) = self.waiting.remove(key) {
+            let before = std::mem::replace(&mut self.source, from.as_ref().and_then(peer_id));
+            if let Err(refusal) = self.take(Record::new(RecordKey::new(&key), value)) {
+                tracing::debug!(%refusal, "a record was held before and is not any more");
+            }
+            self.source = before;
+        }
+        self.records.contains_key(key)
     }
 
     /// Marks a held record as published here.

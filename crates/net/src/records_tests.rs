@@ -144,7 +144,7 @@ fn a_restart_gives_nobody_a_second_share() {
     let mut after = shelf(8, 1 << 20);
     let (mut restoring, (reply, mut told)) = (Restoring::default(), tokio::sync::oneshot::channel());
     let bad = HeldRecord { key: [9; 32], value: vec![0xff], from: None };
-    restoring.add(held.iter().cloned().chain([bad]).collect(), reply);
+    restoring.add(held.iter().cloned().chain([bad]).collect(), &mut after, reply);
     restoring.turn(&mut after);
     assert_eq!(told.try_recv().unwrap().unwrap(), 6, "what is restored is judged");
     assert_eq!((after.used, &after.used_by), (before.used, &before.used_by));
@@ -159,11 +159,16 @@ fn a_restart_gives_nobody_a_second_share() {
 fn what_was_held_is_judged_in_turns() {
     let mut shelf = Shelf::new(peer(200), Arc::new(Slow), Capacity { records: 100, bytes: 1 << 20, share: 2 });
     let (mut restoring, (reply, mut told)) = (Restoring::default(), tokio::sync::oneshot::channel());
-    let held = |key: u8| HeldRecord { key: [key; 32], value: vec![1], from: None };
-    restoring.add((0..12).map(held).collect(), reply);
+    let held = |key: u8| HeldRecord { key: [key; 32], value: vec![2], from: None };
+    restoring.add((0..12).map(held).collect(), &mut shelf, reply);
     restoring.turn(&mut shelf);
     assert!((1..12).contains(&shelf.records.len()), "{} in one turn", shelf.records.len());
     assert!(told.try_recv().is_err());
+    assert_eq!(
+        shelf.take(record(11, &[1])),
+        Err(Refusal::Older { held: 2, offered: 1 }),
+        "though its turn has not come"
+    );
     (0..12).for_each(|_| restoring.turn(&mut shelf));
     assert_eq!((told.try_recv().unwrap().unwrap(), shelf.records.len()), (12, 12));
 }

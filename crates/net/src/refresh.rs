@@ -28,9 +28,10 @@ impl Refresh {
         self.next.is_some_and(|at| at <= now)
     }
 
-    /// A search through all buckets began, unless the table is empty.
+    /// A search through all buckets began; `None`: the table is empty, and the next peer that comes counts as the first.
     pub(crate) fn began(&mut self, query: Option<QueryId>, now: Instant, chance: u8) {
-        (self.next, self.whole) = (Some(now + earlier(REFRESH, REFRESH_JITTER, chance)), query);
+        self.next = query.is_some().then(|| now + earlier(REFRESH, REFRESH_JITTER, chance));
+        self.whole = query;
     }
 
     /// One part of a search is over and the next would begin: true if it is to be left out.
@@ -46,6 +47,11 @@ fn earlier(pause: Duration, percent: u32, chance: u8) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::{
+        PeerId,
+        kad::{self, store::MemoryStore},
+    };
+
     use super::*;
 
     #[test]
@@ -55,9 +61,14 @@ mod tests {
         refresh.peers_came(start, 0);
         refresh.peers_came(start + FIRST_REFRESH, 0);
         assert!(!refresh.is_due(start + FIRST_REFRESH / 2) && refresh.is_due(start + FIRST_REFRESH));
-        refresh.began(None, start, 255);
+        let mut kad = kad::Behaviour::new(PeerId::random(), MemoryStore::new(PeerId::random()));
+        refresh.began(Some(kad.get_closest_peers(PeerId::random())), start, 255);
         assert!(!refresh.is_due(start + REFRESH / 2), "however the dice fall, not at once again");
         assert!(refresh.is_due(start + REFRESH));
+        refresh.began(None, start, 0);
+        assert!(!refresh.is_due(start + 2 * REFRESH), "there was nobody to ask");
+        refresh.peers_came(start, 0);
+        assert!(refresh.is_due(start + FIRST_REFRESH));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Records that this node held before it was restarted, taken back a little at a time: each is judged anew, which takes signatures, and
-//! the swarm must not stand still for tens of thousands of them.
+//! the swarm must not stand still for tens of thousands of them. One that a peer brings a record for has its turn at once, so that no
+//! older one is taken meanwhile.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,7 @@ use crate::{
 const A_TURN: Duration = Duration::from_millis(20);
 
 struct Job {
-    left: vec::IntoIter<HeldRecord>,
+    left: vec::IntoIter<[u8; 32]>,
     taken: usize,
     reply: Reply<usize>,
 }
@@ -28,17 +29,19 @@ pub(crate) struct Restoring {
 }
 
 impl Restoring {
-    /// `reply` is told how many were taken, once all were judged.
-    pub(crate) fn add(&mut self, records: Vec<HeldRecord>, reply: Reply<usize>) {
-        self.jobs.push_back(Job { left: records.into_iter(), taken: 0, reply });
+    /// `reply` is told at how many of their keys there is a record, once all were judged.
+    pub(crate) fn add(&mut self, records: Vec<HeldRecord>, shelf: &mut Shelf, reply: Reply<usize>) {
+        let keys: Vec<_> = records.iter().map(|held| held.key).collect();
+        records.into_iter().for_each(|held| shelf.await_turn(held));
+        self.jobs.push_back(Job { left: keys.into_iter(), taken: 0, reply });
     }
 
     /// One turn.
     pub(crate) fn turn(&mut self, shelf: &mut Shelf) {
         let begin = Instant::now();
         while let Some(job) = self.jobs.front_mut() {
-            for record in job.left.by_ref() {
-                job.taken += usize::from(shelf.restore(record).is_ok());
+            for key in job.left.by_ref() {
+                job.taken += usize::from(shelf.restore(&key));
                 if begin.elapsed() >= A_TURN {
                     return;
                 }

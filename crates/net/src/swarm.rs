@@ -2,6 +2,7 @@
 //! did not pass the gate.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -125,7 +126,9 @@ fn behaviours(
     let start = random_bytes().map_err(|e| NetError::Setup { part: "identify", reason: e.to_string() })?;
     let identify = identify::Config::new(format!("/zero2ai/{pool}/1"), keys.public())
         .with_agent_version(format!("zero2ai/{} {:016x}", env!("CARGO_PKG_VERSION"), u64::from_le_bytes(start)))
-        .with_push_listen_addr_updates(true);
+        .with_push_listen_addr_updates(true)
+        // The book has what peers say of themselves, and looks at it first.
+        .with_cache_size(0);
     let tunnel = StreamProtocol::try_from_owned(format!("/zero2ai/{pool}/tunnel/1"))
         .map_err(|e| NetError::Setup { part: "tunnels", reason: e.to_string() })?;
     let mut relay = relay::Behaviour::new(local, relaying());
@@ -225,7 +228,8 @@ pub(crate) fn dialable(address: &Multiaddr) -> bool {
     relay_of(address).is_some() || is_direct(address)
 }
 
-/// True for `/ip4|ip6/udp/quic-v1`, neither unspecified nor multicast.
+/// True for `/ip4|ip6/udp/quic-v1`, neither unspecified nor multicast, nor link-local of IPv6: such a one says nothing without the name of
+/// an interface, which differs from machine to machine.
 pub(crate) fn is_direct(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
     quic(&mut parts) && parts.next().is_none()
@@ -243,7 +247,7 @@ pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
 fn quic<'a>(parts: &mut impl Iterator<Item = Protocol<'a>>) -> bool {
     let ip_ok = match parts.next() {
         Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
-        Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+        Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
         _ => false,
     };
     let port_ok = matches!(parts.next(), Some(Protocol::Udp(port)) if port != 0);
@@ -257,6 +261,29 @@ pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
         Some(Protocol::Ip6(ip)) => ip.is_loopback(),
         _ => false,
     }
+}
+
+/// The same addresses, those first that most can dial: public ones and circuits, then private ones, then loopback, IPv4 and IPv6 by
+/// turns, so that a cut leaves some of each.
+pub(crate) fn widest_first(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let reach = |address: &Multiaddr| match address.iter().next() {
+        _ if relay_of(address).is_some() => 0,
+        _ if is_loopback(address) => 2,
+        Some(Protocol::Ip4(ip)) if ip.is_private() || ip.is_link_local() => 1,
+        Some(Protocol::Ip6(ip)) if ip.is_unique_local() => 1,
+        _ => 0,
+    };
+    addresses.sort();
+    addresses.dedup();
+    let mut turns = BTreeMap::new();
+    let placed = addresses.into_iter().map(|address| {
+        let (reach, four) = (reach(&address), matches!(address.iter().next(), Some(Protocol::Ip4(_))));
+        let turn = turns.entry((reach, four)).and_modify(|turn| *turn += 1_usize).or_insert(0);
+        ((reach, *turn, !four), address)
+    });
+    let mut placed: Vec<_> = placed.collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, address)| address).collect()
 }
 
 /// The address without the identity that may stand at its end.
@@ -296,6 +323,20 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_leaves_what_most_can_dial_of_either_kind() {
+        let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let mut all: Vec<Multiaddr> = (0..9).map(|n| at(&format!("/ip4/192.168.{n}.1/udp/7/quic-v1"))).collect();
+        let [loopback, six, four] =
+            ["/ip4/127.0.0.1/udp/7/quic-v1", "/ip6/2001:db8::7/udp/7/quic-v1", "/ip4/9.9.9.9/udp/7/quic-v1"].map(at);
+        let circuit = at(&format!("/ip4/10.0.0.1/udp/7/quic-v1/p2p/{}/p2p-circuit", PeerId::random()));
+        all.splice(4..4, [loopback.clone(), six.clone(), circuit.clone(), four.clone(), six.clone()]);
+        let sorted = widest_first(all);
+        assert_eq!(sorted.len(), 13, "each once");
+        assert!([&four, &six, &circuit].iter().all(|address| sorted[..3].contains(address)), "{sorted:?}");
+        assert_eq!((&sorted[1], sorted.last()), (&six, Some(&loopback)), "by turns, and loopback last");
+    }
+
+    #[test]
     fn only_quic_addresses_can_be_dialled() {
         for good in ["/ip4/10.0.0.7/udp/7000/quic-v1", "/ip6/::1/udp/1/quic-v1"] {
             assert_eq!(parse(good).unwrap().to_string(), good);
@@ -320,6 +361,7 @@ mod tests {
             "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit",
             "/dns4/host/udp/1/quic-v1",
             "/ip4/239.1.1.1/udp/1/quic-v1",
+            "/ip6/fe80::1/udp/1/quic-v1",
         ] {
             assert!(matches!(parse(bad), Err(NetError::Address { .. })), "{bad}");
         }

@@ -43,10 +43,13 @@ fn list(rpc: SocketAddr, swarm: &[String]) -> Vec<Address> {
     let mut list: Vec<Address> = Vec::new();
     // A link-local address of IPv6 says nothing without the name of an interface, which differs from machine to machine.
     let told = |text: &&String| !matches!(ip_of(text), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
-    let swarm = || swarm.iter().filter(told);
+    // What a cut leaves is what others can dial.
+    let here = |text: &&String| ip_of(text).is_some_and(|ip| ip.is_loopback());
+    let swarm = || swarm.iter().filter(told).filter(|text| !here(text)).chain(swarm.iter().filter(told).filter(here));
     if rpc.ip().is_unspecified() {
         let rpc_at = |ip| Address::Rpc(SocketAddr::new(ip, rpc.port()).to_string());
-        list.extend(swarm().filter_map(|text| ip_of(text)).map(rpc_at));
+        // Room is left for the swarm's.
+        list.extend(swarm().filter_map(|text| ip_of(text)).map(rpc_at).take(ADDRESSES / 2));
     } else {
         list.push(Address::Rpc(rpc.to_string()));
     }
@@ -85,6 +88,16 @@ mod tests {
         let there = texts("10.0.0.7:7000", &swarm);
         assert_eq!(there.len(), 3, "{there:?}");
         assert!(texts("0.0.0.0:7000", &[]).is_empty(), "without a network there is nowhere to be reached");
+    }
+
+    #[test]
+    fn of_many_addresses_both_kinds_are_told_and_loopback_last() {
+        let mut swarm: Vec<String> = (0..40).map(|n| format!("/ip4/10.0.{n}.7/udp/7001/quic-v1")).collect();
+        swarm.insert(0, "/ip4/127.0.0.1/udp/7001/quic-v1".to_owned());
+        let told = list("0.0.0.0:7000".parse().unwrap(), &swarm);
+        let rpc = told.iter().filter(|address| matches!(address, Address::Rpc(_))).count();
+        assert_eq!((told.len(), rpc), (ADDRESSES, ADDRESSES / 2));
+        assert!(told.iter().all(|address| !address.to_string().contains("127.0.0.1")), "{told:?}");
     }
 
     #[test]

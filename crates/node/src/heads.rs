@@ -13,7 +13,7 @@ use zero2ai_proto::{NodeId, record::Address};
 
 /// With so many members or fewer, whatever the chain wants to say is said: every two seconds, and with each block.
 const FEW: usize = 8;
-/// With more peers than this, somebody comes all the time, and hears within [`pause`] where this node is.
+/// With more peers than this, somebody comes all the time: he hears a head at once, from a few, and within [`pause`] where this node is.
 const SOME: usize = 16;
 /// What each member makes the sign of life rarer by. Less, and a large pool talks all the time; more, and who joins knows later where
 /// all others are.
@@ -27,6 +27,10 @@ const TOLD_ENOUGH: usize = 4;
 const AHEAD: u64 = 16;
 /// After this long without a word a member counts as away, or after three signs of life that did not come.
 const AWAY: Duration = Duration::from_secs(15);
+/// See [`introductions`].
+const INTRODUCTIONS: Duration = Duration::from_secs(5);
+/// The chain asks every two seconds, so that a sign of life comes up to so much later than it is due; and its way.
+const ASKED: Duration = Duration::from_secs(3);
 /// Members heard of within so long are counted: three of the rarest signs of life, less the last one's way.
 pub(crate) const COUNTED: Duration = Duration::from_secs(300);
 
@@ -47,7 +51,9 @@ pub(crate) struct Told {
     last: Option<(News, Instant)>,
     /// The height that this was asked about last: this node's own.
     own: u64,
-    /// Who told this height and those above it: so many as are enough.
+    /// Somebody came who may have heard no head yet.
+    newcomer: bool,
+    /// Who told this height and those above it, to a newcomer too: so many as are enough.
     others: BTreeMap<u64, BTreeSet<NodeId>>,
 }
 
@@ -67,34 +73,47 @@ impl Told {
     pub(crate) fn is_due(&mut self, news: News, now: Instant) -> bool {
         let first = std::mem::replace(&mut self.own, news.height) != news.height;
         self.others = self.others.split_off(&news.height);
-        let due = match &self.last {
+        let told = self.others.get(&news.height).is_some_and(|by| by.len() >= TOLD_ENOUGH);
+        let due = match &mut self.last {
             None => true,
             Some((last, at)) => {
-                let came = last.peers < news.peers && news.peers <= SOME;
-                // A block that has just come is left to those whose turn is sooner.
+                let came = last.peers < news.peers;
                 let few = news.members <= FEW;
-                let block = last.height != news.height && (few || (!first && !self.others_told(news.height)));
+                // A block that has just come, or somebody who has, is left to those whose turn is sooner.
+                let head = (last.height != news.height || self.newcomer) && !told && !first;
+                self.newcomer &= !told;
+                if came && news.peers > SOME {
+                    (self.newcomer, last.peers) = (true, news.peers);
+                    self.others.remove(&news.height);
+                }
+                let block = head || (few && last.height != news.height);
                 let pause = if few { Duration::ZERO } else { pause(news.members) };
-                block || came || last.addresses != news.addresses || now.saturating_duration_since(*at) >= pause
+                block
+                    || (came && news.peers <= SOME)
+                    || last.addresses != news.addresses
+                    || now.saturating_duration_since(*at) >= pause
             }
         };
         match &mut self.last {
-            _ if due => self.last = Some((news, now)),
+            _ if due => (self.last, self.newcomer) = (Some((news, now)), false),
             // One who left and comes back is new again.
             Some((last, _)) => last.peers = last.peers.min(news.peers),
             None => {}
         }
         due
     }
-
-    fn others_told(&self, height: u64) -> bool {
-        self.others.get(&height).is_some_and(|by| by.len() >= TOLD_ENOUGH)
-    }
 }
 
 /// The time between two announcements with nothing new in them, of so many members.
 fn pause(members: usize) -> Duration {
     EACH.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)).min(RAREST)
+}
+
+/// How long it takes until everyone of so many has said where he is, to somebody who came just now. In a small pool, more than two
+/// announcements.
+pub(crate) fn introductions(members: usize) -> Duration {
+    let rest = if members <= FEW { Duration::ZERO } else { pause(members) };
+    INTRODUCTIONS.max(rest + ASKED)
 }
 
 /// How long a member of so many may say nothing before he counts as away.
@@ -120,10 +139,11 @@ mod tests {
         for (members, rest) in [(24, 12), (64, 32), (1_000, 120)] {
             let mut many = Told::default();
             let said = (0..1_200_u32).step_by(2).filter(|n| many.is_due(news(1, members), start + second * *n)).count();
-            assert_eq!(said, 1_200 / rest, "{members} members");
-            assert!(away(members) >= second * 3 * u32::try_from(rest).unwrap_or_default(), "and nobody takes it for away");
+            assert_eq!(u32::try_from(said), Ok(1_200_u32.div_ceil(rest)), "{members} members");
+            assert!(away(members) >= second * 3 * rest, "and nobody takes it for away");
         }
-        assert_eq!(away(3), AWAY);
+        assert_eq!((away(3), introductions(3)), (AWAY, INTRODUCTIONS));
+        assert_eq!(introductions(64), second * 35, "all of them have spoken once by then");
     }
 
     fn member(n: usize) -> NodeId {
@@ -157,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_hears_a_head_from_a_few_of_many() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_due(news(1, 40), now));
+        (0..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 1));
+        assert!(!told.is_due(news(1, 41), now), "he has just come: somebody's turn is sooner");
+        assert!(told.is_due(news(1, 41), now), "what was told before he came he did not hear");
+        assert!(!told.is_due(news(1, 41), now), "once");
+        assert!(!told.is_due(news(1, 42), now));
+        (0..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 1));
+        assert!((0..9).all(|_| !told.is_due(news(1, 42), now)), "others told it to the next one");
+    }
+
+    #[test]
     fn what_is_new_is_said_at_once() {
         let now = Instant::now();
         let mut told = Told::default();
@@ -166,6 +199,7 @@ mod tests {
         assert!(!told.is_due(news(1, 15), now), "one left");
         assert!(told.is_due(news(1, 16), now), "and came back");
         assert!(!told.is_due(news(1, 17), now), "one more of many");
+        assert!(told.is_due(news(1, 17), now), "to whom nobody else told the head");
         let moved = News { addresses: Vec::new(), ..news(1, 17) };
         assert!(told.is_due(moved, now), "an address");
     }

@@ -522,8 +522,8 @@ async fn route(
             NetEvent::Gossip { topic: Topic::Head, author, data, .. } => {
                 // Checked by the judge before it was passed on; a malformed one never gets here.
                 if let Ok(a) = decode::<NodeAnnouncement>(&data, SIGNED_BYTES) {
-                    directory.heard(author, a.addresses, now_ms());
                     if let Ok(head) = HeadGossip::read(&a.head) {
+                        directory.heard(author, a.addresses, head.height, now_ms());
                         told.lock().unwrap_or_else(PoisonError::into_inner).heard(author, head.height);
                     }
                     chain.deliver(ChainTopic::Head, author, a.head.into_vec());

@@ -63,7 +63,13 @@ impl Endpoint {
         let socket = quic::open(config.bind, quic::server_config(&identity)?)?;
         let local = socket.local_addr().map_err(|source| BindError::Socket { addr: config.bind, source })?;
         let membership = Membership { id: config.key.public(), pool: config.pool, keys: config.pool_keys };
-        Ok(Self { socket, local, identity: Arc::new(identity), membership: Arc::new(membership), outlets: Outlets::default() })
+        Ok(Self {
+            socket,
+            local,
+            identity: Arc::new(identity),
+            membership: Arc::new(membership),
+            outlets: Outlets::default(),
+        })
     }
 
     /// The same at any free port, for who only dials: over IPv6, which carries IPv4 too, where the machine has it.

@@ -23,7 +23,14 @@ pub(crate) enum Origin {
 /// member with tunnels would take the places of all programs here.
 #[derive(Clone, Debug, Default)]
 pub struct Outlets {
-    ports: Arc<Mutex<HashMap<u16, NodeId>>>,
+    ports: Arc<Mutex<Ports>>,
+}
+
+/// By port: which opening it is, and whose.
+#[derive(Debug, Default)]
+struct Ports {
+    opened: u64,
+    held: HashMap<u16, (u64, NodeId)>,
 }
 
 /// A port of [`Outlets`], until it is dropped.
@@ -31,14 +38,19 @@ pub struct Outlets {
 pub struct Outlet {
     of: Outlets,
     port: u16,
+    /// Which opening: the system may have given the port to the next one before this is dropped.
+    nth: u64,
 }
 
 impl Outlets {
     /// From now on what comes from this port of this machine comes from `member`. Whoever calls this bounds how many there are.
     #[must_use]
     pub fn open(&self, port: u16, member: NodeId) -> Outlet {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port, member);
-        Outlet { of: self.clone(), port }
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.opened = ports.opened.wrapping_add(1);
+        let nth = ports.opened;
+        ports.held.insert(port, (nth, member));
+        Outlet { of: self.clone(), port, nth }
     }
 
     /// Whose place a connection from `addr` takes, at an endpoint bound to `local`, and how many it may have: an IPv6 network hands
@@ -47,7 +59,7 @@ impl Outlets {
         let ip = addr.ip().to_canonical();
         if ip.is_loopback() || ip == local.to_canonical() {
             let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(member) = ports.get(&addr.port()) {
+            if let Some((_, member)) = ports.held.get(&addr.port()) {
                 return (Origin::Tunnel(*member), UNPROVEN_PER_IP);
             }
         }
@@ -61,7 +73,10 @@ impl Outlets {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        self.of.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.port);
+        let mut ports = self.of.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if ports.held.get(&self.port).is_some_and(|(nth, _)| *nth == self.nth) {
+            ports.held.remove(&self.port);
+        }
     }
 }
 
@@ -98,7 +113,14 @@ mod tests {
         assert_ne!(outlets.origin(at("10.0.0.9:7"), ANY).0, Origin::Tunnel(member), "the same port elsewhere");
         let bound = at("10.0.0.9:7").ip();
         assert_eq!(outlets.origin(at("10.0.0.9:7"), bound).0, Origin::Tunnel(member), "bound to that address");
+        let (other, next) = (PublicKey([2; 32]), outlets.open(7, PublicKey([2; 32])));
         drop(outlet);
+        assert_eq!(
+            outlets.origin(at("127.0.0.1:7"), ANY).0,
+            Origin::Tunnel(other),
+            "the next one's, who has the port now"
+        );
+        drop(next);
         assert_eq!(outlets.origin(at("127.0.0.1:7"), ANY), here);
     }
 }

@@ -88,13 +88,14 @@ pub(crate) async fn resolve(session: &Session, args: ResolveArgs, out: Output) -
         let mut text = facts(&[
             ("model", format!("{}@{}", found.name, found.version)),
             ("manifest", found.manifest.to_string()),
-            (
-                "answered by",
-                format!("{} in {:.1} ms", source(found.source), millis(found.took)),
-            ),
+            ("answered by", format!("{} in {:.1} ms", source(found.source), millis(found.took))),
             (
                 "proved",
-                format!("to this program, under the header of height {}; its record is {} old", found.height, age(record_age_ms)),
+                format!(
+                    "to this program, under the header of height {}; its record is {} old",
+                    found.height,
+                    age(record_age_ms)
+                ),
             ),
             ("score", score_text(score_ppm, datasets)),
         ]);

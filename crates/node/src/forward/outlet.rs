@@ -59,12 +59,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn outlet(
-    peer: NodeId,
-    tunnel: Tunnel,
-    (rpc, outlets): (SocketAddr, Outlets),
-    ration: Arc<Bucket>,
-) -> NodeId {
+async fn outlet(peer: NodeId, tunnel: Tunnel, (rpc, outlets): (SocketAddr, Outlets), ration: Arc<Bucket>) -> NodeId {
     let any: IpAddr = if rpc.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let bound = UdpSocket::bind((any, 0)).await.and_then(|socket| Ok((socket.local_addr()?.port(), socket)));
     match bound {

@@ -99,7 +99,8 @@ mod tests {
             std::fs::write(&file, &bytes[..cut]).unwrap();
             assert!(read(&file).is_empty(), "cut at {cut}");
         }
-        std::fs::write(&file, encode(&vec![(ByteBuf::from([7_u8; 31]), ByteBuf::from([7_u8]), Some(peer))]).unwrap()).unwrap();
+        std::fs::write(&file, encode(&vec![(ByteBuf::from([7_u8; 31]), ByteBuf::from([7_u8]), Some(peer))]).unwrap())
+            .unwrap();
         assert!(read(&file).is_empty());
     }
 }

@@ -13,20 +13,19 @@ use zero2ai_proto::{
 
 use crate::{
     core::Core,
+    heads,
     jobs::{Tell, tell},
 };
 
 /// How long one other node may take to fetch a whole copy.
 const REPLICA: Duration = Duration::from_secs(600);
 
-/// How long members that were not heard of yet are waited for: more than two of their announcements.
-const INTRODUCTIONS: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Core {
     /// Asks providers that are up to hold a copy, as many at once as copies are wanted, until enough do. Members that the
-    /// ledger knows as providers and that were not heard of yet are waited for a little: a pool that just came up is still
-    /// introducing itself.
+    /// ledger knows as providers and that were not heard of yet are waited for ([`heads::introductions`]): a pool that just came up is still
+    /// introducing itself, and who has just joined a large one hears of its members one by one.
     pub(super) async fn replicate(
         &self,
         name: &ModelName,
@@ -34,7 +33,8 @@ impl Core {
         wanted: u32,
         progress: &Tell,
     ) -> Result<Vec<NodeId>, RpcError> {
-        let (total, patience) = (u64::from(wanted), tokio::time::Instant::now() + INTRODUCTIONS);
+        let members = self.chain.read(|l| l.members().count());
+        let (total, patience) = (u64::from(wanted), tokio::time::Instant::now() + heads::introductions(members));
         let (mut asked, mut running) = (BTreeSet::new(), FuturesUnordered::new());
         let (mut holders, mut last) = (Vec::new(), String::from("no other provider is up"));
         while holders.len() < wanted as usize {
