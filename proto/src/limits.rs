@@ -114,6 +114,8 @@ pub const SEATS: u16 = 64;
 pub const OPENED_LEAVES: u16 = 24;
 /// Bytes of a sample that is shown to a jury, encoded with its salt: a picture, or some minutes of sound.
 pub const SHOWN_BYTES: usize = 8 * 1024 * 1024;
+/// Expected answers of one prompt, in data and as shown to a jury.
+pub const ANSWERS: usize = 64;
 /// Findings that one validator's agreement in an epoch is computed over at most; further ones earn nothing. Each is
 /// compared with all before it.
 pub const REWARDED: usize = 256;

@@ -2,7 +2,7 @@
 
 use zero2ai_proto::{
     ByteBuf, Digest,
-    limits::PROMPT_BYTES,
+    limits::{PROMPT_BYTES, SHOWN_BYTES},
     sample::{Sample, ShownSample},
     tx::OpenedLeaf,
 };
@@ -48,6 +48,21 @@ pub fn show(data: &Dataset, place: usize) -> Option<Sample> {
         }
         Samples::Pairs(_) => return None,
     })
+}
+
+/// The first sample that is too long to be shown ([`SHOWN_BYTES`] with its salt), if one is.
+#[must_use]
+pub fn too_long(data: &Dataset) -> Option<usize> {
+    /// More than what stands around the content.
+    const AROUND: usize = 4 * 1024;
+    let texts = |prompt: &Prompt| prompt.expected.iter().map(|e| e.len().saturating_add(8)).sum::<usize>();
+    let long = |bytes: usize| bytes.saturating_add(AROUND) > SHOWN_BYTES;
+    match &data.samples {
+        Samples::Rows(rows, _) => rows.iter().position(|row| long(row.len().saturating_mul(4))),
+        Samples::Pictures(media, _) | Samples::Sounds(media, _) => media.iter().position(|m| long(m.content.len())),
+        Samples::Prompts(prompts) => prompts.iter().position(|p| long(p.prompt.len().saturating_add(texts(p)))),
+        Samples::Pairs(_) => None,
+    }
 }
 
 /// What was shown, as data of one sample, if it is what `leaf` is about. Its label is part of what the leaf's digest is of.
@@ -207,6 +222,20 @@ mod tests {
             let odd = Sample::Row { features: ByteBuf::from(bytes), label: 0 };
             assert_eq!(accept(ShownSample { sample: odd, ..honest.clone() }, &leaf), Err(ShownError::Malformed));
         }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_shown_is_found_and_the_rest_fits() {
+        let medium = |bytes: usize| Medium { content: vec![0; bytes].into(), span: None };
+        let fits = data(Samples::Pictures(vec![medium(SHOWN_BYTES - 4 * 1024)], vec![0]));
+        assert_eq!(too_long(&fits), None);
+        assert!(zero2ai_proto::encode(&shown(&fits, 0)).unwrap().len() <= SHOWN_BYTES);
+        let long = data(Samples::Sounds(vec![medium(8), medium(SHOWN_BYTES)], vec![0, 0]));
+        assert_eq!(too_long(&long), Some(1));
+        let most = Prompt { prompt: "p".repeat(PROMPT_BYTES), expected: vec!["e".repeat(100_000); ANSWERS] };
+        let prompts = data(Samples::Prompts(vec![most]));
+        assert_eq!(too_long(&prompts), None);
+        assert!(zero2ai_proto::encode(&shown(&prompts, 0)).unwrap().len() <= SHOWN_BYTES);
     }
 
     #[test]

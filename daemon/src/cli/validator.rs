@@ -168,8 +168,8 @@ pub(crate) enum ValidatorCommand {
     /// Vote as a juror by hand, before this node does. Who sits and is silent loses a bond
     #[command(after_help = "Examples:\n  zero2ai validator ballot lab/digits@1/2/NODE-KEY/17 stands\n  \
         zero2ai validator ballot lab/digits@1/2/NODE-KEY/17 refuted\n\n\
-        A node that sits asks who opened the leaf for the sample, runs the model on it and votes, by itself; to whom nothing is shown, \
-        the leaf is refuted. Left to you are embedders, whose answers depend on all of the data, and samples of more than 8 MiB.")]
+        A node that sits asks who opened the leaf for the sample, runs the model on it and votes, by itself; to whom nothing is shown \
+        in half of the window, the leaf is refuted. A vote that was cast by hand stands.")]
     Ballot {
         /// publisher/model@VERSION/ROUND/KEY/LEAF
         leaf: Disputed,

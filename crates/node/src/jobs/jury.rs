@@ -2,16 +2,17 @@
 //! vote that was cast by hand stands.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{Mutex, mpsc},
-    task::JoinSet,
+    task::{self, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
+use zero2ai_engine::{Fault, Worker};
 use zero2ai_ledger::Ledger;
 use zero2ai_proto::{
     NodeId,
@@ -26,7 +27,7 @@ use zero2ai_proto::{
     worker::ModelInfo,
 };
 use zero2ai_validator::{
-    Dataset, JobError, Subject,
+    Dataset, Subject,
     domain::domain,
     shown::{accept, refutes},
 };
@@ -34,24 +35,26 @@ use zero2ai_validator::{
 use crate::{
     account::PATIENCE,
     core::Core,
-    jobs::{fetch::Watch, report::Local},
+    jobs::{fetch::Watch, open::Opened, report::Local},
     models::Loaded,
-    serve::errors::invalid,
+    serve::errors::{invalid, unavailable},
 };
 
 /// How often the ledger is looked at: a small part of any window, since blocks come a second apart at most.
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(3);
 /// How long a seat is left alone after a try that came to nothing.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(10);
 /// Time for a sample to come.
 const SHOWN: Duration = Duration::from_secs(60);
+/// Time for the model to come, after which others have their turn.
+const FETCH: Duration = Duration::from_secs(1_800);
+/// Time for a model to be loaded and to answer one sample: what takes longer is not voted on, and holds up nobody else's dispute.
+const RUN: Duration = Duration::from_secs(300);
 /// Longer than any window that matters: of a try that never ends.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// The instance at which nobody is drawn.
-const LAST: u8 = 3;
-/// Seats for which samples are asked for at once; the others wait.
-const AT_ONCE: usize = 16;
-/// Tries in which a loaded model gives no answer to a sample, after which the sample is to blame.
+/// Seats that are seen to at once; the others wait.
+const AT_ONCE: usize = 64;
+/// Tries, [`PAUSE`] apart, after which what does not come or is not answered is not this machine's bad luck.
 const TRIES: u32 = 3;
 
 /// An instance of a dispute in which this node is to vote: the leaf in words, and the instance.
@@ -61,15 +64,16 @@ type Seat = (String, u8);
 #[derive(Clone, Copy)]
 struct Tried {
     next: Instant,
-    /// Times that the model gave no answer.
-    unanswered: u32,
+    /// Times that no sample came, or that the model found fault with the one that did.
+    in_vain: u32,
 }
 
 /// What a try came to.
 enum Came {
     Voted(bool),
-    /// The model was asked, and gave no answer.
-    Unanswered(String),
+    /// Who opened the leaf, or what he showed, is to blame, or this node's luck.
+    InVain(String),
+    /// This node is not able to vote now.
     Waits(String),
     /// The ledger takes no vote of this node here.
     Refused(String),
@@ -78,98 +82,106 @@ enum Came {
 /// Votes wherever this node sits, until `stop`.
 pub(crate) async fn keep_juries(core: Arc<Core>, stop: CancellationToken) {
     let (mut tried, mut running) = (BTreeMap::<Seat, Tried>::new(), JoinSet::new());
-    // One model at a time; whoever is slow to show his sample holds up nobody else's dispute.
+    // Who is being asked: for one sample at a time, since more than one is shown to nobody.
+    let mut asked: HashMap<task::Id, NodeId> = HashMap::new();
+    // One model is run at a time; whoever is slow to show his sample, or his model's chunks, holds up nobody else's dispute.
     let turn = Arc::new(Mutex::new(()));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        while let Some(ended) = running.try_join_next() {
-            let Ok((seat, came)) = ended else { continue };
-            note(&mut tried, seat, came);
+        while let Some(ended) = running.try_join_next_with_id() {
+            let (id, came) = ended.map_or_else(|error| (error.id(), None), |(id, came)| (id, Some(came)));
+            asked.remove(&id);
+            if let Some((seat, came)) = came {
+                note(&mut tried, &seat, came);
+            }
         }
         let seats = core.chain.read(|ledger| seats(ledger, &core.id));
         let seats: BTreeMap<Seat, _> = seats.into_iter().map(|(w, d)| ((w.to_string(), d.instance), (w, d))).collect();
         tried.retain(|seat, _| seats.contains_key(seat));
         for (seat, (which, dispute)) in seats {
             let now = Instant::now();
-            let so_far = *tried.entry(seat.clone()).or_insert(Tried { next: now, unanswered: 0 });
-            if so_far.next > now || running.len() >= AT_ONCE {
+            let so_far = *tried.entry(seat.clone()).or_insert(Tried { next: now, in_vain: 0 });
+            let opened_by = which.validator;
+            if so_far.next > now || running.len() >= AT_ONCE || asked.values().any(|node| *node == opened_by) {
                 continue;
             }
             // Not again before this try has ended, or long after.
             tried.insert(seat.clone(), Tried { next: now + FOREVER, ..so_far });
             let (core, turn) = (Arc::clone(&core), Arc::clone(&turn));
-            running.spawn(async move {
-                let came = core.vote(&which, &dispute, so_far.unanswered, &turn).await;
+            let begun = running.spawn(async move {
+                let came = core.vote(&which, &dispute, so_far.in_vain, &turn).await;
                 (seat, came)
             });
+            asked.insert(begun.id(), opened_by);
         }
     }
 }
 
-fn note(tried: &mut BTreeMap<Seat, Tried>, seat: Seat, came: Came) {
+fn note(tried: &mut BTreeMap<Seat, Tried>, seat: &Seat, came: Came) {
     let leaf = &seat.0;
-    match &came {
+    let Some(tried) = tried.get_mut(seat) else { return };
+    tried.next = Instant::now() + PAUSE;
+    match came {
         Came::Voted(refuted) => tracing::info!(leaf, refuted, "voted over a disputed leaf"),
-        Came::Unanswered(why) | Came::Waits(why) => tracing::info!(leaf, why, "a vote waits"),
-        Came::Refused(why) => return tracing::info!(leaf, why, "this node has no vote over a leaf"),
-    }
-    if let Some(tried) = tried.get_mut(&seat) {
-        tried.next = Instant::now() + PAUSE;
-        tried.unanswered = tried.unanswered.saturating_add(u32::from(matches!(came, Came::Unanswered(_))));
+        Came::Waits(why) => tracing::info!(leaf, why, "a vote waits"),
+        Came::InVain(why) => {
+            tried.in_vain = tried.in_vain.saturating_add(1);
+            tracing::info!(leaf, why, times = tried.in_vain, "a vote waits");
+        }
+        Came::Refused(why) => {
+            tried.next += FOREVER;
+            tracing::info!(leaf, why, "this node has no vote over a leaf");
+        }
     }
 }
 
-/// Disputes over which this node could vote in the next block, and has not.
+/// Disputes over which this node may vote in the next block.
 fn seats(ledger: &Ledger, me: &NodeId) -> Vec<(Disputed, DisputeState)> {
-    let next = ledger.height().saturating_add(1);
-    let takes = |d: &DisputeState| d.settled.is_none() && d.tally.is_none() && d.draws < next && next <= d.vote_end();
-    let votes = |which: &Disputed, d: &DisputeState| {
-        let ballots = ledger.ballots(which, d.instance);
-        let own = ballots.iter().find(|(juror, _)| juror == me);
-        own.map_or_else(|| everyone(ledger, d, me), |(_, ballot)| ballot.refuted.is_none())
-    };
-    ledger.disputes().into_iter().filter(|(which, dispute)| takes(dispute) && votes(which, dispute)).collect()
+    // Whoever grades nothing does not go through all disputes there ever were.
+    if ledger.member(me).is_none_or(|member| !member.rights.has(Rights::VALIDATOR)) {
+        return Vec::new();
+    }
+    let open = ledger.disputes().into_iter().filter(|(_, dispute)| dispute.settled.is_none());
+    open.filter(|(which, _)| ledger.may_vote(which, me)).collect()
 }
 
-/// True if a dispute is at its last instance and `node` may vote there without having been drawn, as far as can be told without its stake: the
-/// ledger has the last word.
-fn everyone(ledger: &Ledger, dispute: &DisputeState, node: &NodeId) -> bool {
-    dispute.instance >= LAST
-        && dispute.backers.iter().all(|backer| backer.who != *node)
-        && ledger.member(node).is_some_and(|member| member.rights.has(Rights::VALIDATOR))
-}
-
-/// True if `node` sits, or may, over an open dispute: to whom a sample is shown.
+/// True if `node` votes over an open dispute, or has: to whom a sample is shown.
 pub(super) fn sits(ledger: &Ledger, which: &Disputed, node: &NodeId) -> bool {
     let Some(dispute) = ledger.dispute(which).filter(|dispute| dispute.settled.is_none()) else { return false };
-    ledger.ballots(which, dispute.instance).iter().any(|(juror, _)| juror == node) || everyone(ledger, &dispute, node)
+    ledger.may_vote(which, node) || ledger.ballots(which, dispute.instance).iter().any(|(juror, _)| juror == node)
 }
 
 impl Core {
     /// Finds out what is to be voted, and votes so.
-    async fn vote(&self, which: &Disputed, dispute: &DisputeState, unanswered: u32, turn: &Mutex<()>) -> Came {
-        let leaf = &dispute.leaf;
-        let found = match self.ask_sample(which, leaf).await {
+    async fn vote(&self, which: &Disputed, dispute: &DisputeState, in_vain: u32, turn: &Mutex<()>) -> Came {
+        // A juror who cannot run the model does not vote, whatever he is shown.
+        let _using = self.upkeep.using().await;
+        let held = match tokio::time::timeout(FETCH, self.hold(which)).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => return Came::Waits(error.to_string()),
+            Err(_) => return Came::Waits(format!("the model did not come within {FETCH:?}")),
+        };
+        let again = in_vain.saturating_add(1) >= TRIES;
+        let refuted = match self.ask_sample(which, &dispute.leaf).await {
             Ok(data) => {
                 let _turn = turn.lock().await;
-                self.ask_again(which, &data, leaf).await
+                match tokio::time::timeout(RUN, self.ask_again(which, held, &data, &dispute.leaf)).await {
+                    Ok(Ok(Answer::Refutes(refuted))) => refuted,
+                    Ok(Ok(Answer::Unfit(why))) if !again => return Came::InVain(why),
+                    Ok(Ok(Answer::Unfit(_))) => true,
+                    Ok(Err(error)) => return Came::Waits(error.to_string()),
+                    Err(_) => return Came::Waits(format!("the model did not answer within {RUN:?}")),
+                }
             }
             // Who opened the leaf has half of the window to show its sample.
-            Err(why) if self.chain.read(Ledger::height) >= dispute.draws.saturating_add(dispute.vote / 2) => {
+            Err(why) if again && self.chain.read(Ledger::height) >= half(dispute) => {
                 tracing::info!(leaf = %which, why, "no sample was shown: it is taken for refuted");
-                Ok(Ok(true))
+                true
             }
-            Err(why) => return Came::Waits(why),
-        };
-        let refuted = match found {
-            Ok(Ok(refuted)) => refuted,
-            Ok(Err(why)) if unanswered.saturating_add(1) < TRIES => return Came::Unanswered(why.to_string()),
-            Ok(Err(_)) => true,
-            // A juror who cannot run the model does not vote for that.
-            Err(error) => return Came::Waits(error.to_string()),
+            Err(why) => return Came::InVain(why),
         };
         let body = TxBody::Ballot(Ballot { disputed: which.clone(), refuted });
         match self.account.submit(body, PATIENCE).await {
@@ -198,34 +210,69 @@ impl Core {
         accept(shown, leaf).map_err(|e| e.to_string())
     }
 
-    /// Runs the version that a leaf is about on its sample. The error outside is this node's; the one inside may be the sample's.
-    async fn ask_again(
-        &self,
-        which: &Disputed,
-        data: &Dataset,
-        leaf: &OpenedLeaf,
-    ) -> Result<Result<bool, JobError>, RpcError> {
+    /// Has the version that a leaf is about here.
+    async fn hold(&self, which: &Disputed) -> Result<Held, RpcError> {
         let Disputed { name, version, .. } = which;
-        let _using = self.upkeep.using().await;
         let entry = self.version(name, *version).await?;
-        if let Some(place) = self.models.use_now(name, *version) {
-            let serving = place.serving();
-            let subject = subject(which, &serving.info, serving.preparation.as_ref(), &entry)?;
-            return Ok(refutes(&Local(&serving.worker), &subject, data, leaf).await);
-        }
         let unheard = mpsc::channel(1).0;
         let opened = match entry.withdrawn {
+            _ if self.models.get(name, *version).is_some() => None,
             true => Some(self.open_withdrawn(name, *version, &entry).await?),
             false => self.bring(name, *version, None, Watch::steps(&unheard), true).await?.opened,
         };
-        let Loaded { worker, info, preparation, room } =
-            self.load_for_once(name, *version, &entry, opened).await?;
-        let subject = subject(which, &info, preparation.as_ref(), &entry)?;
-        let found = refutes(&Local(&worker), &subject, data, leaf).await;
+        Ok(Held { entry, opened })
+    }
+
+    /// Runs it on the leaf's sample.
+    async fn ask_again(
+        &self,
+        which: &Disputed,
+        held: Held,
+        data: &Dataset,
+        leaf: &OpenedLeaf,
+    ) -> Result<Answer, RpcError> {
+        let (Disputed { name, version, .. }, Held { entry, opened }) = (which, held);
+        if let Some(place) = self.models.use_now(name, *version) {
+            let serving = place.serving();
+            let subject = subject(which, &serving.info, serving.preparation.as_ref(), &entry)?;
+            return ask(&serving.worker, &subject, data, leaf).await;
+        }
+        let Loaded { worker, info, preparation, room } = self.load_for_once(name, *version, &entry, opened).await?;
+        let found = match subject(which, &info, preparation.as_ref(), &entry) {
+            Ok(subject) => ask(&worker, &subject, data, leaf).await,
+            Err(error) => Err(error),
+        };
         worker.stop().await;
         drop(room);
-        Ok(found)
+        found
     }
+}
+
+/// A version that is here to be run.
+struct Held {
+    entry: Version,
+    opened: Option<Opened>,
+}
+
+/// What the model made of a sample.
+enum Answer {
+    Refutes(bool),
+    /// It takes no such sample, it says.
+    Unfit(String),
+}
+
+/// The error is this machine's: who has too little memory convicts nobody.
+async fn ask(worker: &Worker, subject: &Subject, data: &Dataset, leaf: &OpenedLeaf) -> Result<Answer, RpcError> {
+    let local = Local::within(worker, RUN);
+    match refutes(&local, subject, data, leaf).await {
+        Ok(refuted) => Ok(Answer::Refutes(refuted)),
+        Err(error) if matches!(local.fault(), Some(Fault::Input | Fault::Model)) => Ok(Answer::Unfit(error.to_string())),
+        Err(error) => Err(unavailable(error.to_string())),
+    }
+}
+
+const fn half(dispute: &DisputeState) -> u64 {
+    dispute.draws.saturating_add(dispute.vote / 2)
 }
 
 fn subject(

@@ -55,7 +55,7 @@ pub(crate) async fn run(
     progress: &Tell,
 ) -> Result<(Vec<LoadResult>, Option<Load>), RpcError> {
     let queries = queries(subject, data).map_err(invalid)?;
-    let bench = Bench { worker: Local(worker), queries, most: AtomicU64::new(0), under_way: AtomicU64::new(0) };
+    let bench = Bench { worker: Local::new(worker), queries, most: AtomicU64::new(0), under_way: AtomicU64::new(0) };
     tell(progress, "under load: several at once", 0, 0);
     let multi = bench.multi().await.map_err(invalid)?;
     tell(progress, "under load: at random times", 0, 0);

@@ -1,9 +1,12 @@
 //! The report of a validation: the figures are computed on a thread that may block, and ask the worker when they attack.
 
-use std::time::Instant;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
-use zero2ai_engine::{GenEvent, Worker};
+use zero2ai_engine::{EngineError, Fault, GenEvent, Worker};
 use zero2ai_proto::{
     calls::{GenerateInput, Prompt, Sampling},
     rpc::RpcError,
@@ -20,12 +23,39 @@ use crate::{
     serve::errors::{internal, invalid},
 };
 
-/// A worker that a validation asks.
-pub(crate) struct Local<'a>(pub(crate) &'a Worker);
+/// A worker that a validation or a juror asks.
+pub(crate) struct Local<'a> {
+    worker: &'a Worker,
+    /// Time for one answer.
+    within: Duration,
+    /// Whose fault the last failure was.
+    fault: Mutex<Option<Fault>>,
+}
+
+impl<'a> Local<'a> {
+    /// With as much time as a worker takes at most.
+    pub(crate) const fn new(worker: &'a Worker) -> Self {
+        Self::within(worker, Duration::from_secs(3_600))
+    }
+
+    pub(crate) const fn within(worker: &'a Worker, within: Duration) -> Self {
+        Self { worker, within, fault: Mutex::new(None) }
+    }
+
+    /// Whose fault the last failure was; `None` before one.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: &EngineError) -> String {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.fault());
+        error.to_string()
+    }
+}
 
 impl Predictor for Local<'_> {
     async fn predict(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
-        self.0.predict(inputs).await.map_err(|e| e.to_string())
+        self.worker.predict_within(inputs, self.within).await.map_err(|e| self.failed(&e))
     }
 
     async fn say(&self, prompt: &str, tokens: u32) -> Result<Said, String> {
@@ -33,10 +63,10 @@ impl Predictor for Local<'_> {
         let input = GenerateInput { prompt: Prompt::Text(prompt.to_owned()), sampling, resume: Vec::new() };
         let mut last = Instant::now();
         // Nobody's: what was computed for one sample is not used again for the next, so that each costs what it costs.
-        let mut stream = self.0.generate(&[], input).await.map_err(|e| e.to_string())?;
+        let mut stream = self.worker.generate_within(&[], input, self.within).await.map_err(|e| self.failed(&e))?;
         let (mut said, mut first) = (Said::default(), true);
         while let Some(event) = stream.next().await {
-            let GenEvent::Token(piece) = event.map_err(|e| e.to_string())? else { break };
+            let GenEvent::Token(piece) = event.map_err(|e| self.failed(&e))? else { break };
             said.text.push_str(&piece.text);
             let micros = u32::try_from(last.elapsed().as_micros()).unwrap_or(u32::MAX);
             last = Instant::now();
@@ -89,7 +119,7 @@ pub(crate) async fn report(run: Run, worker: &Worker, progress: &Tell) -> Result
         let mut watch = |done, total| tell(&heard, "steps of the attacks", done as u64, total as u64);
         assess(&run, &mut Remote(asks), &mut watch)
     });
-    let worker = Local(worker);
+    let worker = Local::new(worker);
     while let Some(question) = asked.recv().await {
         // Nobody listens only if the thread is gone, and then the loop ends.
         match question {

@@ -1,13 +1,17 @@
 //! What a validator shows a jury: the samples of the leaves that it opened, kept until those can be disputed no more. Each lies in a file of its
 //! own beside its round's, so that data which are moved or changed meanwhile lose no dispute.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use zero2ai_proto::{
-    NodeId, decode, encode,
+    NodeId, encode,
     limits::SHOWN_BYTES,
     local::LocalData,
-    rpc::RpcError,
+    rpc::{ErrorCode, RpcError},
     sample::ShownSample,
     tx::{Disputed, OpenedLeaf},
 };
@@ -16,6 +20,7 @@ use zero2ai_validator::{
     Dataset, own_salt,
     shown::{accept, show},
 };
+use zeroize::Zeroizing;
 
 use crate::{
     core::Core,
@@ -57,9 +62,35 @@ pub(super) fn forget(round: &Path) -> Result<(), RpcError> {
     entries.filter(own).try_for_each(|path| std::fs::remove_file(path).map_err(internal))
 }
 
+/// Jurors who are being shown something: one sample at a time each, so that none has this node hold more.
+#[derive(Default)]
+pub(crate) struct Showing(Mutex<BTreeSet<NodeId>>);
+
+impl Showing {
+    /// Begins to show something to `juror`, until what this gives is dropped.
+    pub(crate) fn begin(&self, juror: NodeId) -> Result<Shows<'_>, RpcError> {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(juror) {
+            return Ok(Shows { among: self, juror });
+        }
+        Err(RpcError::new(ErrorCode::Busy, "a sample is being shown to you already: ask for the next one behind it"))
+    }
+}
+
+/// One showing.
+pub(crate) struct Shows<'a> {
+    among: &'a Showing,
+    juror: NodeId,
+}
+
+impl Drop for Shows<'_> {
+    fn drop(&mut self) {
+        self.among.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.juror);
+    }
+}
+
 impl Core {
     /// The encoded sample of a leaf that this node opened, for a juror who sits over it.
-    pub(crate) async fn show_sample(&self, juror: &NodeId, which: Disputed) -> Result<Vec<u8>, RpcError> {
+    pub(crate) async fn show_sample(&self, juror: &NodeId, which: Disputed) -> Result<Zeroizing<Vec<u8>>, RpcError> {
         if which.validator != self.id {
             return Err(not_found(format!("{which} was opened by another node: ask that one")));
         }
@@ -74,9 +105,7 @@ impl Core {
             if !secret_file::exists(&path).map_err(internal)? {
                 return Err(not_found(format!("the sample of {which} was not kept")));
             }
-            let bytes = secret_file::read(&path, SHOWN_BYTES).map_err(internal)?;
-            decode::<ShownSample>(&bytes, SHOWN_BYTES).map_err(internal)?;
-            Ok(bytes.to_vec())
+            secret_file::read(&path, SHOWN_BYTES).map_err(internal)
         })
         .await
     }
@@ -85,6 +114,7 @@ impl Core {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use zero2ai_proto::{SecretKey, decode};
     use zero2ai_validator::{Leaves, Row};
 
     use super::*;
@@ -111,5 +141,15 @@ mod tests {
         forget(&round).unwrap();
         assert!(!file(&round, 0).exists() && !file(&round, 2).exists());
         assert!(file(&other, 0).exists(), "another round's stays");
+    }
+
+    #[test]
+    fn a_juror_is_shown_one_sample_at_a_time() {
+        let (showing, [one, two]) = (Showing::default(), [1, 2].map(|n: u8| SecretKey::from_bytes(&[n; 32]).public()));
+        let first = showing.begin(one).unwrap();
+        assert_eq!(showing.begin(one).err().map(|e| e.code), Some(ErrorCode::Busy));
+        assert!(showing.begin(two).is_ok());
+        drop(first);
+        assert!(showing.begin(one).is_ok());
     }
 }

@@ -8,6 +8,7 @@ use zero2ai_ledger::commitment;
 use zero2ai_proto::{
     ByteBuf, Digest, ModelName, ModelRef,
     keys::random_bytes,
+    limits::SHOWN_BYTES,
     local::{LocalData, ValidateCall, ValidateReport},
     prepare::Preparation,
     rpc::RpcError,
@@ -24,6 +25,7 @@ use zero2ai_validator::{
     assess::{Run, criteria},
     domain::domain,
     prints::{self, Prints},
+    shown,
 };
 
 use crate::{
@@ -99,6 +101,9 @@ impl Core {
         let file = Path::new(&call.samples.path).file_name().map(|f| f.to_string_lossy().into_owned());
         let samples = call.samples.clone();
         let data = self.read_data(call.samples).await?;
+        if round.is_some() {
+            showable(&data)?;
+        }
         let using = self.upkeep.using().await;
         let Brought { entry, opened, .. } = self.bring(&name, version, None, Watch::steps(progress), true).await?;
         let prints = self.fingerprints(&entry).await?;
@@ -208,7 +213,7 @@ impl Core {
         // The ledger's word, since counts are held to it.
         let subject = Subject { name: wanted.name, domain, task: wanted.entry.task, preparation };
         let watch = |done, total| tell(progress, "samples predicted", done as u64, total as u64);
-        let findings = zero2ai_validator::run(&Local(loaded.worker), &subject, &data, watch).await.map_err(invalid)?;
+        let findings = zero2ai_validator::run(&Local::new(loaded.worker), &subject, &data, watch).await.map_err(invalid)?;
         let Some(seed) = wanted.seed else {
             let withheld = self.sound(data, subject, &findings, wanted.prints).await?;
             return Ok(Outcome { findings, report: None, withheld });
@@ -260,6 +265,17 @@ impl Core {
 impl<'a> From<&'a std::sync::Arc<crate::models::Serving>> for Loaded<'a> {
     fn from(serving: &'a std::sync::Arc<crate::models::Serving>) -> Self {
         Self { worker: &serving.worker, info: &serving.info, preparation: serving.preparation.as_ref() }
+    }
+}
+
+/// Refuses data of which a jury could not be shown every sample, before its validator has anything to lose.
+fn showable(data: &Dataset) -> Result<(), RpcError> {
+    match shown::too_long(data) {
+        None => Ok(()),
+        Some(sample) => Err(invalid(format!(
+            "sample {sample} has more than {} MiB, which is as much as a jury can be shown if its answer is disputed: leave it out",
+            SHOWN_BYTES / 1024 / 1024
+        ))),
     }
 }
 

@@ -42,7 +42,7 @@ use zero2ai_proto::{
 };
 use zero2ai_rpc::{Handler, IncomingCall, ReplySink};
 
-use crate::{core::Core, serve::errors::denied};
+use crate::{core::Core, jobs::shown::Showing, serve::errors::denied};
 use snapshot::Snapshots;
 use spent::Spent;
 
@@ -58,6 +58,7 @@ pub(crate) struct Service {
     spent: Spent,
     /// One audit is gathered for others at a time: whoever comes meanwhile hears that it is busy.
     audits: Semaphore,
+    showing: Showing,
     snapshots: Snapshots,
 }
 
@@ -67,7 +68,8 @@ impl Service {
         // Nothing answered longer ago has a deadline left.
         let since = now_ms().saturating_sub(2 * (REQUEST_HORIZON_MS + CLOCK_SKEW_MS));
         spent.remember(core.receipts.since(since).iter().map(|r| &r.request), now_ms());
-        Self { core, spent, audits: Semaphore::new(1), snapshots: Snapshots::default() }
+        let (audits, showing, snapshots) = (Semaphore::new(1), Showing::default(), Snapshots::default());
+        Self { core, spent, audits, showing, snapshots }
     }
 }
 
@@ -160,6 +162,7 @@ impl Service {
                 reply.item::<TellOutcome>(&taken).await
             }
             ShowSample::ID => {
+                let _one = self.showing.begin(call.peer)?;
                 let shown = core.show_sample(&call.peer, call.request::<ShowSample>()?.leaf).await?;
                 pieces::<ShowSample>(&mut reply, &shown).await
             }

@@ -30,8 +30,7 @@ pub const BYTES: u64 = 256 * 1024 * 1024;
 pub const NUMBERS: usize = 64 * 1024 * 1024;
 /// Bytes of one text.
 pub const TEXT_BYTES: usize = 256 * 1024;
-/// Expected answers of one prompt.
-pub const ANSWERS: usize = 64;
+pub use zero2ai_proto::limits::ANSWERS;
 
 /// Data that cannot be used: where, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
