@@ -164,7 +164,7 @@ SELECTION = choice(
 ROUND = record(
     opened=U64, draws=U64, commit=U64, reveal=U64, dispute=U64, seats=U16, bond_ppm=U32, open_ppm=U32, leaves=U16,
     staked=BOOL, selection=maybe(SELECTION), committee=many(KEY, 64), open_seed=maybe(H32), outcome=maybe(OUTCOME),
-    disputes=U32,
+    disputes=U32, halted=BOOL,
 )
 FINDING = record(weighted=U64, samples=U64, epoch=U64)
 STANDING = record(stake=U64, good=U64, bad=U64, history=FINDING)

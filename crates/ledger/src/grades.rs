@@ -135,6 +135,14 @@ impl Ledger {
         self.read(&key::dispute(which))
     }
 
+    /// Whether a ballot of `who` over a disputed leaf would be taken in the next block: it was drawn and has not voted, or everyone who may
+    /// grade the version votes now.
+    #[must_use]
+    pub fn may_vote(&self, which: &Disputed, who: &NodeId) -> bool {
+        let at = self.context(self.time_ms.saturating_add(1));
+        rules::may_vote(&self.draft(), &at, which, who).unwrap_or(false)
+    }
+
     /// Every dispute there ever was, in order of key.
     #[must_use]
     pub fn disputes(&self) -> Vec<(Disputed, DisputeState)> {

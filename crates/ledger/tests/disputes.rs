@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    Pool, id, name,
+    Pool, id, name, publish,
     rounds::{MODEL, Run, ballot, dispute, disputed, quick},
 };
 use proptest::prelude::*;
@@ -14,9 +14,10 @@ use zero2ai_ledger::{Ledger, TxError, asked, round_job, verify_audit};
 use zero2ai_proto::{
     ByteBuf, NodeId, Signed,
     limits::DISPUTES,
+    manifest::Task,
     receipt::AuditExport,
     state::{BallotState, DisputeState, EventKind},
-    tx::{Disputed, Grading, OpenRound, Tx, TxBody, Unstake},
+    tx::{Dispute, Disputed, Grading, OpenRound, Publish, Tx, TxBody, Unstake, Withdraw},
 };
 use zero2ai_trust::{
     Reputation,
@@ -286,11 +287,15 @@ fn each_step_of_a_dispute_has_its_window_and_its_people() {
     pool.until(draws);
     for party in [2, 6, 8, 1] {
         refused(pool.refusal(party, ballot(&which, true)), "does not sit");
+        assert!(!pool.ledger.may_vote(&which, &id(party)));
     }
+    assert!(pool.ledger.may_vote(&which, &id(3)));
     pool.do_all([(3, ballot(&which, true))]);
+    assert!(!pool.ledger.may_vote(&which, &id(3)) && pool.ledger.may_vote(&which, &id(4)));
     refused(pool.refusal(3, ballot(&which, false)), "exists already");
     pool.until(vote_end);
     refused(pool.refusal(4, ballot(&which, true)), "are taken from height");
+    assert!(!pool.ledger.may_vote(&which, &id(4)));
     over(&mut pool, &which);
     refused(pool.refusal(6, TxBody::Appeal(which.clone())), "no verdict");
     assert_eq!(pool.ledger.ballots(&which, 1).len(), 4);
@@ -321,9 +326,50 @@ fn nobody_wins_where_nobody_votes_or_the_chain_stood_still() {
         over(&mut pool, &which);
         settled(&mut pool);
         assert_eq!((has(&pool, 2), has(&pool, 6)), ((1_000, 0, 0), (1_000, 0, 0)));
-        assert_eq!(has(&pool, 3).0, if halted { 1_000 } else { 998 }, "jurors were silent");
+        assert_eq!(has(&pool, 3), (1_000, 0, 0), "who knows whether the model could be run");
         assert_eq!(pool.entry(1, 6).refuted, None);
     }
+}
+
+/// Else an owner who withdraws what he disputes would have the jury pay for what it cannot run.
+#[test]
+fn who_cannot_run_a_withdrawn_model_pays_nothing() {
+    for withdrawn in [false, true] {
+        let (mut pool, which) = opened(quick(), &STAKES);
+        pool.do_all([(2, open(&which))]);
+        if withdrawn {
+            pool.do_all([(1, TxBody::Withdraw(Withdraw { name: name(MODEL), version: 1 }))]);
+        }
+        voted(&mut pool, &which, &[(3, true), (4, true)]);
+        assert_eq!(has(&pool, 5).0, if withdrawn { 1_000 } else { 998 });
+    }
+}
+
+#[test]
+fn leaves_of_embedders_are_not_disputed() {
+    let (mut pool, which) = opened(quick(), &STAKES);
+    let TxBody::Publish(body) = publish(MODEL, 2) else { unreachable!() };
+    pool.do_all([(1, TxBody::Publish(Publish { task: Task::Embed { width: 8, context: 8 }, ..body }))]);
+    let TxBody::Dispute(body) = open(&which) else { unreachable!() };
+    refused(pool.refusal(2, TxBody::Dispute(Dispute { version: 2, ..body })), "depends on all");
+}
+
+/// A pause that comes once a round should long be settled forgives nobody's silence in it.
+#[test]
+fn a_pause_behind_a_rounds_end_forgives_no_silence() {
+    let mut pool = Pool::staked(8, quick(), &STAKES);
+    pool.published();
+    pool.committed_and_revealed(1, &runs());
+    pool.opened(1, &runs(), &[2, 3, 6]);
+    let which = disputed(6, 1, places(&pool)[0]);
+    pool.do_all([(2, open(&which))]);
+    let round = pool.ledger.round(&name(MODEL), 1, 1).unwrap();
+    pool.until(round.end());
+    let (block, _) = pool.build_at(pool.ledger.head_time_ms() + 600_000, &[]);
+    pool.apply(&block).unwrap();
+    assert_eq!(pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome, None, "it waits for the dispute");
+    settled(&mut pool);
+    assert_eq!(has(&pool, 4).0, 980, "who opened nothing loses its bond, and was a silent juror or not");
 }
 
 /// A verdict is not undone by a jury that says nothing: who lost it has appealed, and pays for that too.

@@ -88,13 +88,15 @@ fn one(sample: Sample) -> Option<Samples> {
         Sample::Row { features, label } => {
             let (numbers, rest) = features.as_chunks::<4>();
             let row: Vec<f32> = numbers.iter().map(|n| f32::from_le_bytes(*n)).collect();
-            let sound = rest.is_empty() && !row.is_empty() && row.len() <= FEATURES && row.iter().all(|n| n.is_finite());
+            let sound =
+                rest.is_empty() && !row.is_empty() && row.len() <= FEATURES && row.iter().all(|n| n.is_finite());
             sound.then(|| Samples::Rows(vec![row], vec![label]))?
         }
         Sample::Picture { file, label } => Samples::Pictures(medium(file, None), vec![label]),
         Sample::Sound { file, span, label } => {
             let span = span.map(|(start, end)| Span { start: f64::from_bits(start), end: f64::from_bits(end) });
-            let sound = span.is_none_or(|s| s.start.is_finite() && s.end.is_finite() && 0.0 <= s.start && s.start < s.end);
+            let sound =
+                span.is_none_or(|s| s.start.is_finite() && s.end.is_finite() && 0.0 <= s.start && s.start < s.end);
             sound.then(|| Samples::Sounds(medium(file, span), vec![label]))?
         }
         Sample::Prompt { prompt, expected } => {
@@ -242,7 +244,9 @@ mod tests {
     fn a_sample_of_each_kind_hashes_alike_on_both_sides() {
         let media = vec![Medium { content: vec![1, 2, 3].into(), span: None }];
         let part = vec![Medium { content: vec![1, 2, 3].into(), span: Some(Span { start: 0.5, end: 1.25 }) }];
-        for samples in [Samples::Pictures(media.clone(), vec![4]), Samples::Sounds(media, vec![4]), Samples::Sounds(part, vec![4])] {
+        for samples in
+            [Samples::Pictures(media.clone(), vec![4]), Samples::Sounds(media, vec![4]), Samples::Sounds(part, vec![4])]
+        {
             let data = data(samples);
             let again = Dataset { samples: one(show(&data, 0).unwrap()).unwrap(), ..data.clone() };
             assert_eq!(again.sample_hash(0), data.sample_hash(0));

@@ -118,6 +118,8 @@ pub struct RoundState {
     pub outcome: Option<Outcome>,
     /// Disputes over its leaves that are not settled: until they are, neither is the round.
     pub disputes: u32,
+    /// True if the chain stood still between the draw and [`RoundState::end`], as far as that is over: nobody's silence is charged then.
+    pub halted: bool,
 }
 
 impl RoundState {

@@ -9,6 +9,7 @@
 
 use zero2ai_proto::{
     NodeId, decode,
+    manifest::Task,
     state::{Backer, BallotState, DisputeState, Due, Halt, Member, Rights, RoundState, Tally, key},
     tx::{Ballot, Dispute, Disputed},
 };
@@ -21,6 +22,7 @@ use zero2ai_trust::{
 use super::{
     Call, Context, beacon,
     grading::grading,
+    model,
     opening::{asked, judge},
     round::{candidates, free_height, load, load_entry, round_job, seat_of},
     stake, verdict,
@@ -51,6 +53,9 @@ pub(super) fn find(draft: &Draft<'_>, which: &Disputed) -> Result<DisputeState, 
 /// The round of a leaf that can be disputed now, and what the disputed commitment bound.
 fn disputable(draft: &Draft<'_>, call: &Call<'_>, body: &Dispute) -> Result<(RoundState, u64), TxError> {
     let Dispute { name, version, round, validator, leaf } = body;
+    if matches!(model::version(draft, name, *version)?.task, Task::Embed { .. }) {
+        return Err(invalid("what a query finds depends on all of the data: no jury can ask for one sample again"));
+    }
     let (state, entry) =
         (load(draft, name, *version, *round)?, load_entry(draft, (name, *version, *round), validator)?);
     let Some(found) = entry.found.as_ref().filter(|_| entry.opened.is_some()) else {
@@ -169,7 +174,7 @@ pub(super) fn vote(draft: &mut Draft<'_>, call: &Call<'_>, body: &Ballot) -> Res
     let key = key::ballot(which, dispute.instance, &call.who);
     let ballot: BallotState = match draft.read(&key)? {
         Some(ballot) => ballot,
-        None => own_seat(draft, call, which, &dispute)?,
+        None => own_seat(draft, call.at, which, &dispute, &call.who)?,
     };
     if ballot.refuted.is_some() {
         return Err(TxError::Exists(format!("a ballot of {} over {which}", call.who)));
@@ -183,19 +188,35 @@ pub(super) fn vote(draft: &mut Draft<'_>, call: &Call<'_>, body: &Ballot) -> Res
     draft.write(key, &BallotState { bond: 0, refuted: Some(body.refuted), ..ballot })
 }
 
+/// True if a ballot of `who` would be taken in a block at this height.
+pub(crate) fn may_vote(draft: &Draft<'_>, at: &Context<'_>, which: &Disputed, who: &NodeId) -> Result<bool, TxError> {
+    let dispute = find(draft, which)?;
+    let member: Option<Member> = draft.read(&key::member(who))?;
+    if !(dispute.draws.saturating_add(1)..=dispute.vote_end()).contains(&at.height)
+        || !member.is_some_and(|member| member.rights.has(Rights::VALIDATOR))
+    {
+        return Ok(false);
+    }
+    match draft.read::<BallotState>(&key::ballot(which, dispute.instance, who))? {
+        Some(ballot) => Ok(ballot.refuted.is_none()),
+        None => Ok(own_seat(draft, at, which, &dispute, who).is_ok()),
+    }
+}
+
 /// The seat of who was not drawn: at the last instance everyone has one who may grade the version and is no party.
 fn own_seat(
     draft: &Draft<'_>,
-    call: &Call<'_>,
+    at: &Context<'_>,
     which: &Disputed,
     dispute: &DisputeState,
+    who: &NodeId,
 ) -> Result<BallotState, TxError> {
     let round = load(draft, &which.name, which.version, which.round)?;
     let of = (&which.name, which.version, round.staked);
-    let open = instance(dispute.instance).seats().is_none() && !is_party(dispute, &call.who);
-    let weighs = if open { seat_of(draft, call.at, of, &call.who)? } else { None };
-    let weighs = weighs.ok_or_else(|| invalid(format!("{} does not sit over {which}", call.who)))?;
-    let held = stake::held(draft, call.at, &call.who)?;
+    let open = instance(dispute.instance).seats().is_none() && !is_party(dispute, who);
+    let weighs = if open { seat_of(draft, at, of, who)? } else { None };
+    let weighs = weighs.ok_or_else(|| invalid(format!("{who} does not sit over {which}")))?;
+    let held = stake::held(draft, at, who)?;
     let weight = weight(Reputation { good: held.good, bad: held.bad }, weighs);
     Ok(BallotState { weight, bond: 0, refuted: None })
 }
@@ -225,6 +246,8 @@ fn charge_silent(
     dispute: &DisputeState,
 ) -> Result<(), TxError> {
     let halted = draft.read::<Halt>(key::HALT)?.is_some_and(|halt| halt.height > dispute.draws);
+    // A model that nobody could run is nobody's silence: else who opens a dispute over it would have others pay.
+    let unrun = dispute.votes.cast == 0 || model::version(draft, &which.name, which.version)?.withdrawn;
     let mut ballots: Vec<(NodeId, BallotState)> = Vec::new();
     for (key, value) in draft.scan(&key::ballots(which, dispute.instance)) {
         ballots.push((super::last_part(key)?, decode(value, VALUE_BYTES).map_err(|e| broken(key, &e))?));
@@ -233,7 +256,7 @@ fn charge_silent(
         // Who was let go meanwhile could not vote, as in a round that could not be revealed.
         let member: Option<Member> = draft.read(&key::member(&juror))?;
         let dismissed = !member.is_some_and(|m| m.rights.has(Rights::VALIDATOR));
-        if halted || dismissed {
+        if halted || unrun || dismissed {
             stake::release(draft, at, &juror, ballot.bond)?;
         } else {
             stake::forfeit(draft, at, &juror, ballot.bond)?;

@@ -24,6 +24,7 @@ mod transfer;
 mod upgrade;
 mod verdict;
 
+pub(crate) use dispute::may_vote;
 pub(crate) use endorse::{check as check_counts, figures, may_grade, score};
 pub use endorse::{commitment, counted};
 pub use opening::asked;

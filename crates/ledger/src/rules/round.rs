@@ -108,7 +108,11 @@ pub(super) fn open_next(draft: &mut Draft<'_>, call: &Call<'_>, body: &OpenRound
     let newest = draft.read::<RoundCount>(&key::rounds(name, number))?.map_or(0, |count| count.newest);
     let last = if newest > 0 { Some(load(draft, name, number, newest)?) } else { None };
     if let Some(open) = last.as_ref().filter(|round| round.outcome.is_none()) {
-        return Err(invalid(format!("round {newest} is open until height {}", open.end())));
+        let until = match open.disputes {
+            disputes if disputes > 0 && call.at.height > open.end() => "the disputes over it are settled".to_owned(),
+            _ => format!("height {}", open.end()),
+        };
+        return Err(invalid(format!("round {newest} is open until {until}")));
     }
     if model.owner != call.who {
         call.need(Rights::VALIDATOR)?;
@@ -151,6 +155,7 @@ fn open(draft: &mut Draft<'_>, call: &Call<'_>, name: &ModelName, number: u32, r
         open_seed: None,
         outcome: None,
         disputes: 0,
+        halted: false,
     };
     draft.write(key::due(state.draws, name, number, round), &Due::Draw)?;
     draft.write(key::round(name, number, round), &state)?;

@@ -146,8 +146,11 @@ fn settle_round(
 ) -> Result<(), TxError> {
     let (height, job) = (at.height, round_job(name, number, number_of_round));
     let mut round = round::load(draft, name, number, number_of_round)?;
+    if height <= round.end() {
+        round.halted = draft.read::<Halt>(key::HALT)?.is_some_and(|halt| halt.height > round.draws);
+    }
     if round.disputes > 0 {
-        return Ok(());
+        return draft.write(key::round(name, number, number_of_round), &round);
     }
     let earns = reward::earns(&round, &model::version(draft, name, number)?);
     let mut entries = round::entries(draft, &key::entries(name, number, number_of_round))?;
@@ -159,13 +162,12 @@ fn settle_round(
         draft.write(key::entry(name, number, number_of_round, who), entry)?;
     }
     let (told, settled) = outcome(&round, &job, &entries, height);
-    let halted = draft.read::<Halt>(key::HALT)?.is_some_and(|halt| halt.height > round.draws);
     for ((who, entry), after) in entries.iter().zip(&settled.validators) {
         let mut held = stake::held(draft, at, who)?;
         (held.good, held.bad) = (after.reputation.good, after.reputation.bad);
         held.bonds = held.bonds.saturating_sub(entry.bond);
         let conduct = conduct(&round, &job, who, entry, height);
-        let fate = bond_of(conduct, entry, halted);
+        let fate = bond_of(conduct, entry, round.halted);
         let burned = if fate == Bond::Burned { entry.bond } else { 0 };
         stake::burn(draft, who, &mut held, burned)?;
         match (conduct, after.shared, entry.standing) {

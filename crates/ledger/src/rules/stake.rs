@@ -168,8 +168,9 @@ pub(super) fn release(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, bou
 /// Burns a deposit, as far as no conviction took it meanwhile; gives what was burned.
 pub(super) fn forfeit(draft: &mut Draft<'_>, at: &Context<'_>, who: &NodeId, bound: u64) -> Result<u64, TxError> {
     let mut stake = held(draft, at, who)?;
+    // What a conviction took of it is gone: what is staked since then does not answer for it.
+    let amount = bound.min(stake.bonds).min(liable(&stake));
     stake.bonds = stake.bonds.saturating_sub(bound);
-    let amount = bound.min(liable(&stake));
     burn(draft, who, &mut stake, amount)
 }
 

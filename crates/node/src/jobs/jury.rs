@@ -266,7 +266,9 @@ async fn ask(worker: &Worker, subject: &Subject, data: &Dataset, leaf: &OpenedLe
     let local = Local::within(worker, RUN);
     match refutes(&local, subject, data, leaf).await {
         Ok(refuted) => Ok(Answer::Refutes(refuted)),
-        Err(error) if matches!(local.fault(), Some(Fault::Input | Fault::Model)) => Ok(Answer::Unfit(error.to_string())),
+        Err(error) if matches!(local.fault(), Some(Fault::Input | Fault::Model)) => {
+            Ok(Answer::Unfit(error.to_string()))
+        }
         Err(error) => Err(unavailable(error.to_string())),
     }
 }

@@ -63,7 +63,12 @@ impl Core {
     }
 
     /// What was withdrawn is given by nobody any more, neither chunks nor key: a check is made with what lies here.
-    pub(super) async fn open_withdrawn(&self, name: &ModelName, version: u32, entry: &Version) -> Result<Opened, RpcError> {
+    pub(super) async fn open_withdrawn(
+        &self,
+        name: &ModelName,
+        version: u32,
+        entry: &Version,
+    ) -> Result<Opened, RpcError> {
         self.open_version(name, version, entry, None).await.map_err(|error| {
             let only = "so it is run again only on a node that still holds all of it, with its key";
             let why = format!("{name}@{version} was withdrawn by its owner, {only}: {}", error.message);

@@ -230,7 +230,9 @@ fn opened(path: &Path, kept: &Kept, places: &[u32]) -> Result<Vec<OpenedLeaf>, R
     if let Some(data) = data {
         match shown::keep(path, data, kept.salts()?, &leaves) {
             Ok(whole) if whole == leaves.len() => {}
-            Ok(part) => tracing::warn!(%name, version, kept = part, of = leaves.len(), "not every sample can be shown to a jury"),
+            Ok(part) => {
+                tracing::warn!(%name, version, kept = part, of = leaves.len(), "not every sample can be shown to a jury")
+            }
             Err(error) => tracing::warn!(%name, version, %error, "samples cannot be shown to a jury"),
         }
     }

@@ -53,7 +53,9 @@ pub(super) fn keep(round: &Path, data: &LocalData, salts: &[u8; 32], leaves: &[O
 
 /// Deletes what was kept for a round.
 pub(super) fn forget(round: &Path) -> Result<(), RpcError> {
-    let (Some(folder), Some(stem)) = (round.parent(), round.file_stem().and_then(|s| s.to_str())) else { return Ok(()) };
+    let (Some(folder), Some(stem)) = (round.parent(), round.file_stem().and_then(|s| s.to_str())) else {
+        return Ok(());
+    };
     let own = |path: &PathBuf| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".shown"))

@@ -213,7 +213,8 @@ impl Core {
         // The ledger's word, since counts are held to it.
         let subject = Subject { name: wanted.name, domain, task: wanted.entry.task, preparation };
         let watch = |done, total| tell(progress, "samples predicted", done as u64, total as u64);
-        let findings = zero2ai_validator::run(&Local::new(loaded.worker), &subject, &data, watch).await.map_err(invalid)?;
+        let findings =
+            zero2ai_validator::run(&Local::new(loaded.worker), &subject, &data, watch).await.map_err(invalid)?;
         let Some(seed) = wanted.seed else {
             let withheld = self.sound(data, subject, &findings, wanted.prints).await?;
             return Ok(Outcome { findings, report: None, withheld });

@@ -33,8 +33,8 @@ use zero2ai_proto::{
     ByteBuf, NodeId,
     calls::{
         AuditProofs, Blocks, Describe, Forward, Forwarded, Generate, GetChunk, GetManifest, GetPoolKey, GetSnapshot,
-        Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve, ShowSample,
-        SubmitTx, TellOutcome, TrustSteps, WatchHave,
+        Grant, Have, Head, Piece, Ping, Pong, Predict, Prepare, Prove, Receipts, Redeem, Replicate, Resolve,
+        ShowSample, SubmitTx, TellOutcome, TrustSteps, WatchHave,
     },
     limits::{CHUNK_BYTES, CLOCK_SKEW_MS, REQUEST_HORIZON_MS},
     rpc::{ErrorCode, Load, Method, RpcError},

@@ -37,6 +37,7 @@ fn round() -> RoundState {
         open_seed: Some(digest(0xe8)),
         outcome: Some(outcome),
         disputes: 0,
+        halted: false,
     }
 }
 
