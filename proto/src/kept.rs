@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The shape that [`KeptCall::version`] names.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// What a call was asked with: what its request commits to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl CallOutput {
 /// See the module. It holds the input and the output in the clear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptCall {
-    /// Version of this shape: 1.
+    /// Version of this shape: 2.
     pub version: u16,
     /// Both halves of the receipt.
     pub receipt: Receipt,

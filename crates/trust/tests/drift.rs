@@ -161,6 +161,37 @@ fn what_several_accounts_see_is_an_alarm_that_says_how_many() {
     }
 }
 
+/// Two in league are two, however many others speak and err now and then.
+#[test]
+fn an_alarm_says_no_more_accounts_than_it_takes_to_make_it() {
+    for seed in 0..20 {
+        let (mut watch, mut draws, mut most) = (Watch::default(), Draws(seed), 0);
+        for at in 0..3_000 {
+            let teller = (at % 8) as u8;
+            let wrong = if teller < 2 { at >= 1_500 } else { draws.draw() % 20 == 0 };
+            most = most.max(watch.take(told(teller, at, wrong)).map_or(0, |alarm| alarm.accounts));
+        }
+        assert!(most <= 2, "{most} accounts, seed {seed}");
+    }
+}
+
+/// The others' word comes late, when some have told hundreds of answers since the change.
+#[test]
+fn what_came_behind_a_change_is_not_what_was_before_it() {
+    let (mut watch, mut most) = (Watch::default(), 0);
+    let mut say = |from: usize, count: usize, wrong: bool, tellers: std::ops::Range<u8>| {
+        for at in from..from + count {
+            for teller in tellers.clone() {
+                most = most.max(watch.take(told(teller, at, wrong)).map_or(0, |alarm| alarm.accounts));
+            }
+        }
+    };
+    say(0, 50, false, 0..4);
+    say(50, 400, true, 0..1);
+    say(450, 400, true, 0..4);
+    assert_eq!(most, 3);
+}
+
 #[test]
 fn a_flood_of_one_account_does_not_drown_the_others_word() {
     let (mut watch, mut given) = (Watch::default(), Vec::new());

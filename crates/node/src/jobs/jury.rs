@@ -12,7 +12,7 @@ use tokio::{
     task::{self, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use zero2ai_engine::{Fault, Worker};
+use zero2ai_engine::Worker;
 use zero2ai_ledger::Ledger;
 use zero2ai_proto::{
     NodeId,
@@ -24,7 +24,7 @@ use zero2ai_proto::{
     sample::ShownSample,
     state::{DisputeState, Rights, Version},
     tx::{Ballot, Disputed, OpenedLeaf, TxBody},
-    worker::ModelInfo,
+    worker::{Fault, ModelInfo},
 };
 use zero2ai_validator::{
     Dataset, Subject,

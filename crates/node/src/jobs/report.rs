@@ -6,11 +6,12 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use zero2ai_engine::{EngineError, Fault, GenEvent, Worker};
+use zero2ai_engine::{EngineError, GenEvent, Worker};
 use zero2ai_proto::{
     calls::{GenerateInput, Prompt, Sampling},
     rpc::RpcError,
     tensor::Tensor,
+    worker::Fault,
 };
 use zero2ai_trust::report::Report;
 use zero2ai_validator::{

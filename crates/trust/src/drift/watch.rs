@@ -3,10 +3,11 @@
 //!
 //! The detectors hear everybody in one stream, so a single account can make them speak. What they say is therefore a claim at first: the
 //! account with the most wrong answers since then is left out, and the others' answers must be worse than the same others' were before,
-//! by more than chance (Chernoff's bound with the Kullback-Leibler divergence, a thousandth).
+//! by more than chance (Chernoff's bound with the Kullback-Leibler divergence, a thousandth). An alarm rests on as many accounts as it
+//! takes to make it: on three where it would have been one without the two with the most wrong answers, too.
 //!
-//! What is left: where one account was the only one of a week, its word is all there is, and [`Alarm::accounts`] says 1. Two accounts in
-//! league bear each other out. Who floods right answers hides what others see.
+//! What is left: where one account was the only one of a week, its word is all there is, and [`Alarm::accounts`] says 1. Accounts in
+//! league bear each other out, and an alarm says no more than their number. Who floods right answers hides what others see.
 #![allow(clippy::float_arithmetic)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -54,7 +55,7 @@ pub struct Alarm {
     pub before: f64,
     /// The same after it: of the newer part, if the window was cut.
     pub after: f64,
-    /// Accounts whose wrong answers it rests on, at most [`ENOUGH`].
+    /// Accounts that it takes to make it, at most [`ENOUGH`]: with one less, whichever, the others' answers are still worse.
     pub accounts: u32,
 }
 
@@ -89,6 +90,8 @@ struct Claim {
     /// Answers from this place on count for it.
     since: u64,
     late: BTreeMap<Teller, Tally>,
+    /// What each had said before that, as it was when the detectors first spoke.
+    earlier: BTreeMap<Teller, Tally>,
     /// How many accounts bore it out when an alarm was last given.
     told: u32,
 }
@@ -165,15 +168,21 @@ impl Watch {
     /// A claim of what the detectors say now. One that is open goes on: nobody makes others' word void by making them speak again.
     fn begin(&mut self, said: Alarm, since: u64) {
         let since = self.claim.as_ref().map_or(since, |open| open.since.min(since));
-        let late = |account: &Account| {
-            let mut tally = Tally::default();
+        let of = |account: &Account| {
+            let mut late = Tally::default();
             for (_, wrong) in account.newest.iter().filter(|(place, _)| *place >= since) {
-                tally.add(Tally { answers: 1, wrong: u64::from(*wrong) });
+                late.add(Tally { answers: 1, wrong: u64::from(*wrong) });
             }
-            tally
+            let answers = account.answers.saturating_sub(late.answers);
+            (late, Tally { answers, wrong: account.wrong.saturating_sub(late.wrong) })
         };
-        let late = self.accounts.iter().map(|(teller, account)| (*teller, late(account))).collect();
-        self.claim = Some(Claim { said, since, late, told: 0 });
+        let both: Vec<_> = self.accounts.iter().map(|(teller, account)| (*teller, of(account))).collect();
+        let late = both.iter().map(|(teller, (late, _))| (*teller, *late)).collect();
+        // What came behind the change is no part of what was before it, however long the claim is open.
+        let earlier = self.claim.take().map(|open| open.earlier);
+        let earlier =
+            earlier.unwrap_or_else(|| both.into_iter().map(|(teller, (_, earlier))| (teller, earlier)).collect());
+        self.claim = Some(Claim { said, since, late, earlier, told: 0 });
     }
 
     /// Counts an answer in the open claim; true if that may decide something.
@@ -201,17 +210,24 @@ impl Watch {
         if self.accounts.values().filter(present).count() <= 1 {
             return 1;
         }
-        let worst = claim.late.iter().max_by_key(|(_, tally)| tally.wrong).map(|(teller, _)| *teller);
-        let (mut late, mut earlier, mut bearing) = (Tally::default(), Tally::default(), 0_u32);
-        for (teller, account) in self.accounts.iter().filter(|(teller, _)| Some(**teller) != worst) {
-            let own = claim.late.get(teller).copied().unwrap_or_default();
-            late.add(own);
-            let (answers, wrong) =
-                (account.answers.saturating_sub(own.answers), account.wrong.saturating_sub(own.wrong));
-            earlier.add(Tally { answers, wrong });
-            bearing = bearing.saturating_add(u32::from(own.wrong > 0));
+        let mut tallies: Vec<(Tally, Tally)> = claim
+            .late
+            .iter()
+            .map(|(teller, late)| (*late, claim.earlier.get(teller).copied().unwrap_or_default()))
+            .collect();
+        tallies.sort_by_key(|(late, _)| std::cmp::Reverse(late.wrong));
+        let without = |worst: &u32| {
+            let (mut late, mut earlier) = (Tally::default(), Tally::default());
+            for (own_late, own_earlier) in tallies.iter().skip(*worst as usize) {
+                late.add(*own_late);
+                earlier.add(*own_earlier);
+            }
+            is_worse(late, earlier)
+        };
+        match (1..ENOUGH).take_while(without).last() {
+            Some(worst) => worst.saturating_add(1),
+            None => 0,
         }
-        if is_worse(late, earlier) { bearing.saturating_add(1).min(ENOUGH) } else { 0 }
     }
 
     /// Answers taken.

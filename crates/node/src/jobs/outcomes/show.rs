@@ -100,8 +100,15 @@ impl Page {
             self.bytes = self.bytes.saturating_add(kept.bytes);
             files::read::<OutcomeReport>(&files::report_file(&self.home, kept.place), OUTCOME_BYTES)
         });
+        // A file that was put there by hand, say from a backup, may be another's.
+        let own = |report: &OutcomeReport| report.receipt.id().is_ok_and(|id| id == kept.receipt);
         let input = input.and_then(|read| match read {
-            Ok(report) => report.shown.input,
+            Ok(report) if own(&report) => report.shown.input,
+            Ok(report) => {
+                tracing::warn!(receipt = %kept.receipt, found = ?report.receipt.id(), "another outcome lies in its place");
+                self.damaged = self.damaged.saturating_add(1);
+                None
+            }
             Err(error) => {
                 tracing::warn!(receipt = %kept.receipt, error, "an outcome's input is not read");
                 self.damaged = self.damaged.saturating_add(1);
