@@ -121,7 +121,7 @@ class Predictions(unittest.TestCase):
         self.assertFalse(client.tell_outcome(answer.kept(), label=classes[:4]).fresh, "kept as bytes, it is the same call")
         with self.assertRaises(zero2ai.Invalid):
             client.tell_outcome(answer, right=False)  # another word on the same call
-        for wrong in ({}, {"label": [1], "right": True}, {"label": []}, {"label": [70_000]}, {"label": [1, 2]}):
+        for wrong in ({}, {"label": [1], "right": True}, {"label": []}, {"label": [70_000]}, {"label": [1, 2]}, {"label": [0.9, 0.1, 0.0, 0.0]}, {"label": [[0, 1], [1, 0]]}):
             with self.subTest(wrong), self.assertRaises(zero2ai.Invalid):
                 client.tell_outcome(answer, **wrong)
         shown = network[0].json("outcomes", NAME)

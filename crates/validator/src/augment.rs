@@ -1,6 +1,8 @@
 //! A set to train on, out of what callers sent back: their inputs with what was true of them, and perturbed copies. What holds
 //! personal data, as far as that can be told by its form, is left out and counted. No file is written here.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use zero2ai_proto::{
     calls::Prompt,
@@ -20,7 +22,7 @@ use zero2ai_trust::{
 
 use crate::dataset::FEATURES;
 
-/// How far a feature of a copy may be from its original, in deviations of what was sent (see [`Augmented::perturb`]): the mildest
+/// How far a feature of a copy may be from its original, in deviations of what was sent (see [`Augmented::row_copies`]): the mildest
 /// distance of a row's attack.
 pub const DISTANCE: f32 = 0.05;
 /// Standard deviations in a median distance from the median, of normal values.
@@ -39,7 +41,7 @@ pub struct LeftOut {
     pub personal: u64,
     /// It is known to be wrong, but not what would have been right.
     pub no_label: u64,
-    /// Pictures, sounds, conversations and other tensors than one of rows of numbers; rows of another width than the first.
+    /// Pictures, sounds, conversations and other tensors than one of rows of numbers; rows of another width than most have.
     pub other_kind: u64,
 }
 
@@ -66,12 +68,8 @@ pub struct JudgedPrompt {
 pub struct Augmented {
     /// As they were sent.
     pub rows: Vec<LabelledRow>,
-    /// Perturbed copies of them, those of one sample together.
-    pub row_copies: Vec<LabelledRow>,
     /// As they were sent.
     pub prompts: Vec<JudgedPrompt>,
-    /// Perturbed copies of them. Whether an answer to such a one would be right nobody said: it is what was said of the original.
-    pub prompt_copies: Vec<JudgedPrompt>,
     /// What is not in it.
     pub left_out: LeftOut,
 }
@@ -100,9 +98,7 @@ impl Augmented {
         let left_out = &mut self.left_out;
         // A number by itself may be an identity: a card's, an account's.
         let personal = || features.iter().any(|value| !privacy::scan(&value.to_string()).is_empty());
-        let count = if self.rows.first().is_some_and(|first| first.features.len() != features.len()) {
-            &mut left_out.other_kind
-        } else if personal() {
+        let count = if personal() {
             &mut left_out.personal
         } else if let Some(class) = class {
             return self.rows.push(LabelledRow { features, class });
@@ -120,38 +116,58 @@ impl Augmented {
         }
     }
 
-    /// Makes `copies` perturbed copies of each sample, at most [`COPIES`]: the same seed and samples give the same ones. A feature's
-    /// deviation is 1.4826 times the median distance from its median, which is the standard deviation where values are normal
-    /// (Hampel 1974): outliers of fewer than half of the rows do not change its order of size. One of which more than half are equal stays
-    /// as it is.
-    pub fn perturb(&mut self, copies: u32, seed: &Seed) {
-        let copies = copies.min(COPIES);
-        let features: Vec<Vec<f32>> = self.rows.iter().map(|row| row.features.clone()).collect();
-        let place =
-            |sample: usize, copy: u32| (sample as u64).wrapping_mul(u64::from(COPIES)).wrapping_add(copy.into());
-        // Of rows that are all alike nothing is known of how they vary.
-        if let Some(space) = spread(&features) {
-            let copies_of = |(sample, row): (usize, &LabelledRow)| {
-                let one = |copy| nearby(&row.features, &space, DISTANCE, seed, place(sample, copy));
-                let class = row.class;
-                (0..copies).map(|copy| LabelledRow { features: one(copy), class }).collect::<Vec<_>>()
-            };
-            self.row_copies = self.rows.iter().enumerate().flat_map(copies_of).collect();
+    /// Leaves out the rows of another width than most have: whose came first decides nothing.
+    pub fn keep_one_width(&mut self) {
+        let mut widths: BTreeMap<usize, u64> = BTreeMap::new();
+        for row in &self.rows {
+            *widths.entry(row.features.len()).or_default() += 1;
         }
-        let copies_of = |(sample, judged): (usize, &JudgedPrompt)| {
-            let kinds = CHANGES.into_iter().cycle().zip(0..copies);
-            let one = |(kind, copy)| text::change(&judged.prompt, kind, SEVERITY, seed, place(sample, copy));
-            kinds.map(|k| JudgedPrompt { prompt: one(k), right: judged.right }).collect::<Vec<_>>()
-        };
-        self.prompt_copies = self.prompts.iter().enumerate().flat_map(copies_of).collect();
+        let most = widths.iter().max_by_key(|(_, rows)| **rows).map(|(width, _)| *width);
+        let before = self.rows.len();
+        self.rows.retain(|row| Some(row.features.len()) == most);
+        let gone = (before - self.rows.len()) as u64;
+        self.left_out.other_kind = self.left_out.other_kind.saturating_add(gone);
+    }
+
+    /// `copies` perturbed copies of each row, at most [`COPIES`], made as they are asked for, those of one row together: the same seed and
+    /// rows give the same ones. A feature's deviation is 1.4826 times the median distance from its median, which is the standard
+    /// deviation where values are normal (Hampel 1974): outliers of fewer than half of the rows do not change its order of size. One of
+    /// which more than half are equal stays as it is. None of rows that are all alike: nothing is known of how they vary.
+    pub fn row_copies(&self, copies: u32, seed: Seed) -> impl Iterator<Item = LabelledRow> {
+        let space = spread(&self.rows);
+        let rows = self.rows.iter().take(if space.is_some() { usize::MAX } else { 0 });
+        let space = space.unwrap_or(Space { low: Vec::new(), high: Vec::new(), scale: Vec::new() });
+        each(copies, rows).map(move |(row, _, place)| LabelledRow {
+            features: nearby(&row.features, &space, DISTANCE, &seed, place),
+            class: row.class,
+        })
+    }
+
+    /// The same of prompts. Whether an answer to a copy would be right nobody said: it is what was said of the original.
+    pub fn prompt_copies(&self, copies: u32, seed: Seed) -> impl Iterator<Item = JudgedPrompt> {
+        each(copies, self.prompts.iter()).map(move |(judged, copy, place)| {
+            let kind = CHANGES[copy as usize % CHANGES.len()];
+            JudgedPrompt { prompt: text::change(&judged.prompt, kind, SEVERITY, &seed, place), right: judged.right }
+        })
     }
 }
 
-/// Each feature within what the rows show of it, and counted in its deviation by medians.
-fn spread(rows: &[Vec<f32>]) -> Option<Space> {
+/// Each sample as often as it has copies, with the number of the copy and a place that no other copy has.
+fn each<T>(copies: u32, samples: impl Iterator<Item = T>) -> impl Iterator<Item = (T, u32, u64)>
+where
+    T: Copy,
+{
+    let copies = copies.min(COPIES);
+    let place = |sample: usize, copy: u32| (sample as u64).wrapping_mul(u64::from(COPIES)).wrapping_add(copy.into());
+    samples.enumerate().flat_map(move |(at, sample)| (0..copies).map(move |copy| (sample, copy, place(at, copy))))
+}
+
+/// Each feature within what the rows show of it, and counted in its deviation by medians; one feature is looked at at a time.
+fn spread(rows: &[LabelledRow]) -> Option<Space> {
     let mut space = Space { low: Vec::new(), high: Vec::new(), scale: Vec::new() };
-    for feature in 0..rows.first()?.len() {
-        let mut values: Vec<f64> = rows.iter().filter_map(|row| row.get(feature)).map(|v| f64::from(*v)).collect();
+    for feature in 0..rows.first()?.features.len() {
+        let of = |row: &LabelledRow| row.features.get(feature).copied().map(f64::from);
+        let mut values: Vec<f64> = rows.iter().filter_map(of).collect();
         let middle = median(&mut values)?;
         #[allow(clippy::cast_possible_truncation)]
         if let (Some(low), Some(high)) = (values.first(), values.last()) {
@@ -233,29 +249,38 @@ mod tests {
     }
 
     #[test]
+    fn most_rows_have_the_width_that_counts_whichever_came_first() {
+        let mut set = Augmented::default();
+        let wide = CallInput::Tensors(vec![Tensor::f32("x", &[1, 3], &[0.0; 3])]);
+        set.take(Some(wide), &[Truth::Class(0)], &[(Some(0), true)]);
+        set.take(tensor(&[[1.0, 2.0], [3.0, 4.0]]), &[Truth::Class(1); 2], &[(Some(1), true); 2]);
+        set.keep_one_width();
+        assert_eq!(set.rows.iter().map(|r| r.class).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(set.left_out, LeftOut { other_kind: 1, ..LeftOut::default() });
+    }
+
+    #[test]
     fn copies_are_near_seeded_and_keep_their_class() {
         let mut set = Augmented::default();
         for i in 0..20_u16 {
             set.take(tensor(&[[f32::from(i), 3.0]]), &[Truth::Class(i)], &[(Some(i), true)]);
         }
         set.take(prompt("a list:\none\ntwo"), &[Truth::Right(true)], &[(None, true)]);
-        set.perturb(3, &SEED);
-        assert_eq!((set.row_copies.len(), set.prompt_copies.len()), (60, 3));
+        let of = |seed| (set.row_copies(3, seed).collect::<Vec<_>>(), set.prompt_copies(3, seed).collect::<Vec<_>>());
+        let (rows, prompts) = of(SEED);
+        assert_eq!((rows.len(), prompts.len()), (60, 3));
         // Half of 0 to 19 lie within 5 of their middle.
         let deviation = 5.0 * 1.4826;
-        for (copy, i) in set.row_copies.iter().zip((0..20).flat_map(|i| [i; 3])) {
+        for (copy, i) in rows.iter().zip((0..20).flat_map(|i| [i; 3])) {
             assert_eq!((copy.class, copy.features[1]), (i, 3.0), "what never varies stays");
             assert!(
                 (copy.features[0] - f32::from(i)).abs() <= 0.05 * deviation && (0.0..=19.0).contains(&copy.features[0])
             );
         }
-        assert!(set.row_copies.iter().filter(|c| c.features[0].fract() != 0.0).count() > 40);
-        assert!(set.prompt_copies.iter().all(|c| c.right && c.prompt.lines().count() == 3), "{:?}", set.prompt_copies);
-        let mut again = set.clone();
-        again.perturb(3, &SEED);
-        assert_eq!(again, set);
-        again.perturb(3, &[5; 32]);
-        assert_ne!(again.row_copies, set.row_copies);
+        assert!(rows.iter().filter(|c| c.features[0].fract() != 0.0).count() > 40);
+        assert!(prompts.iter().all(|c| c.right && c.prompt.lines().count() == 3), "{prompts:?}");
+        assert_eq!(of(SEED), (rows.clone(), prompts));
+        assert_ne!(of([5; 32]).0, rows);
     }
 
     #[test]
@@ -267,9 +292,9 @@ mod tests {
         for _ in 0..10 {
             set.take(tensor(&[[1e9, 1.0]]), &[Truth::Class(0)], &[(Some(0), true)]);
         }
-        set.perturb(2, &SEED);
+        let copies: Vec<_> = set.row_copies(2, SEED).collect();
         let moved = |sample: usize| {
-            let of = &set.row_copies[2 * sample..2 * sample + 2];
+            let of = &copies[2 * sample..2 * sample + 2];
             of.iter().map(|copy| (copy.features[0] - set.rows[sample].features[0]).abs()).fold(0.0, f32::max)
         };
         assert!((0..30).all(|sample| moved(sample) < 0.5), "a deviation of these with the outliers is 4e8");

@@ -30,7 +30,11 @@ pub(crate) mod up;
 pub(crate) mod validate;
 pub(crate) mod validator;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
 
 use zero2ai_proto::{calls::Empty, local};
 
@@ -139,18 +143,32 @@ pub(crate) fn read_file(what: &str, path: &Path, max: u64) -> Outcome<Vec<u8>> {
 
 /// Writes a whole file so that no half of it is ever seen: a neighbour first, then a rename.
 pub(crate) fn write_file(what: &str, path: &Path, bytes: &[u8]) -> Outcome {
-    write_with(what, path, bytes, 0o666)
+    write_with(what, path, 0o666, |file| file.write_all(bytes))
 }
 
 /// The same for what only this user is to read.
 pub(crate) fn write_private(what: &str, path: &Path, bytes: &[u8]) -> Outcome {
-    write_with(what, path, bytes, 0o600)
+    write_with(what, path, 0o600, |file| file.write_all(bytes))
+}
+
+/// The same for what is too much to be held at once: `fill` writes it piece by piece.
+pub(crate) fn fill_private(
+    what: &str,
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Outcome {
+    write_with(what, path, 0o600, fill)
 }
 
 /// `mode` is as the umask leaves it.
-fn write_with(what: &str, path: &Path, bytes: &[u8], mode: u32) -> Outcome {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let fail = |e: std::io::Error| file_error(what, path, &e);
+fn write_with(
+    what: &str,
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Outcome {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let fail = |e: io::Error| file_error(what, path, &e);
     let mut name = path.file_name().map(std::ffi::OsStr::to_owned).ok_or_else(|| {
         Failure::new(Exit::Usage, format!("Cannot {what} '{}': that is no file name.", path.display()))
     })?;
@@ -158,14 +176,12 @@ fn write_with(what: &str, path: &Path, bytes: &[u8], mode: u32) -> Outcome {
     let part = path.with_file_name(name);
     // One left by a run that was cut off may have another mode.
     let _ = std::fs::remove_file(&part);
-    let mut options = std::fs::File::options();
-    let written = options
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&part)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&part, path));
+    let written = File::options().write(true).create_new(true).mode(mode).open(&part).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        fill(&mut file)?;
+        file.into_inner()?.sync_all()?;
+        std::fs::rename(&part, path)
+    });
     if written.is_err() {
         let _ = std::fs::remove_file(&part);
     }

@@ -79,7 +79,7 @@ class _Base:
         kept = bytes(call) if isinstance(call, (bytes, bytearray, memoryview)) else call.kept()
         if (label is None) == (right is None):
             raise Invalid("say either the true class of each row (label) or whether the answer was right (right)")
-        labels = [] if label is None else [int(one) for one in np.asarray(label).reshape(-1)]
+        labels = [] if label is None else _classes(label)
         if label is not None and not labels:
             raise Invalid("no row has a label: there is nothing to tell")
         try:
@@ -94,6 +94,14 @@ class _Base:
             return self._core.generate(name, _prompt(prompt), max_tokens, sampling, stop, timeout)
         except OverflowError as error:
             raise Invalid(f"max_tokens, top_k or seed is out of range: {error}") from error
+
+
+def _classes(label) -> list[int]:
+    """The classes that labels name: one whole number, or a row of them. Probabilities and one-hot rows are none."""
+    given = np.asarray(label)
+    if given.size and (given.ndim > 1 or given.dtype.kind not in "iu"):
+        raise Invalid(f"a label is a class's number, one for each row: not {given.dtype} of shape {given.shape}")
+    return [int(one) for one in given.reshape(-1)]
 
 
 class Text:

@@ -6,7 +6,12 @@
 //! manifest.json                       seed, counts, what was left out and why
 //! ```
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path};
+use std::{
+    borrow::Borrow,
+    collections::BTreeSet,
+    io::{self, Write},
+    path::Path,
+};
 
 use serde::Serialize;
 use zero2ai_proto::{Digest, keys::random_bytes, local::ToldOutcome};
@@ -14,7 +19,7 @@ use zero2ai_validator::augment::{Augmented, DISTANCE, JudgedPrompt, LabelledRow,
 
 use crate::{
     cli::OutcomesArgs,
-    commands::write_private,
+    commands::{fill_private, write_private},
     exit::{Exit, Failure, Outcome, file_error},
 };
 
@@ -46,7 +51,7 @@ const NOTES: [&str; 3] = [
      validators' runs failed on are not here: reports carry figures, no samples.",
 ];
 
-/// A set that is filled as outcomes come, so that no input is held twice.
+/// A set that is filled as outcomes come; copies are made as they are written, so that what callers sent is held once.
 pub(super) struct Begun {
     set: Augmented,
     versions: BTreeSet<u32>,
@@ -77,66 +82,75 @@ impl Begun {
         let Self { mut set, versions } = self;
         let drawn = || random_bytes().map(Digest).map_err(|e| Failure::new(Exit::Internal, format!("No seed: {e}.")));
         let seed = args.seed.map_or_else(drawn, Ok)?;
-        set.perturb(args.copies, &seed.0);
+        set.keep_one_width();
+        let (row_copies, prompt_copies) = files(folder, &set, args.copies, &seed)?;
         let manifest = Manifest {
             name: args.name.to_string(),
             versions: versions.into_iter().collect(),
             seed: seed.to_string(),
             copies: args.copies,
             rows: set.rows.len(),
-            row_copies: set.row_copies.len(),
+            row_copies,
             prompts: set.prompts.len(),
-            prompt_copies: set.prompt_copies.len(),
+            prompt_copies,
             left_out: set.left_out,
             damaged,
             distance: DISTANCE,
             severity: SEVERITY,
             notes: NOTES,
         };
-        files(folder, &set, &manifest)?;
+        // Last: where it is, the set is whole.
+        let internal = |e: serde_json::Error| Failure::new(Exit::Internal, format!("The set cannot be written: {e}."));
+        let bytes = serde_json::to_vec_pretty(&manifest).map_err(internal)?;
+        write_private("write", &folder.join("manifest.json"), &bytes)?;
         Ok(manifest)
     }
 }
 
-/// Writes the files of a set.
-fn files(folder: &Path, set: &Augmented, manifest: &Manifest) -> Outcome<()> {
-    let internal = |e: serde_json::Error| Failure::new(Exit::Internal, format!("The set cannot be written: {e}."));
-    for (file, rows) in [("rows.csv", &set.rows), ("rows-perturbed.csv", &set.row_copies)] {
-        if !rows.is_empty() {
-            write_private("write", &folder.join(file), table(rows).as_bytes())?;
-        }
-    }
-    for (file, prompts) in [("prompts.jsonl", &set.prompts), ("prompts-perturbed.jsonl", &set.prompt_copies)] {
-        if !prompts.is_empty() {
-            write_private("write", &folder.join(file), lines(prompts).map_err(internal)?.as_bytes())?;
-        }
-    }
-    // Last: where it is, the set is whole.
-    let bytes = serde_json::to_vec_pretty(manifest).map_err(internal)?;
-    write_private("write", &folder.join("manifest.json"), &bytes)
+/// Writes the samples and `copies` of each; gives how many copies there are, of rows and of prompts.
+fn files(folder: &Path, set: &Augmented, copies: u32, seed: &Digest) -> Outcome<(usize, usize)> {
+    table(folder, "rows.csv", set.rows.iter())?;
+    let row_copies = table(folder, "rows-perturbed.csv", set.row_copies(copies, seed.0))?;
+    lines(folder, "prompts.jsonl", set.prompts.iter())?;
+    Ok((row_copies, lines(folder, "prompts-perturbed.jsonl", set.prompt_copies(copies, seed.0))?))
 }
 
-/// Rows of numbers with a header. A number is written with the digits that give the same one when it is read.
-fn table(rows: &[LabelledRow]) -> String {
-    let width = rows.first().map_or(0, |row| row.features.len());
-    let mut text: String = (0..width).map(|i| format!("f{i},")).collect();
-    text += "class\n";
-    for row in rows {
-        for value in &row.features {
-            let _ = write!(text, "{value},"); // a string takes everything
+/// Rows of numbers with a header, if there are any; tells how many. A number is written with the digits that give the same one when it
+/// is read.
+fn table<R: Borrow<LabelledRow>>(folder: &Path, file: &str, rows: impl Iterator<Item = R>) -> Outcome<usize> {
+    let mut rows = rows.peekable();
+    let Some(width) = rows.peek().map(|row| row.borrow().features.len()) else { return Ok(0) };
+    let mut count = 0;
+    fill_private("write", &folder.join(file), |file| {
+        (0..width).try_for_each(|i| write!(file, "f{i},"))?;
+        writeln!(file, "class")?;
+        for row in rows {
+            let LabelledRow { features, class } = row.borrow();
+            features.iter().try_for_each(|value| write!(file, "{value},"))?;
+            writeln!(file, "{class}")?;
+            count += 1;
         }
-        let _ = writeln!(text, "{}", row.class);
-    }
-    text
+        Ok(())
+    })?;
+    Ok(count)
 }
 
-fn lines(prompts: &[JudgedPrompt]) -> serde_json::Result<String> {
-    let mut text = String::new();
-    for prompt in prompts {
-        text += &serde_json::to_string(prompt)?;
-        text.push('\n');
+/// The same of prompts, a JSON object a line.
+fn lines<P: Borrow<JudgedPrompt>>(folder: &Path, file: &str, prompts: impl Iterator<Item = P>) -> Outcome<usize> {
+    let mut prompts = prompts.peekable();
+    if prompts.peek().is_none() {
+        return Ok(0);
     }
-    Ok(text)
+    let mut count = 0;
+    fill_private("write", &folder.join(file), |file| {
+        for prompt in prompts {
+            serde_json::to_writer(&mut *file, prompt.borrow()).map_err(io::Error::from)?;
+            writeln!(file)?;
+            count += 1;
+        }
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 impl Manifest {

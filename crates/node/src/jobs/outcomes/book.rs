@@ -111,6 +111,9 @@ impl Book {
         let Kept { account, told_ms: now, .. } = arrived;
         if let Some(kept) = self.by_receipt.get(&arrived.receipt).and_then(|place| self.kept.get(place)) {
             return match kept.said == arrived.said {
+                true if arrived.has_input && !kept.has_input => {
+                    Err(invalid("this outcome was told before without its input, which is not taken later"))
+                }
                 true => Ok(false),
                 false => Err(invalid("another outcome of this call was told before: the first one counts")),
             };
@@ -259,6 +262,8 @@ mod tests {
         add(&mut book, kept(0, 1, true));
         assert!(!fresh(&book, 0, 1, 3_000).unwrap(), "the same again");
         assert_eq!(fresh(&book, 0, 2, 3_000).unwrap_err().code, ErrorCode::Invalid, "another word on the same call");
+        let later = Kept { has_input: true, ..kept(0, 1, true) };
+        assert_eq!(book.is_fresh(&later).unwrap_err().code, ErrorCode::Invalid, "not acknowledged and dropped");
         add(&mut book, kept(1, 1, true));
         assert_eq!(fresh(&book, 2, 1, 3_000).unwrap_err().code, ErrorCode::Busy);
         assert!(fresh(&book, 2, 1, 3_000 + DAY_MS).unwrap(), "the next day");
