@@ -199,7 +199,7 @@ mod tests {
             change(&mut kept);
             kept.check(&POOL).unwrap_err()
         };
-        assert_eq!(changed(&|k| k.version = 2), KeptError::Version(2));
+        assert_eq!(changed(&|k| k.version = 1), KeptError::Version(1));
         assert_eq!(changed(&|k| k.salt = ByteBuf::from(vec![3; 31])), KeptError::Salt(31));
         assert_eq!(changed(&|k| k.salt = ByteBuf::from(vec![9; 32])), KeptError::Input);
         assert_eq!(changed(&|k| k.output = CallOutput::Tokens(vec![5, 7])), KeptError::Output);

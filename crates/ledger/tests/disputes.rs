@@ -369,7 +369,7 @@ fn a_pause_behind_a_rounds_end_forgives_no_silence() {
     pool.apply(&block).unwrap();
     assert_eq!(pool.ledger.round(&name(MODEL), 1, 1).unwrap().outcome, None, "it waits for the dispute");
     settled(&mut pool);
-    assert_eq!(has(&pool, 4).0, 980, "who opened nothing loses its bond, and was a silent juror or not");
+    assert_eq!(has(&pool, 4).0, 990, "who opened nothing loses its bond");
 }
 
 /// A verdict is not undone by a jury that says nothing: who lost it has appealed, and pays for that too.

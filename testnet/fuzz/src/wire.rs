@@ -21,6 +21,7 @@ use zero2ai_proto::{
     receipt::{AuditExport, ProviderReceipts, Receipt, Request, Response},
     record::{DhtValue, EndpointRecord, NameRecord},
     rpc::{CallFrame, Challenge, Hello, Method, Proof, ReplyFrame},
+    sample::ShownSample,
     state as s,
     tx::Tx,
     worker as w,
@@ -49,7 +50,7 @@ pub fn codec(bytes: &[u8]) {
     let Some((number, bytes)) = bytes.split_first() else { return };
     one_of!(*number, bytes; Tx, Block, Header, Certificate, c::SealedBlock, Genesis, PoolKey, Ticket, Request, Response, Receipt,
         NameRecord, EndpointRecord, SignedHeader, TrustStep, s::Model, s::Version, s::Endorsement, s::Score, s::Member,
-        s::Signers, s::Event, s::AnchorState, s::Handle, s::GrantState, w::ToWorker, w::FromWorker);
+        s::Signers, s::Event, s::AnchorState, s::Handle, s::GrantState, w::ToWorker, w::FromWorker, ShownSample);
 }
 
 fn signed<T: Message>(bytes: &[u8]) -> Option<T> {

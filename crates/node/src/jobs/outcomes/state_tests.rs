@@ -16,6 +16,11 @@ use crate::jobs::outcomes::{Outcomes, show::Page};
 const POOL: PoolId = PoolId([7; 32]);
 
 fn report() -> OutcomeReport {
+    report_of(5)
+}
+
+/// Of the call with this nonce.
+fn report_of(nonce: u8) -> OutcomeReport {
     let key = SecretKey::from_bytes(&[1; 32]);
     let request = Request {
         provider: key.public(),
@@ -23,7 +28,7 @@ fn report() -> OutcomeReport {
         version: 1,
         manifest: ManifestId([4; 32]),
         commitment: Digest([5; 32]),
-        nonce: Nonce([5; 16]),
+        nonce: Nonce([nonce; 16]),
         time_ms: 1,
         deadline_ms: 2,
         price_cap: 0,
@@ -195,13 +200,16 @@ fn a_damaged_report_is_counted_and_hinders_no_other() {
     let home = tempfile::tempdir().unwrap();
     let mut state = open(home.path());
     for nth in 0..3 {
-        assert!(state.take(Kept { has_input: true, ..kept(nth, true) }, &report(), &made).unwrap());
+        let report = report_of(nth);
+        let receipt = report.receipt.id().unwrap();
+        assert!(state.take(Kept { has_input: true, receipt, ..kept(nth, true) }, &report, &made).unwrap());
     }
     fs::write(files::report_file(home.path(), 1), b"damaged").unwrap();
+    fs::copy(files::report_file(home.path(), 0), files::report_file(home.path(), 2)).unwrap();
     let name = "lab/m".parse().unwrap();
     let all: Vec<Kept> = state.book.of(&name, 0).cloned().collect();
     let mut page = Page::new(home.path().to_owned(), true);
     let told: Vec<_> = all.into_iter().map(|kept| page.read(kept)).collect();
-    assert_eq!((told.len(), page.end(None).damaged), (3, 1));
+    assert_eq!((told.len(), page.end(None).damaged), (3, 2), "one is no report, one another's");
     assert_eq!(told[1].rows, [(None, true)], "what was said of it is there");
 }
