@@ -4,9 +4,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use zero2ai_proto::{
     Digest, ModelName, NodeId, TxId, decode,
     state::{
-        BallotState, ContradictionState, Conviction, DisputeState, Endorsement, EntryState, EpochState, FindingState,
-        GradersState, PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState, StakeTotal,
-        VoteState, key,
+        BallotState, ContradictionState, Conviction, DisputeState, Due, Endorsement, EntryState, EpochState,
+        FindingState, GradersState, PotState, RewardState, Rights, RoundCount, RoundState, SeedState, StakeState,
+        StakeTotal, VoteState, key,
     },
     tx::{Disputed, Graders, Grading},
 };
@@ -133,6 +133,18 @@ impl Ledger {
     #[must_use]
     pub fn dispute(&self, which: &Disputed) -> Option<DisputeState> {
         self.read(&key::dispute(which))
+    }
+
+    /// Disputes whose jury was drawn and whose ballots are not counted yet.
+    #[must_use]
+    pub fn voted_on(&self) -> Vec<Disputed> {
+        let read = |(key, value): (&[u8], &[u8])| {
+            let is_vote = decode::<Due>(value, VALUE_BYTES).is_ok_and(|due| due == Due::Count);
+            let (_, which) =
+                std::str::from_utf8(key).ok().filter(|_| is_vote)?.strip_prefix("due/")?.split_once('/')?;
+            which.parse().ok()
+        };
+        self.scan(b"due/").filter_map(read).collect()
     }
 
     /// Whether a ballot of `who` over a disputed leaf would be taken in the next block: it was drawn and has not voted, or everyone who may

@@ -290,12 +290,14 @@ fn each_step_of_a_dispute_has_its_window_and_its_people() {
         assert!(!pool.ledger.may_vote(&which, &id(party)));
     }
     assert!(pool.ledger.may_vote(&which, &id(3)));
+    assert_eq!(pool.ledger.voted_on(), std::slice::from_ref(&which));
     pool.do_all([(3, ballot(&which, true))]);
     assert!(!pool.ledger.may_vote(&which, &id(3)) && pool.ledger.may_vote(&which, &id(4)));
     refused(pool.refusal(3, ballot(&which, false)), "exists already");
     pool.until(vote_end);
     refused(pool.refusal(4, ballot(&which, true)), "are taken from height");
     assert!(!pool.ledger.may_vote(&which, &id(4)));
+    assert_eq!(pool.ledger.voted_on(), []);
     over(&mut pool, &which);
     refused(pool.refusal(6, TxBody::Appeal(which.clone())), "no verdict");
     assert_eq!(pool.ledger.ballots(&which, 1).len(), 4);

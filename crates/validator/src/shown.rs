@@ -65,17 +65,18 @@ pub fn too_long(data: &Dataset) -> Option<usize> {
     }
 }
 
-/// What was shown, as data of one sample, if it is what `leaf` is about. Its label is part of what the leaf's digest is of.
+/// What was shown, as data of one sample, if it is what `leaf` is about. Its label is part of what the leaf's digest is of. The sample is
+/// of as many `classes` as the counts of the leaf's validator: all its data may have told him what one sample does not.
 ///
 /// # Errors
 /// See [`ShownError`].
-pub fn accept(shown: ShownSample, leaf: &OpenedLeaf) -> Result<Dataset, ShownError> {
+pub fn accept(shown: ShownSample, leaf: &OpenedLeaf, classes: usize) -> Result<Dataset, ShownError> {
     let ShownSample { salt, sample } = shown;
     let data = Dataset {
         samples: one(sample).ok_or(ShownError::Malformed)?,
         groups: None,
         slices: None,
-        names: Vec::new(),
+        names: vec![String::new(); classes],
         notes: Vec::new(),
     };
     let fits = |hash: Digest| salted(&salt, &hash) == leaf.sample;
@@ -132,7 +133,7 @@ mod tests {
     use zero2ai_trust::report::Domain;
 
     use super::*;
-    use crate::{Leaves, Said, own_salt};
+    use crate::{Leaves, Row, Said, own_salt};
 
     const RUN: [u8; 32] = [7; 32];
 
@@ -196,7 +197,7 @@ mod tests {
         for (subject, data) in cases {
             for place in 0..2 {
                 let leaf = leaf(&subject, &data, place);
-                let one = accept(shown(&data, place), &leaf).unwrap();
+                let one = accept(shown(&data, place), &leaf, 2).unwrap();
                 assert!(!block_on(refutes(&First, &subject, &one, &leaf)).unwrap());
                 let lie = OpenedLeaf { answer: leaf.answer ^ 1, ..leaf.clone() };
                 assert!(block_on(refutes(&First, &subject, &one, &lie)).unwrap());
@@ -208,21 +209,33 @@ mod tests {
         }
     }
 
+    /// Its data told the validator of five; the one sample that a jury sees would make them two.
+    #[test]
+    fn what_has_no_classes_of_its_own_is_asked_with_those_of_the_counts() {
+        let medium = |n: u8| Medium { content: vec![n].into(), span: None };
+        let all = data(Samples::Sounds((0..5).map(medium).collect(), (0..5).collect()));
+        let subject = subject(Domain::Audio, Task::Tensors);
+        let row = Row { label: 0, answer: 0, sample: all.sample_hash(0).unwrap() };
+        let leaf = Leaves::of(&[row], &RUN).open(&[0]).unwrap().remove(0);
+        let one = accept(shown(&all, 0), &leaf, 5).unwrap();
+        assert_eq!((subject.classes(&all), subject.classes(&one)), (Ok(5), Ok(5)));
+    }
+
     #[test]
     fn another_sample_another_salt_and_another_label_are_not_accepted() {
         let rows = data(Samples::Rows(vec![vec![0.0], vec![1.0]], vec![0, 1]));
         let subject = subject(Domain::Tabular, Task::Classify { classes: 3 });
         let leaf = leaf(&subject, &rows, 0);
         let honest = shown(&rows, 0);
-        assert_eq!(accept(shown(&rows, 1), &leaf), Err(ShownError::Another));
+        assert_eq!(accept(shown(&rows, 1), &leaf, 3), Err(ShownError::Another));
         let salt = ShownSample { salt: Digest([1; 32]), ..honest.clone() };
-        assert_eq!(accept(salt, &leaf), Err(ShownError::Another));
+        assert_eq!(accept(salt, &leaf, 3), Err(ShownError::Another));
         let Sample::Row { features, .. } = honest.sample.clone() else { unreachable!() };
         let label = ShownSample { sample: Sample::Row { features, label: 1 }, ..honest.clone() };
-        assert_eq!(accept(label, &leaf), Err(ShownError::Another));
+        assert_eq!(accept(label, &leaf, 3), Err(ShownError::Another));
         for bytes in [vec![], vec![0; 3], f32::NAN.to_le_bytes().to_vec()] {
             let odd = Sample::Row { features: ByteBuf::from(bytes), label: 0 };
-            assert_eq!(accept(ShownSample { sample: odd, ..honest.clone() }, &leaf), Err(ShownError::Malformed));
+            assert_eq!(accept(ShownSample { sample: odd, ..honest.clone() }, &leaf, 3), Err(ShownError::Malformed));
         }
     }
 

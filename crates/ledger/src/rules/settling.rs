@@ -165,10 +165,12 @@ fn settle_round(
     for ((who, entry), after) in entries.iter().zip(&settled.validators) {
         let mut held = stake::held(draft, at, who)?;
         (held.good, held.bad) = (after.reputation.good, after.reputation.bad);
+        // What a conviction took of it is gone: what is staked since then does not answer for it.
+        let bond = entry.bond.min(held.bonds).min(stake::liable(&held));
         held.bonds = held.bonds.saturating_sub(entry.bond);
         let conduct = conduct(&round, &job, who, entry, height);
         let fate = bond_of(conduct, entry, round.halted);
-        let burned = if fate == Bond::Burned { entry.bond } else { 0 };
+        let burned = if fate == Bond::Burned { bond } else { 0 };
         stake::burn(draft, who, &mut held, burned)?;
         match (conduct, after.shared, entry.standing) {
             // A proof or a verdict voided the epoch in which it came.

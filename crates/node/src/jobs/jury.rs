@@ -1,15 +1,17 @@
 //! A juror's part in disputes: where this node sits, it asks who opened the leaf for the sample, runs the model on it, and votes, by itself. A
 //! vote that was cast by hand stands.
 
+mod seats;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::{Mutex, mpsc},
-    task::{self, JoinSet},
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use zero2ai_engine::Worker;
@@ -32,6 +34,7 @@ use zero2ai_validator::{
     shown::{accept, refutes},
 };
 
+use self::seats::{Came, Seat, Seats, Turns};
 use crate::{
     account::PATIENCE,
     core::Core,
@@ -40,112 +43,62 @@ use crate::{
     serve::errors::{invalid, unavailable},
 };
 
-/// How often the ledger is looked at: a small part of any window, since blocks come a second apart at most.
+/// How often the ledger is looked at: blocks come a second apart while there is something to say, and windows have many.
 const EVERY: Duration = Duration::from_secs(3);
-/// How long a seat is left alone after a try that came to nothing.
-const PAUSE: Duration = Duration::from_secs(10);
-/// Time for a sample to come.
-const SHOWN: Duration = Duration::from_secs(60);
-/// Time for the model to come, after which others have their turn.
+/// Time for a sample to come, with the wait for others of the same validator: short enough for several tries in half of a window.
+const SHOWN: Duration = Duration::from_secs(20);
+/// Time for the model to come.
 const FETCH: Duration = Duration::from_secs(1_800);
-/// Time for a model to be loaded and to answer one sample: what takes longer is not voted on, and holds up nobody else's dispute.
+/// Time for a model to be loaded and to answer one sample: what takes longer is not voted on.
 const RUN: Duration = Duration::from_secs(300);
-/// Longer than any window that matters: of a try that never ends.
-const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// Seats that are seen to at once; the others wait.
 const AT_ONCE: usize = 64;
-/// Tries, [`PAUSE`] apart, after which what does not come or is not answered is not this machine's bad luck.
-const TRIES: u32 = 3;
-
-/// An instance of a dispute in which this node is to vote: the leaf in words, and the instance.
-type Seat = (String, u8);
-
-/// What was tried for a seat.
-#[derive(Clone, Copy)]
-struct Tried {
-    next: Instant,
-    /// Times that no sample came, or that the model found fault with the one that did.
-    in_vain: u32,
-}
-
-/// What a try came to.
-enum Came {
-    Voted(bool),
-    /// Who opened the leaf, or what he showed, is to blame, or this node's luck.
-    InVain(String),
-    /// This node is not able to vote now.
-    Waits(String),
-    /// The ledger takes no vote of this node here.
-    Refused(String),
-}
 
 /// Votes wherever this node sits, until `stop`.
 pub(crate) async fn keep_juries(core: Arc<Core>, stop: CancellationToken) {
-    let (mut tried, mut running) = (BTreeMap::<Seat, Tried>::new(), JoinSet::new());
-    // Who is being asked: for one sample at a time, since more than one is shown to nobody.
-    let mut asked: HashMap<task::Id, NodeId> = HashMap::new();
-    // One model is run at a time; whoever is slow to show his sample, or his model's chunks, holds up nobody else's dispute.
-    let turn = Arc::new(Mutex::new(()));
+    let (mut seats, turns) = (Seats::default(), Arc::new(Turns::default()));
+    let mut running = JoinSet::new();
+    let mut under_way: Vec<(AbortHandle, u64)> = Vec::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        while let Some(ended) = running.try_join_next_with_id() {
-            let (id, came) = ended.map_or_else(|error| (error.id(), None), |(id, came)| (id, Some(came)));
-            asked.remove(&id);
-            if let Some((seat, came)) = came {
-                note(&mut tried, &seat, came);
+        let now = Instant::now();
+        while let Some(ended) = running.try_join_next() {
+            if let Ok((seat, version, came)) = ended {
+                seats.end(&seat, version, came, now);
             }
         }
-        let seats = core.chain.read(|ledger| seats(ledger, &core.id));
-        let seats: BTreeMap<Seat, _> = seats.into_iter().map(|(w, d)| ((w.to_string(), d.instance), (w, d))).collect();
-        tried.retain(|seat, _| seats.contains_key(seat));
-        for (seat, (which, dispute)) in seats {
-            let now = Instant::now();
-            let so_far = *tried.entry(seat.clone()).or_insert(Tried { next: now, in_vain: 0 });
-            let opened_by = which.validator;
-            if so_far.next > now || running.len() >= AT_ONCE || asked.values().any(|node| *node == opened_by) {
-                continue;
-            }
-            // Not again before this try has ended, or long after.
-            tried.insert(seat.clone(), Tried { next: now + FOREVER, ..so_far });
-            let (core, turn) = (Arc::clone(&core), Arc::clone(&turn));
+        let (height, open) = core.chain.read(|ledger| (ledger.height(), open_seats(ledger, &core.id)));
+        // What is counted is not worth a model's time.
+        under_way.iter().filter(|(_, end)| *end <= height).for_each(|(task, _)| task.abort());
+        under_way.retain(|(task, end)| *end > height && !task.is_finished());
+        for seat in seats.due(&open, now).into_iter().take(AT_ONCE.saturating_sub(running.len())) {
+            let Some((which, dispute)) = open.get(&seat).cloned() else { continue };
+            let (in_vain, end) = (seats.begin(&seat, now), dispute.vote_end());
+            let (core, turns) = (Arc::clone(&core), Arc::clone(&turns));
             let begun = running.spawn(async move {
-                let came = core.vote(&which, &dispute, so_far.in_vain, &turn).await;
-                (seat, came)
+                let came = core.vote(&which, &dispute, in_vain, &turns).await;
+                (seat, (which.name, which.version), came)
             });
-            asked.insert(begun.id(), opened_by);
-        }
-    }
-}
-
-fn note(tried: &mut BTreeMap<Seat, Tried>, seat: &Seat, came: Came) {
-    let leaf = &seat.0;
-    let Some(tried) = tried.get_mut(seat) else { return };
-    tried.next = Instant::now() + PAUSE;
-    match came {
-        Came::Voted(refuted) => tracing::info!(leaf, refuted, "voted over a disputed leaf"),
-        Came::Waits(why) => tracing::info!(leaf, why, "a vote waits"),
-        Came::InVain(why) => {
-            tried.in_vain = tried.in_vain.saturating_add(1);
-            tracing::info!(leaf, why, times = tried.in_vain, "a vote waits");
-        }
-        Came::Refused(why) => {
-            tried.next += FOREVER;
-            tracing::info!(leaf, why, "this node has no vote over a leaf");
+            under_way.push((begun, end));
         }
     }
 }
 
 /// Disputes over which this node may vote in the next block.
-fn seats(ledger: &Ledger, me: &NodeId) -> Vec<(Disputed, DisputeState)> {
-    // Whoever grades nothing does not go through all disputes there ever were.
+fn open_seats(ledger: &Ledger, me: &NodeId) -> BTreeMap<Seat, (Disputed, DisputeState)> {
+    // Whoever grades nothing need not look.
     if ledger.member(me).is_none_or(|member| !member.rights.has(Rights::VALIDATOR)) {
-        return Vec::new();
+        return BTreeMap::new();
     }
-    let open = ledger.disputes().into_iter().filter(|(_, dispute)| dispute.settled.is_none());
-    open.filter(|(which, _)| ledger.may_vote(which, me)).collect()
+    let own = ledger.voted_on().into_iter().filter(|which| ledger.may_vote(which, me));
+    own.filter_map(|which| {
+        let dispute = ledger.dispute(&which)?;
+        Some(((which.to_string(), dispute.instance), (which, dispute)))
+    })
+    .collect()
 }
 
 /// True if `node` votes over an open dispute, or has: to whom a sample is shown.
@@ -156,7 +109,7 @@ pub(super) fn sits(ledger: &Ledger, which: &Disputed, node: &NodeId) -> bool {
 
 impl Core {
     /// Finds out what is to be voted, and votes so.
-    async fn vote(&self, which: &Disputed, dispute: &DisputeState, in_vain: u32, turn: &Mutex<()>) -> Came {
+    async fn vote(&self, which: &Disputed, dispute: &DisputeState, in_vain: u32, turns: &Turns) -> Came {
         // A juror who cannot run the model does not vote, whatever he is shown.
         let _using = self.upkeep.using().await;
         let held = match tokio::time::timeout(FETCH, self.hold(which)).await {
@@ -164,16 +117,17 @@ impl Core {
             Ok(Err(error)) => return Came::Waits(error.to_string()),
             Err(_) => return Came::Waits(format!("the model did not come within {FETCH:?}")),
         };
-        let again = in_vain.saturating_add(1) >= TRIES;
-        let refuted = match self.ask_sample(which, &dispute.leaf).await {
+        // What does not come, or is not answered, a second time is not this machine's bad luck.
+        let again = in_vain > 0;
+        let refuted = match self.ask_sample(which, &dispute.leaf, turns).await {
             Ok(data) => {
-                let _turn = turn.lock().await;
+                let _turn = turns.run.lock().await;
                 match tokio::time::timeout(RUN, self.ask_again(which, held, &data, &dispute.leaf)).await {
                     Ok(Ok(Answer::Refutes(refuted))) => refuted,
                     Ok(Ok(Answer::Unfit(why))) if !again => return Came::InVain(why),
                     Ok(Ok(Answer::Unfit(_))) => true,
                     Ok(Err(error)) => return Came::Waits(error.to_string()),
-                    Err(_) => return Came::Waits(format!("the model did not answer within {RUN:?}")),
+                    Err(_) => return Came::Slow,
                 }
             }
             // Who opened the leaf has half of the window to show its sample.
@@ -192,7 +146,22 @@ impl Core {
     }
 
     /// The sample of a leaf from who opened it, as data of one sample.
-    async fn ask_sample(&self, which: &Disputed, leaf: &OpenedLeaf) -> Result<Dataset, String> {
+    async fn ask_sample(&self, which: &Disputed, leaf: &OpenedLeaf, turns: &Turns) -> Result<Dataset, String> {
+        let Disputed { name, version, round, validator, .. } = which;
+        let entry = self.chain.read(|ledger| ledger.entry(name, *version, *round, validator));
+        let counts =
+            entry.and_then(|entry| entry.found).ok_or("its validator's counts are not on the ledger here")?.counts;
+        let asked = async {
+            let turn = turns.of(*validator);
+            let _turn = turn.lock().await;
+            self.ask_shown(which).await
+        };
+        let bytes = tokio::time::timeout(SHOWN, asked).await.map_err(|_| format!("no sample within {SHOWN:?}"))??;
+        let shown: ShownSample = decode(&bytes, SHOWN_BYTES).map_err(|e| e.to_string())?;
+        accept(shown, leaf, counts.classes.len()).map_err(|e| e.to_string())
+    }
+
+    async fn ask_shown(&self, which: &Disputed) -> Result<Vec<u8>, String> {
         let call = &ShowSampleCall { leaf: which.clone() };
         let asked = self.roads.ask(&which.validator, |peer| async move {
             let mut pieces = peer.stream::<ShowSample>(call, SHOWN).await?;
@@ -205,9 +174,7 @@ impl Core {
             }
             Ok(bytes)
         });
-        let bytes = tokio::time::timeout(SHOWN, asked).await.map_err(|_| format!("no sample within {SHOWN:?}"))?;
-        let shown: ShownSample = decode(&bytes.map_err(|e| e.to_string())?, SHOWN_BYTES).map_err(|e| e.to_string())?;
-        accept(shown, leaf).map_err(|e| e.to_string())
+        asked.await.map_err(|e| e.to_string())
     }
 
     /// Has the version that a leaf is about here.

@@ -33,10 +33,12 @@ use crate::{
 const FOLDER: &str = "rounds";
 /// Bytes of one: a hundred thousand leaves and room to spare.
 const FILE_BYTES: usize = 16 * 1024 * 1024;
-/// How often the ledger is looked at: a small part of any window, since blocks come a second apart at most.
+/// How often the ledger is looked at: blocks come a second apart while there is something to say.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a round is left alone after a step that was refused.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long leaves wait to be opened for their samples to be kept.
+const KEEPING: Duration = Duration::from_secs(10);
 
 /// What a validator keeps of a round until it is settled.
 #[derive(Serialize, Deserialize)]
@@ -223,20 +225,16 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "cbor")).collect()
 }
 
-/// The leaves at these places. Their samples are kept beside for a jury, as far as they can be: not to open the leaves would cost more.
-fn opened(path: &Path, kept: &Kept, places: &[u32]) -> Result<Vec<OpenedLeaf>, RpcError> {
-    let Kept { name, version, leaves, data, .. } = kept;
-    let leaves = leaves.open(places).ok_or_else(|| internal("leaves that the ledger asks for are not kept"))?;
-    if let Some(data) = data {
-        match shown::keep(path, data, kept.salts()?, &leaves) {
-            Ok(whole) if whole == leaves.len() => {}
-            Ok(part) => {
-                tracing::warn!(%name, version, kept = part, of = leaves.len(), "not every sample can be shown to a jury")
-            }
-            Err(error) => tracing::warn!(%name, version, %error, "samples cannot be shown to a jury"),
+/// Keeps the samples of leaves that are about to be opened beside their round for a jury, as far as they can be.
+fn keep_shown(path: &Path, kept: &Kept, leaves: &[OpenedLeaf]) {
+    let Kept { name, version, data: Some(data), .. } = kept else { return };
+    match kept.salts().and_then(|salts| shown::keep(path, data, salts, leaves)) {
+        Ok(whole) if whole == leaves.len() => {}
+        Ok(part) => {
+            tracing::warn!(%name, version, kept = part, of = leaves.len(), "not every sample can be shown to a jury")
         }
+        Err(error) => tracing::warn!(%name, version, %error, "samples cannot be shown to a jury"),
     }
-    Ok(leaves)
 }
 
 /// Does what is due for one kept round, if anything is.
@@ -275,7 +273,17 @@ async fn step(core: &Core, known: &mut Known, path: PathBuf) -> Result<(), RpcEr
     let places = asked(&state, &round_job(&name, version, round), &core.id, samples).filter(|_| entry.opened.is_none());
     if let Some(places) = places.filter(|_| entry.contradicted.is_none() && next <= state.open_end()) {
         let kept = read(path.clone()).await?;
-        let leaves = core.blocking(move || opened(&path, &kept, &places)).await?;
+        let missing = || internal("leaves that the ledger asks for are not kept");
+        let leaves = kept.leaves.open(&places).ok_or_else(missing)?;
+        let opened = leaves.clone();
+        let keeping = core.blocking(move || {
+            keep_shown(&path, &kept, &opened);
+            Ok(())
+        });
+        // Not to open the leaves would cost more: data that take longer to read are kept behind it.
+        if tokio::time::timeout(KEEPING, keeping).await.is_err() {
+            tracing::warn!(%name, version, round, "the samples of opened leaves are still being read");
+        }
         let body = OpenLeaves { name: name.clone(), version, round, leaves };
         let at = core.account.submit(TxBody::OpenLeaves(body), PATIENCE).await?;
         tracing::info!(%name, version, round, at, "opened the leaves that were drawn");

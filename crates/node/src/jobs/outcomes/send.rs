@@ -122,7 +122,8 @@ impl Core {
         if *owner == self.id {
             return match self.take_outcome(&self.id, report.clone()).await {
                 Ok(taken) => Tried::Taken(taken),
-                Err(error) => Tried::Refused(error),
+                Err(error) if is_final(error.code) => Tried::Refused(error),
+                Err(error) => Tried::Later(error.to_string()),
             };
         }
         let Some(member) = self.chain.read(|l| l.member(owner)).filter(|m| m.rights != Rights::default()) else {
@@ -174,8 +175,16 @@ impl Core {
                 tracing::warn!(file = %path.display(), why, "an outcome that waited is given up");
             }
             let gone = path.clone();
-            self.blocking(move || files::remove(&gone).map_err(storage)).await?;
-            locked(&self.outcomes.waiting).remove(&path);
+            let removed = self.blocking(move || files::remove(&gone).map_err(storage)).await;
+            let mut waiting = locked(&self.outcomes.waiting);
+            match removed {
+                Ok(()) => waiting.remove(&path),
+                // It must not hold up what else waits.
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), error = error.message, "an outcome that waits no longer is not deleted");
+                    waiting.each.add(path, now, 0.5);
+                }
+            }
         }
         Ok(())
     }
