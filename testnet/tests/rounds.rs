@@ -57,14 +57,13 @@ fn dispute(dir: &Path, nodes: &[Daemon]) {
     assert_eq!((&told["deposit"], &told["opposed"], &told["instance"]), (&9.into(), &9.into(), &1.into()), "{told}");
 }
 
-#[test]
-fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut nodes = vec![up(dir.path(), "n0", &[])];
+/// An owner and three validators, 1 to 3, who have committed, shown and opened.
+fn opened(dir: &Path) -> Vec<Daemon> {
+    let mut nodes = vec![up(dir, "n0", &[])];
     for nth in 1..4 {
-        let (file, invite) = (dir.path().join("invite"), nodes[0].json(&["pool", "invite"]).unwrap());
+        let (file, invite) = (dir.join("invite"), nodes[0].json(&["pool", "invite"]).unwrap());
         std::fs::write(&file, invite["invite"].as_str().unwrap()).unwrap();
-        nodes.push(up(dir.path(), &format!("n{nth}"), &["--join-file", file.to_str().unwrap()]));
+        nodes.push(up(dir, &format!("n{nth}"), &["--join-file", file.to_str().unwrap()]));
     }
     let first = (height(&nodes[0]) + 5).to_string();
     nodes[0].json(&["pool", "upgrade", "2", "--height", &first]).unwrap();
@@ -116,6 +115,13 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
         let entries = entries.as_object().unwrap();
         entries.len() == 3 && entries.values().all(|entry| entry["opened"].is_number())
     });
+    nodes
+}
+
+#[test]
+fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = opened(dir.path());
     dispute(dir.path(), &nodes);
     // Which waits for the dispute.
     until("the round is settled", PATIENCE, || round(&nodes[0])["confidence"].is_number());
@@ -155,4 +161,31 @@ fn validators_commit_show_and_open_by_themselves_and_the_score_is_audited() {
     assert_eq!(nodes[2].json(&["score", "lab/digits"]).unwrap()["contributions"], told["contributions"]);
     let whole = nodes[2].json(&["ledger", "verify"]).unwrap();
     assert_eq!(whole["faults"], serde_json::json!([]), "{whole}");
+}
+
+/// 2 disputes a leaf of 3's, who has lost the sample of it; 1 sits alone over it, asks in vain for half of the window, and votes by itself.
+#[test]
+fn a_leaf_whose_sample_nobody_shows_is_refuted() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = opened(dir.path());
+    let opened = nodes[2].json(&["validator", "leaves", "lab/digits"]).unwrap()["leaves"].clone();
+    let of = format!("/{}/", key(&nodes[3]));
+    let mut leaves = opened.as_array().unwrap().iter().filter_map(|leaf| leaf["leaf"].as_str());
+    let leaf = leaves.find(|leaf| leaf.contains(&of)).unwrap();
+    let ends = format!(".{}.shown", leaf.rsplit('/').next().unwrap());
+    let kept = std::fs::read_dir(dir.path().join("n3/rounds")).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = kept.filter(|path| path.to_str().unwrap().ends_with(&ends)).collect();
+    assert_eq!(kept.len(), 1, "{ends}");
+    std::fs::remove_file(&kept[0]).unwrap();
+    nodes[2].json(&["validator", "dispute", leaf]).unwrap();
+    until("the juror takes it for refuted", PATIENCE, || {
+        let told = nodes[1].json(&["validator", "disputes"]).unwrap();
+        let told = told["disputes"].as_array().unwrap().iter().find(|told| told["leaf"] == leaf).cloned().unwrap();
+        told["jury"][0]["node"] == key(&nodes[1]) && told["jury"][0]["refuted"] == true
+    });
+    until("the round is settled", PATIENCE, || round(&nodes[0])["confidence"].is_number());
+    let records = nodes[1].json(&["reputation"]).unwrap();
+    let rows = records["validators"].as_array().unwrap();
+    let staked = |nth: usize| rows.iter().find(|row| row["node"] == key(&nodes[nth])).unwrap()["staked"].clone();
+    assert_eq!((staked(2), staked(3)), (900.into(), 882.into()), "a deposit and the round's bond: {records}");
 }
