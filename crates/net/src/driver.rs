@@ -37,6 +37,7 @@ use crate::{
     handle::{Command, Counters, NetEvent, NetHandle, Reply, View},
     identity::peer_id,
     judge::{Judge, Topic},
+    listen::listen,
     nat::Nat,
     peer::Peer,
     providers::OWN_KEYS,
@@ -44,7 +45,7 @@ use crate::{
     records::Shelf,
     refresh::Refresh,
     restore::Restoring,
-    swarm::{Behaviours, build, build_over, listen, parse, relay_of, short},
+    swarm::{Behaviours, build, build_over, parse, relay_of, short},
     transport::Secured,
     trim::{MANY, surplus},
     tunnel::Tunnel,
@@ -126,7 +127,7 @@ async fn run(
     let counters = Arc::new(Counters::default());
     let mut driver = Driver {
         swarm,
-        listeners: listening.iter().map(|(listener, _)| *listener).collect(),
+        listeners: listening.ids,
         local,
         judge,
         topics,
@@ -151,10 +152,10 @@ async fn run(
         met_again: HashMap::new(),
         ticks: 0,
     };
-    for (listener, address) in listening {
+    for address in listening.addresses {
         tracing::info!(%address, node = %local.short(), "the swarm listens");
-        driver.listening(listener, &address);
     }
+    driver.listens_anew();
     driver.show();
     let task = tokio::spawn(driver.run(command_queue, stop));
     let handle = NetHandle { commands, view: seen, counters };

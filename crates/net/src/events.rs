@@ -21,11 +21,10 @@ use crate::{
     identity::node_id,
     judge::Verdict,
     peer::Peer,
-    swarm::{BehavioursEvent, bare, dialable, is_direct, is_loopback, relay_of, widest_first},
+    swarm::{BehavioursEvent, bare, dialable, is_direct, is_loopback, relay_of},
+    widest::widest_first,
 };
 
-/// Addresses looked at of those that a peer lists: a machine with many networks has some dozens.
-const LISTED: usize = 64;
 /// Nodes taken from one mDNS report: the local network can be full of strangers.
 const MDNS_BATCH: usize = 64;
 
@@ -187,7 +186,7 @@ impl Driver {
         let here = |address: &Multiaddr| relay_of(address).as_ref().and_then(node_id) == Some(self.local);
         let usable =
             |address: &Multiaddr| dialable(address) && !here(address) && (entry.loopback || !is_loopback(address));
-        let mut addresses = widest_first(addresses.into_iter().map(bare).filter(usable).take(LISTED).collect());
+        let mut addresses = widest_first(addresses.into_iter().map(bare).filter(usable).collect());
         addresses.truncate(ADDRESSES_EACH);
         let now = Instant::now();
         let dropped = self.book.learn(peer, &addresses, now);
@@ -225,7 +224,9 @@ impl Driver {
         let topic = self.topics.topic(&message.topic);
         let parties = message.source.as_ref().and_then(node_id).zip(node_id(&relay));
         let (Some(topic), Some((author, relayed_by))) = (topic, parties) else { return };
-        let event = NetEvent::Gossip { topic, author, relayed_by, data: message.data };
+        // Gossipsub passes no message on that has none.
+        let number = message.sequence_number.unwrap_or_default();
+        let event = NetEvent::Gossip { topic, author, relayed_by, number, data: message.data };
         if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
             let dropped = self.counters.dropped_gossip.fetch_add(1, Ordering::Relaxed);
             if dropped.is_multiple_of(1_000) {

@@ -26,6 +26,9 @@ pub enum NetEvent {
         author: NodeId,
         /// The peer it came from.
         relayed_by: NodeId,
+        /// Gossipsub's sequence number, signed with it: each later message of one author has a higher one, after a restart too unless
+        /// his clock went back.
+        number: u64,
         /// Its bytes, at most `GOSSIP_BYTES`.
         data: Vec<u8>,
     },

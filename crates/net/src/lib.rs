@@ -17,7 +17,8 @@
 //! | `records`, `providers`, `restore` | what the DHT makes this node hold: bounded, sequenced, expiring; and held again after a restart |
 //! | `dht` | Kademlia, told which peer each record came from |
 //! | `gossip` | topics, limits and peer scores of gossipsub |
-//! | `swarm` | the behaviours put together, and listening |
+//! | `swarm`, `listen` | the behaviours put together; listening |
+//! | `circuits`, `widest` | how many addresses a relay may name; which of a node's are kept: the latter pure |
 //! | `book`, `trim` | whom to dial, and when again; whom to let go: pure |
 //! | `queries`, `announce`, `refresh` | questions under way; what is due to be published again; when the routing table is looked through: pure |
 //! | `nat` | whether this node can be reached, and through which relays: pure |
@@ -32,6 +33,7 @@
 mod announce;
 mod autonat;
 mod book;
+mod circuits;
 mod config;
 mod dht;
 mod driver;
@@ -42,6 +44,7 @@ mod gossip;
 mod handle;
 mod identity;
 mod judge;
+mod listen;
 mod nat;
 mod origins;
 mod peer;
@@ -53,10 +56,13 @@ mod refresh;
 #[cfg(test)]
 mod relay_tests;
 mod restore;
+#[cfg(test)]
+mod scripted;
 mod swarm;
 mod transport;
 mod trim;
 mod tunnel;
+mod widest;
 
 pub use config::NetConfig;
 #[doc(hidden)]

@@ -21,8 +21,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Confirmed addresses remembered: what is tested is bounded, too.
 const CONFIRMED: usize = 32;
-/// A confirmed address is given up after peers have seen this node elsewhere alone for so long: a line that got another address.
-/// Shorter, and a moment without the peers outside would do; longer, and others go on dialling where nobody is.
+/// A confirmed address is given up after most peers have seen this node elsewhere for so long: a line that got another address. So is one
+/// that this machine itself has had no more for so long. Shorter, and a moment without the peers outside, or without the interface, would
+/// do; longer, and others go on dialling where nobody is.
 const ELSEWHERE: Duration = Duration::from_secs(60);
 /// How long a relay may take to grant a reservation.
 const ASKING: Duration = Duration::from_secs(15);
@@ -56,13 +57,21 @@ struct Relay {
     failures: u32,
 }
 
+/// An address at which a dial-back came through.
+#[derive(Debug)]
+struct Confirmed {
+    /// It was this machine's own then, not a NAT's.
+    own: bool,
+    /// Since when this node seems not to be there any more.
+    lost: Option<Instant>,
+}
+
 /// See the module. Holds one entry for each connected peer at most.
 #[derive(Debug, Default)]
 pub(crate) struct Nat {
     own: BTreeSet<IpAddr>,
     seen: BTreeMap<PeerId, IpAddr>,
-    /// And since when no peer sees this node there, though some see it elsewhere.
-    confirmed: BTreeMap<Multiaddr, Option<Instant>>,
+    confirmed: BTreeMap<Multiaddr, Confirmed>,
     /// Given up: AutoNAT tests no address a second time, so one that peers see again is believed again.
     once: BTreeSet<Multiaddr>,
     relays: BTreeMap<PeerId, Relay>,
@@ -74,6 +83,17 @@ pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(ip.to_canonical()),
         _ => None,
+    }
+}
+
+/// True for an address that is another machine's in another network. 100.64.0.0/10 is what providers put their customers behind.
+fn is_private(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = ip.to_bits() >> 22 == 0b01_1001_0001;
+            shared || ip.is_private() || ip.is_link_local() || ip.is_loopback()
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
     }
 }
 
@@ -91,30 +111,21 @@ impl Nat {
     /// A dial-back to this address came through.
     pub(crate) fn confirmed(&mut self, address: Multiaddr) {
         if self.confirmed.len() < CONFIRMED {
-            self.confirmed.insert(address, None);
+            let own = self::ip(&address).is_some_and(|at| self.own.contains(&at));
+            self.confirmed.insert(address, Confirmed { own, lost: None });
         }
     }
 
     /// Confirmed addresses that are given up, and forgotten with this.
     pub(crate) fn outlived(&mut self, now: Instant) -> Vec<Multiaddr> {
-        // Peers on this side of a NAT see what this machine listens at, and those of the other IP version nothing of this one.
-        let seen: BTreeSet<IpAddr> = self.seen.values().filter(|ip| !self.own.contains(ip)).copied().collect();
-        let over: Vec<_> = self
-            .confirmed
-            .iter_mut()
-            .filter_map(|(address, since)| {
-                let elsewhere = self::ip(address).is_some_and(|at| {
-                    let told = seen.iter().any(|ip| ip.is_ipv4() == at.is_ipv4());
-                    told && !self.own.contains(&at) && !seen.contains(&at)
-                });
-                if !elsewhere {
-                    *since = None;
-                    return None;
-                }
-                let begun = *since.get_or_insert(now);
-                (now.saturating_duration_since(begun) >= ELSEWHERE).then(|| address.clone())
-            })
-            .collect();
+        let lost: Vec<_> = self.confirmed.iter().map(|(address, c)| self.lost(address, c.own)).collect();
+        let mut over = Vec::new();
+        for ((address, confirmed), lost) in self.confirmed.iter_mut().zip(lost) {
+            confirmed.lost = lost.then(|| confirmed.lost.unwrap_or(now));
+            if confirmed.lost.is_some_and(|since| now.saturating_duration_since(since) >= ELSEWHERE) {
+                over.push(address.clone());
+            }
+        }
         for address in &over {
             self.confirmed.remove(address);
             if self.once.len() < CONFIRMED {
@@ -122,6 +133,20 @@ impl Nat {
             }
         }
         over
+    }
+
+    /// True if this node is not at a confirmed address now, which was its `own` or a NAT's: its own, if no interface has it any more; a NAT's,
+    /// if most of those who could see it see another one: among three or more, one who lies neither takes it away nor keeps it.
+    fn lost(&self, address: &Multiaddr, own: bool) -> bool {
+        let Some(at) = self::ip(address).filter(|at| !self.own.contains(at)) else { return false };
+        // Peers on this side of a NAT see what this machine listens at, those on this side of an outer one its inner address, and
+        // those of the other IP version nothing of this one.
+        let could = |ip: &&IpAddr| {
+            ip.is_ipv4() == at.is_ipv4() && !self.own.contains(ip) && (is_private(&at) || !is_private(ip))
+        };
+        let seen: Vec<_> = self.seen.values().filter(could).collect();
+        let elsewhere = seen.iter().filter(|ip| ***ip != at).count();
+        own || elsewhere * 2 > seen.len()
     }
 
     /// A peer sees this node at this address. True if it was given up and is confirmed again by this.
@@ -257,129 +282,5 @@ impl Relay {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const OWN: [u8; 4] = [192, 168, 1, 5];
-    const NAT: [u8; 4] = [5, 6, 7, 8];
-
-    fn nat() -> (Nat, Instant) {
-        let mut nat = Nat::default();
-        nat.listens([OWN.into(), [127, 0, 0, 1].into()].into_iter());
-        (nat, Instant::now())
-    }
-
-    fn address(ip: [u8; 4]) -> Multiaddr {
-        Multiaddr::from(IpAddr::from(ip)).with(Protocol::Udp(7000)).with(Protocol::QuicV1)
-    }
-
-    #[test]
-    fn on_one_network_nothing_is_behind_anything() {
-        let (mut nat, now) = nat();
-        assert_eq!((nat.reach(), nat.routable(), nat.relays()), (Reach::Unknown, true, false));
-        nat.seen(PeerId::random(), OWN.into());
-        nat.offers(PeerId::random(), Some(address([1, 1, 1, 1])), now);
-        assert_eq!((nat.reach(), nat.routable(), nat.due(now).len()), (Reach::Unknown, true, 0));
-        nat.confirmed(address(OWN));
-        assert_eq!((nat.reach(), nat.routable(), nat.relays()), (Reach::Open, true, true));
-    }
-
-    #[test]
-    fn another_address_means_relays_until_it_was_dialled_back() {
-        let (mut nat, now) = nat();
-        let [observer, relay, other, third] = std::array::from_fn(|_| PeerId::random());
-        nat.seen(observer, NAT.into());
-        assert_eq!((nat.reach(), nat.routable()), (Reach::Behind, false));
-        let inside = PeerId::random();
-        nat.seen(inside, OWN.into());
-        nat.offers(inside, Some(address(OWN)), now);
-        assert!(nat.due(now).is_empty(), "who sees us as we see ourselves is on this side of the NAT");
-        for peer in [relay, other, third] {
-            nat.seen(peer, NAT.into());
-            nat.offers(peer, Some(address([1, 1, 1, 1])), now);
-        }
-        assert_eq!(nat.due(now).len(), RELAYS);
-        let [one, two] = [ListenerId::next(), ListenerId::next()];
-        nat.asked(&relay, Some(one), now);
-        nat.asked(&other, Some(two), now);
-        assert!(nat.due(now).is_empty() && !nat.routable());
-        nat.granted(one);
-        assert!(nat.routable() && nat.reserved().eq([&relay]));
-        nat.ended(two, now);
-        assert_eq!(nat.due(now), [(third, address([1, 1, 1, 1]))], "who refused is not asked again at once");
-        assert!(nat.stuck(now + 2 * ASKING).is_empty());
-        nat.gone(&relay);
-        assert!(!nat.routable());
-        assert_eq!(nat.due(now + PAUSE).len(), RELAYS);
-        nat.confirmed(address(NAT));
-        assert_eq!((nat.reach(), nat.due(now + PAUSE).len()), (Reach::Open, 0));
-        nat.expired(&address(NAT));
-        assert_eq!(nat.reach(), Reach::Behind);
-    }
-
-    #[test]
-    fn a_confirmed_address_is_given_up_when_peers_see_this_node_elsewhere() {
-        let (mut nat, now) = nat();
-        nat.confirmed(address(NAT));
-        nat.confirmed(address(OWN));
-        assert!(nat.outlived(now).is_empty() && nat.outlived(now + 9 * ELSEWHERE).is_empty(), "nobody says anything");
-        let [old, new] = [PeerId::random(), PeerId::random()];
-        nat.seen(old, NAT.into());
-        nat.seen(new, [9, 9, 9, 9].into());
-        let later = now + 10 * ELSEWHERE;
-        assert!(
-            nat.outlived(later).is_empty() && nat.outlived(later + 2 * ELSEWHERE).is_empty(),
-            "one sees it there still"
-        );
-        nat.gone(&old);
-        let moved = later + 2 * ELSEWHERE;
-        assert!(nat.outlived(moved).is_empty(), "the others may only come later");
-        assert_eq!(nat.outlived(moved + ELSEWHERE), [address(NAT)]);
-        assert!(nat.external().eq([&address(OWN)]), "what this machine listens at stays");
-        assert!(nat.outlived(moved + 2 * ELSEWHERE).is_empty());
-        assert!(!nat.again(&address([9, 9, 9, 9])) && nat.again(&address(NAT)), "back where it was dialled once");
-        assert_eq!(nat.external().count(), 2);
-    }
-
-    #[test]
-    fn who_cannot_see_a_confirmed_address_says_nothing_of_it() {
-        let (mut nat, now) = nat();
-        nat.confirmed(address(NAT));
-        nat.seen(PeerId::random(), OWN.into());
-        nat.seen(PeerId::random(), "2001:db8::9".parse().unwrap());
-        assert!(nat.outlived(now).is_empty());
-        assert!(nat.outlived(now + 9 * ELSEWHERE).is_empty(), "one on this network, and one over IPv6");
-        nat.seen(PeerId::random(), [9, 9, 9, 9].into());
-        assert!(nat.outlived(now + 9 * ELSEWHERE).is_empty());
-        assert_eq!(nat.outlived(now + 10 * ELSEWHERE), [address(NAT)]);
-    }
-
-    #[test]
-    fn one_liar_takes_nobody_out_of_the_routing_tables() {
-        let (mut nat, _) = nat();
-        for _ in 0..2 {
-            nat.seen(PeerId::random(), OWN.into());
-        }
-        nat.seen(PeerId::random(), NAT.into());
-        assert_eq!((nat.reach(), nat.routable()), (Reach::Behind, true));
-    }
-
-    #[test]
-    fn a_relay_that_never_answers_is_given_up() {
-        let (mut nat, now) = nat();
-        let (relay, listener) = (PeerId::random(), ListenerId::next());
-        nat.seen(relay, NAT.into());
-        nat.offers(relay, Some(address([1, 1, 1, 1])), now);
-        nat.asked(&relay, Some(listener), now);
-        assert!(nat.stuck(now).is_empty());
-        assert_eq!(nat.stuck(now + 2 * ASKING), [listener]);
-        for failures in 0..20 {
-            nat.ended(listener, now);
-            assert!(nat.due(now).is_empty(), "{failures}");
-            nat.asked(&relay, Some(listener), now);
-        }
-        nat.ended(listener, now);
-        assert_eq!(nat.due(now + LONGEST_PAUSE).len(), 1);
-    }
-}
+#[path = "nat_tests.rs"]
+mod tests;

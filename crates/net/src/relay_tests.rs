@@ -26,8 +26,9 @@ use crate::{
     Judge, NetConfig, RecordFacts, Running, Topic, Verdict,
     gossip::Topics,
     identity::peer_id,
+    listen::listen,
     start,
-    swarm::{Behaviours, build, listen, parse, short},
+    swarm::{Behaviours, build, parse, short},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,22 +1,15 @@
-//! The behaviours put together on a transport with the gate in it, and listening. No behaviour here ever sees a peer that
+//! The behaviours put together on a transport with the gate in it, and addresses. No behaviour here ever sees a peer that
 //! did not pass the gate.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, autonat, connection_limits,
-    core::transport::ListenerId,
-    dcutr, identify,
+    Multiaddr, PeerId, StreamProtocol, Swarm, autonat, connection_limits, dcutr, identify,
     identity::Keypair,
     mdns,
     multiaddr::Protocol,
     relay,
-    swarm::{self, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use zero2ai_proto::keys::random_bytes;
 
@@ -170,59 +163,6 @@ pub(crate) fn short(config: &NetConfig) -> String {
     config.pool.to_string().chars().take(16).collect()
 }
 
-/// Ports tried for a node that listens on every address and takes any port: one that is free for IPv6 may be taken for IPv4.
-const PORTS: usize = 8;
-
-/// A listener, and its first address.
-type Listening = (ListenerId, Multiaddr);
-
-/// Listens, and returns once each listener's first address is known. What is to listen on every IPv6 address listens on every IPv4 one
-/// as well, at the same port: libp2p's sockets are of one kind each.
-pub(crate) async fn listen(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -> Result<Vec<Listening>, NetError> {
-    let mut tries = if address.port() == 0 { PORTS } else { 1 };
-    loop {
-        let first = listen_at(swarm, address).await?;
-        if address.ip() != IpAddr::from(Ipv6Addr::UNSPECIFIED) {
-            return Ok(vec![first]);
-        }
-        let port = port_of(&first.1).unwrap_or(address.port());
-        tries -= 1;
-        match listen_at(swarm, (Ipv4Addr::UNSPECIFIED, port).into()).await {
-            Ok(second) => return Ok(vec![first, second]),
-            Err(error) if tries == 0 => return Err(error),
-            Err(_) => drop(swarm.remove_listener(first.0)),
-        }
-    }
-}
-
-async fn listen_at(swarm: &mut Swarm<Behaviours>, address: SocketAddr) -> Result<Listening, NetError> {
-    let multiaddr = Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1);
-    let listener = swarm.listen_on(multiaddr).map_err(|source| NetError::Listen { address, source: source.into() })?;
-    loop {
-        match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { address, listener_id } if listener_id == listener => {
-                return Ok((listener, address));
-            }
-            SwarmEvent::ListenerError { error, listener_id } if listener_id == listener => {
-                return Err(NetError::Listen { address, source: error.into() });
-            }
-            SwarmEvent::ListenerClosed { reason, listener_id, .. } if listener_id == listener => {
-                let source = reason.err().map_or_else(|| "the listener closed at once".into(), Into::into);
-                return Err(NetError::Listen { address, source });
-            }
-            // Nothing has been dialled and nobody knows the address: there is nothing to miss.
-            _ => {}
-        }
-    }
-}
-
-fn port_of(address: &Multiaddr) -> Option<u16> {
-    address.iter().find_map(|part| match part {
-        Protocol::Udp(port) => Some(port),
-        _ => None,
-    })
-}
-
 /// True for addresses that this swarm can dial: directly, or `/p2p/RELAY/p2p-circuit` at a relay's direct address.
 pub(crate) fn dialable(address: &Multiaddr) -> bool {
     relay_of(address).is_some() || is_direct(address)
@@ -263,29 +203,6 @@ pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     }
 }
 
-/// The same addresses, those first that most can dial: public ones and circuits, then private ones, then loopback, IPv4 and IPv6 by
-/// turns, so that a cut leaves some of each.
-pub(crate) fn widest_first(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
-    let reach = |address: &Multiaddr| match address.iter().next() {
-        _ if relay_of(address).is_some() => 0,
-        _ if is_loopback(address) => 2,
-        Some(Protocol::Ip4(ip)) if ip.is_private() || ip.is_link_local() => 1,
-        Some(Protocol::Ip6(ip)) if ip.is_unique_local() => 1,
-        _ => 0,
-    };
-    addresses.sort();
-    addresses.dedup();
-    let mut turns = BTreeMap::new();
-    let placed = addresses.into_iter().map(|address| {
-        let (reach, four) = (reach(&address), matches!(address.iter().next(), Some(Protocol::Ip4(_))));
-        let turn = turns.entry((reach, four)).and_modify(|turn| *turn += 1_usize).or_insert(0);
-        ((reach, *turn, !four), address)
-    });
-    let mut placed: Vec<_> = placed.collect();
-    placed.sort_by_key(|(place, _)| *place);
-    placed.into_iter().map(|(_, address)| address).collect()
-}
-
 /// The address without the identity that may stand at its end.
 pub(crate) fn bare(mut address: Multiaddr) -> Multiaddr {
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
@@ -320,20 +237,6 @@ mod tests {
                 proptest::prop_assert_eq!(parse(&address.to_string()).unwrap(), address);
             }
         }
-    }
-
-    #[test]
-    fn a_cut_leaves_what_most_can_dial_of_either_kind() {
-        let at = |text: &str| text.parse::<Multiaddr>().unwrap();
-        let mut all: Vec<Multiaddr> = (0..9).map(|n| at(&format!("/ip4/192.168.{n}.1/udp/7/quic-v1"))).collect();
-        let [loopback, six, four] =
-            ["/ip4/127.0.0.1/udp/7/quic-v1", "/ip6/2001:db8::7/udp/7/quic-v1", "/ip4/9.9.9.9/udp/7/quic-v1"].map(at);
-        let circuit = at(&format!("/ip4/10.0.0.1/udp/7/quic-v1/p2p/{}/p2p-circuit", PeerId::random()));
-        all.splice(4..4, [loopback.clone(), six.clone(), circuit.clone(), four.clone(), six.clone()]);
-        let sorted = widest_first(all);
-        assert_eq!(sorted.len(), 13, "each once");
-        assert!([&four, &six, &circuit].iter().all(|address| sorted[..3].contains(address)), "{sorted:?}");
-        assert_eq!((&sorted[1], sorted.last()), (&six, Some(&loopback)), "by turns, and loopback last");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use libp2p::{
 };
 
 use crate::{
+    circuits::FewAddresses,
     config::{
         CIRCUIT_SETUP, CIRCUIT_STREAMS, CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, QUIC_IDLE_MS, QUIC_KEEP_ALIVE,
         STREAM_WINDOW, STREAMS,
@@ -47,7 +48,7 @@ pub(crate) fn beside_circuits(
     circuits: relay::client::Transport,
     keys: &Keypair,
 ) -> Result<Secured, NetError> {
-    Ok(secured(circuits, keys)?.or_transport(transport).map(|either, _| either.into_inner()).boxed())
+    Ok(secured(FewAddresses::new(circuits), keys)?.or_transport(transport).map(|either, _| either.into_inner()).boxed())
 }
 
 /// Puts the gate at the end of every connection.

@@ -61,6 +61,20 @@ async fn a_message_reaches_every_node() {
 }
 
 #[tokio::test]
+async fn later_messages_of_one_author_have_higher_numbers() {
+    let mut nodes = Pool::new().mesh(2).await;
+    warm(&mut nodes).await;
+    let mut last = 0;
+    for topic in [Topic::Head, Topic::Tx, Topic::Consensus, Topic::Head] {
+        nodes[0].handle.publish(topic, b"said".to_vec()).await.unwrap();
+        let number = |event| if let NetEvent::Gossip { number, .. } = event { Some(number) } else { None };
+        let number = nodes[1].event(number).await;
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+}
+
+#[tokio::test]
 async fn a_message_goes_on_over_a_node_in_the_middle() {
     let pool = Pool::new();
     let mut a = pool.node(&[]).await;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use zero2ai_chain::ChainHandle;
 use zero2ai_chunk::SealingSecret;
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) outcomes: Outcomes,
     pub(crate) worker: WorkerConfig,
     pub(crate) stop: CancellationToken,
+    /// When this node started.
+    pub(crate) began: Instant,
 }
 
 impl Core {

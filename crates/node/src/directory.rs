@@ -17,8 +17,8 @@ const MEMBERS: usize = 4_096;
 #[derive(Clone, Debug)]
 struct Seen {
     addresses: Vec<Address>,
-    /// Of his chain, then.
-    height: u64,
+    /// Of his chain, then, and the number of the message that said so.
+    said: (u64, u64),
     at_ms: u64,
     /// The swarm's last connection with it ended since. It may only have been let go.
     left: bool,
@@ -35,23 +35,25 @@ impl Directory {
     pub(crate) fn new(bootstrap: &[Bootstrap]) -> Self {
         let members = bootstrap
             .iter()
-            .map(|b| (b.node, Seen { addresses: b.addresses.clone(), height: 0, at_ms: 0, left: false }))
+            .map(|b| (b.node, Seen { addresses: b.addresses.clone(), said: (0, 0), at_ms: 0, left: false }))
             .collect();
         Self { members: Mutex::new(members) }
     }
 
-    /// Takes a member's own word, told with the height that he had then: one from before, which somebody may have kept and says again,
-    /// changes nothing. Of a member whose ledger was lost nothing is taken until he has caught up.
-    pub(crate) fn heard(&self, node: NodeId, addresses: Vec<Address>, height: u64, now_ms: u64) {
+    /// Takes a member's own word, `said` at the height that he had then, in his message of that number; false for one that is not newer
+    /// than his last, which somebody may have kept and says again: it changes nothing. Of a member whose ledger was lost nothing is taken
+    /// until he has caught up, and of one whose clock went back, where numbers begin, nothing before his next height.
+    pub(crate) fn heard(&self, node: NodeId, addresses: Vec<Address>, said: (u64, u64), now_ms: u64) -> bool {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if members.get(&node).is_some_and(|seen| seen.height > height) {
-            return;
+        if members.get(&node).is_some_and(|seen| seen.said >= said) {
+            return false;
         }
-        members.insert(node, Seen { addresses, height, at_ms: now_ms, left: false });
+        members.insert(node, Seen { addresses, said, at_ms: now_ms, left: false });
         while members.len() > MEMBERS {
             let Some(oldest) = members.iter().min_by_key(|(_, s)| s.at_ms).map(|(n, _)| *n) else { break };
             members.remove(&oldest);
         }
+        true
     }
 
     /// The swarm is connected with a member, or not any more.
@@ -124,12 +126,12 @@ mod tests {
     fn the_more_members_there_are_the_longer_one_may_be_silent() {
         let (directory, now) = (Directory::default(), 1_000_000_000);
         for n in 0..4 {
-            directory.heard(member(n), Vec::new(), 1, now);
+            directory.heard(member(n), Vec::new(), (1, 1), now);
         }
         assert_eq!(directory.present(now + 14_000).len(), 4);
         assert!(directory.present(now + 16_000).is_empty(), "four of them speak every two seconds");
         for n in 0..40 {
-            directory.heard(member(n), Vec::new(), 1, now);
+            directory.heard(member(n), Vec::new(), (1, 2), now);
         }
         assert_eq!(directory.present(now + 50_000).len(), 40, "forty speak every twenty");
         assert!(directory.present(now + 61_000).is_empty());
@@ -140,20 +142,24 @@ mod tests {
     fn an_announcement_from_before_changes_nothing() {
         let (directory, now) = (Directory::default(), 1_000_000_000);
         let at = |port: u16| vec![Address::Rpc(format!("10.0.0.1:{port}"))];
-        directory.heard(member(1), at(1), 7, now);
-        directory.heard(member(1), at(2), 8, now + 1);
-        directory.heard(member(1), at(1), 7, now + 100_000);
+        assert!(directory.heard(member(1), at(1), (8, 5), now));
+        assert!(directory.heard(member(1), at(2), (8, 6), now + 1));
+        for (said, why) in [((7, 9), "a lower height"), ((8, 5), "the same height"), ((8, 6), "the very same")] {
+            assert!(!directory.heard(member(1), at(1), said, now + 400_000), "{why}");
+        }
         assert_eq!(directory.addresses(&member(1)), Some(at(2)));
         assert_eq!(directory.heard_at(&member(1)), Some(now + 1), "nor is it a sign of life");
-        directory.heard(member(1), at(3), 8, now + 2);
+        assert_eq!(directory.count(now + 400_000), 0);
+        assert!(directory.heard(member(1), at(3), (8, 7), now + 2));
         assert_eq!(directory.addresses(&member(1)), Some(at(3)));
+        assert!(directory.heard(member(1), at(4), (9, 1), now + 3), "whose clock went back is heard again");
     }
 
     #[test]
     fn whose_connection_ended_comes_last_until_he_speaks_again() {
         let (directory, now) = (Directory::default(), 1_000_000_000);
         for n in 1..=3 {
-            directory.heard(member(n), Vec::new(), 1, now + u64::from(n));
+            directory.heard(member(n), Vec::new(), (1, 1), now + u64::from(n));
         }
         directory.connected(&member(3), false);
         directory.connected(&member(9), false);
@@ -161,7 +167,7 @@ mod tests {
         directory.connected(&member(3), true);
         assert_eq!(directory.present(now + 10).first(), Some(&member(3)));
         directory.connected(&member(3), false);
-        directory.heard(member(3), Vec::new(), 1, now + 4);
+        directory.heard(member(3), Vec::new(), (1, 2), now + 4);
         assert_eq!(directory.present(now + 10).first(), Some(&member(3)));
     }
 }

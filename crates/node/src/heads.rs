@@ -14,6 +14,7 @@ use zero2ai_proto::{NodeId, record::Address};
 /// With so many members or fewer, whatever the chain wants to say is said: every two seconds, and with each block.
 const FEW: usize = 8;
 /// With more peers than this, somebody comes all the time: he hears a head at once, from a few, and within [`pause`] where this node is.
+/// Told to no more than so many, this node has hardly introduced itself: whoever then comes is told at once.
 const SOME: usize = 16;
 /// What each member makes the sign of life rarer by. Less, and a large pool talks all the time; more, and who joins knows later where
 /// all others are.
@@ -77,7 +78,7 @@ impl Told {
         let due = match &mut self.last {
             None => true,
             Some((last, at)) => {
-                let came = last.peers < news.peers;
+                let (came, few_heard) = (last.peers < news.peers, last.peers <= SOME);
                 let few = news.members <= FEW;
                 // A block that has just come, or somebody who has, is left to those whose turn is sooner.
                 let head = (last.height != news.height || self.newcomer) && !told && !first;
@@ -89,19 +90,26 @@ impl Told {
                 let block = head || (few && last.height != news.height);
                 let pause = if few { Duration::ZERO } else { pause(news.members) };
                 block
-                    || (came && news.peers <= SOME)
+                    || (came && few_heard)
                     || last.addresses != news.addresses
                     || now.saturating_duration_since(*at) >= pause
             }
         };
         match &mut self.last {
-            _ if due => (self.last, self.newcomer) = (Some((news, now)), false),
+            // What is said while nobody is there is told to nobody.
+            _ if due && news.peers > 0 => (self.last, self.newcomer) = (Some((news, now)), false),
             // One who left and comes back is new again.
             Some((last, _)) => last.peers = last.peers.min(news.peers),
             None => {}
         }
         due
     }
+}
+
+/// How many members speak, as a node knows that has run for so long: at first it has heard of few of them, and takes all that the ledger
+/// has; later, those it heard of, as the others do.
+pub(crate) fn speaking(heard: usize, ledger: usize, runs: Duration) -> usize {
+    if runs < COUNTED { heard.max(ledger) } else { heard }
 }
 
 /// The time between two announcements with nothing new in them, of so many members.
@@ -144,6 +152,14 @@ mod tests {
         }
         assert_eq!((away(3), introductions(3)), (AWAY, INTRODUCTIONS));
         assert_eq!(introductions(64), second * 35, "all of them have spoken once by then");
+    }
+
+    #[test]
+    fn members_that_are_away_are_waited_for_only_while_this_node_cannot_know_it() {
+        let patience = |runs| introductions(speaking(5, 240, runs));
+        assert_eq!(patience(Duration::ZERO), introductions(240), "it may have heard of five of them as yet");
+        assert_eq!(patience(COUNTED), INTRODUCTIONS, "the five speak every two seconds");
+        assert_eq!(speaking(5, 3, Duration::ZERO), 5, "one may hear of a member before the ledger says so");
     }
 
     fn member(n: usize) -> NodeId {
@@ -198,9 +214,27 @@ mod tests {
         assert!(told.is_due(news(1, 16), now), "a newcomer");
         assert!(!told.is_due(news(1, 15), now), "one left");
         assert!(told.is_due(news(1, 16), now), "and came back");
-        assert!(!told.is_due(news(1, 17), now), "one more of many");
-        assert!(told.is_due(news(1, 17), now), "to whom nobody else told the head");
-        let moved = News { addresses: Vec::new(), ..news(1, 17) };
+        assert!(told.is_due(news(1, 17), now), "one more than few");
+        assert!(!told.is_due(news(1, 18), now), "one more of many");
+        assert!(told.is_due(news(1, 18), now), "to whom nobody else told the head");
+        let moved = News { addresses: Vec::new(), ..news(1, 18) };
         assert!(told.is_due(moved, now), "an address");
+    }
+
+    #[test]
+    fn who_starts_among_many_introduces_himself_though_others_tell_the_head() {
+        for alone in [0, 3] {
+            let (mut told, now) = (Told::default(), Instant::now());
+            assert!(told.is_due(news(1, alone), now), "to nobody, or to a few");
+            (0..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 1));
+            assert!(told.is_due(news(1, 20), now), "all but {alone} do not know where this node is");
+            (0..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 1));
+            assert!(!told.is_due(news(1, 20), now) && !told.is_due(news(1, 21), now), "once");
+        }
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_due(news(1, 40), now));
+        assert!(!told.is_due(News { members: 40, ..news(1, 0) }, now), "all of them left");
+        (0..TOLD_ENOUGH).for_each(|n| told.heard(member(n), 1));
+        assert!(told.is_due(news(1, 40), now), "and came back");
     }
 }

@@ -255,6 +255,7 @@ impl Node {
             outcomes: Outcomes::open(&path),
             worker: worker_config(&config, worker_program),
             stop: stop.clone(),
+            began: tokio::time::Instant::now(),
         });
 
         let mut tasks = Tasks::default();
@@ -519,11 +520,12 @@ async fn route(
                 chain.deliver(ChainTopic::Consensus, author, data);
             }
             NetEvent::Gossip { topic: Topic::Tx, author, data, .. } => chain.deliver(ChainTopic::Tx, author, data),
-            NetEvent::Gossip { topic: Topic::Head, author, data, .. } => {
+            NetEvent::Gossip { topic: Topic::Head, author, number, data, .. } => {
                 // Checked by the judge before it was passed on; a malformed one never gets here.
                 if let Ok(a) = decode::<NodeAnnouncement>(&data, SIGNED_BYTES) {
-                    if let Ok(head) = HeadGossip::read(&a.head) {
-                        directory.heard(author, a.addresses, head.height, now_ms());
+                    if let Ok(head) = HeadGossip::read(&a.head)
+                        && directory.heard(author, a.addresses, (head.height, number), now_ms())
+                    {
                         told.lock().unwrap_or_else(PoisonError::into_inner).heard(author, head.height);
                     }
                     chain.deliver(ChainTopic::Head, author, a.head.into_vec());

@@ -239,7 +239,7 @@ mod tests {
         tokio::spawn(serve(there.tunnels, (rpc.local_addr().unwrap(), Outlets::default()), CancellationToken::new()));
         let directory = Arc::new(Directory::default());
         let addresses = there.handle.listen_addresses().into_iter().map(Address::Swarm).collect();
-        directory.heard(target, addresses, 1, 1);
+        directory.heard(target, addresses, (1, 1), 1);
         let ip = IpAddr::from([127, 0, 0, 1]);
         let forwards = Forwards::new(own, here.handle, directory, ip, CancellationToken::new());
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     ModelName, NodeId,
     calls::{Replicate, ReplicateCall},
@@ -33,8 +34,8 @@ impl Core {
         wanted: u32,
         progress: &Tell,
     ) -> Result<Vec<NodeId>, RpcError> {
-        let members = self.chain.read(|l| l.members().count());
-        let (total, patience) = (u64::from(wanted), tokio::time::Instant::now() + heads::introductions(members));
+        let patience = tokio::time::Instant::now() + heads::introductions(self.speaking());
+        let total = u64::from(wanted);
         let (mut asked, mut running) = (BTreeSet::new(), FuturesUnordered::new());
         let (mut holders, mut last) = (Vec::new(), String::from("no other provider is up"));
         while holders.len() < wanted as usize {
@@ -61,6 +62,12 @@ impl Core {
             }
         }
         Ok(holders)
+    }
+
+    /// How many members speak, and so how rarely each does.
+    fn speaking(&self) -> usize {
+        let heard = self.directory.count(now_ms()).max(self.net.peers().len());
+        heads::speaking(heard, self.chain.read(|l| l.members().count()), self.began.elapsed())
     }
 
     /// Other members that may hold models: those heard of lately, and how many there are in all.
