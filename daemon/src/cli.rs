@@ -250,6 +250,9 @@ pub(crate) struct UpArgs {
     /// Address of the swarm (UDP), over config.toml's [default: the IP of --listen, any port]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) swarm_listen: Option<SocketAddr>,
+    /// Where this machine stands, over config.toml's: 1 to 32 of a-z, 0-9 and -. Told with every endpoint; nobody checks it
+    #[arg(long, value_name = "NAME", value_parser = region)]
+    pub(crate) region: Option<String>,
     /// Also answer HTTP (OpenAI and Open Inference Protocol) here, over config.toml's. Beyond loopback it needs TLS
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
@@ -262,6 +265,14 @@ pub(crate) struct UpArgs {
     /// (internal) Stop when standard input ends: the demo's nodes go when the demo does
     #[arg(long, hide = true)]
     pub(crate) until_stdin_closes: bool,
+}
+
+fn region(text: &str) -> Result<String, String> {
+    if zero2ai_proto::record::is_region(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a region is 1 to 32 of a-z, 0-9 and -".to_owned())
+    }
 }
 
 /// TLS of the HTTP gateway.

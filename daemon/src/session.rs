@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use zero2ai_client::{Client, ClientConfig, Replies};
-use zero2ai_node::home::Home;
+use zero2ai_node::{Config, home::Home};
 use zero2ai_proto::{NodeId, PoolId, record::Address, rpc::Method};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -47,6 +47,8 @@ impl Session {
             .await
             .map_err(|_| nobody(path, &format!("nothing answers at {}", at.rpc)))?
             .map_err(|e| nobody(path, &e.to_string()))?;
+        let calls = Config::read(&path.join("config.toml"))?.calls;
+        client.wish(calls.wishes().map_err(|why| Failure::new(Exit::Usage, format!("config.toml: {why}.")))?);
         Ok(Self { client, node, pool: home.pool, genesis: home.genesis, address })
     }
 

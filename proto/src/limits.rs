@@ -45,6 +45,8 @@ pub const KEY_GRACE_MS: u64 = 7 * 24 * 3_600_000;
 pub const ADDRESSES: usize = 16;
 /// Bytes in one address.
 pub const ADDRESS_BYTES: usize = 128;
+/// Bytes in the name of a region.
+pub const REGION_BYTES: usize = 32;
 /// Classes in one endorsement.
 pub const CLASSES: usize = 256;
 /// Channels of one model.

@@ -8,7 +8,7 @@ use crate::{
     envelope::Message,
     ids::{ManifestId, PoolId, tagged_hash},
     keys::NodeId,
-    limits::ADDRESS_BYTES,
+    limits::{ADDRESS_BYTES, REGION_BYTES},
     name::ModelName,
     proof::{SignedHeader, StateProof},
 };
@@ -86,10 +86,24 @@ pub struct EndpointRecord {
     pub seq: u64,
     /// Not to be used after this, milliseconds since 1970 UTC.
     pub expires_ms: u64,
+    /// Where it stands, as its operator says; see [`is_region`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// What it asks for a prediction, in the pool's smallest unit; absent is nothing. Told so that callers may choose; nothing is
+    /// billed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<u64>,
 }
 
 impl Message for EndpointRecord {
     const KIND: u16 = 3;
+}
+
+/// True for the name of a region: 1 to 32 of `a`–`z`, `0`–`9` and `-`.
+#[must_use]
+pub fn is_region(text: &str) -> bool {
+    (1..=REGION_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// Keys of the DHT: hashes, so that a key says nothing of the name.
@@ -136,7 +150,7 @@ pub enum DhtValue {
     Endpoint(crate::Signed<EndpointRecord>),
 }
 
-/// What every node gossips every few seconds and after each block: where its peer RPC listens, and how far its chain is.
+/// What every node gossips from time to time: where its peer RPC listens, and how far its chain is.
 /// The gossip message's author is the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeAnnouncement {

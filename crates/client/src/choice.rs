@@ -49,11 +49,13 @@ impl Client {
     /// every packet (RFC 9002, section 5.3), and how busy the node said it was with its last answer.
     pub(crate) fn candidate(&self, endpoint: &ResolvedEndpoint) -> Candidate {
         let node = endpoint.node;
+        // Those that are left out are in no answer.
+        let extra_us = endpoint.extra_us(&self.wishes()).unwrap_or(u64::MAX);
         let Some(peer) = self.inner.peers.open(&node) else {
-            return Candidate { node, rtt: endpoint.rtt, queue_us: 0 };
+            return Candidate { node, rtt: endpoint.rtt, queue_us: 0, extra_us };
         };
         let told = peer.load().filter(|(_, at)| at.elapsed() < LOAD);
-        Candidate { node, rtt: Some(peer.rtt()), queue_us: told.map_or(0, |(load, _)| load.queue_us) }
+        Candidate { node, rtt: Some(peer.rtt()), queue_us: told.map_or(0, |(load, _)| load.queue_us), extra_us }
     }
 
     /// Puts the endpoint to use first: of those that did not fail lately, the one that was used last while that is about as

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, timeout_at};
+use zero2ai_placement::Wishes;
 use zero2ai_proto::{
     NodeId, PoolId, SecretKey,
     calls::{Forward, ForwardCall},
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     /// One above the last nonce this client used, since proofs lag behind its own transactions.
     pub(crate) next_nonce: AtomicU64,
     pub(crate) nodes: Nodes,
+    wishes: RwLock<Arc<Wishes>>,
 }
 
 impl fmt::Debug for Client {
@@ -93,10 +95,21 @@ impl Client {
                 used: Used::default(),
                 next_nonce: AtomicU64::new(0),
                 nodes: Nodes::new(config.bootstrap),
+                wishes: RwLock::default(),
             }),
         };
         client.home().await?;
         Ok(client)
+    }
+
+    /// From now on endpoints are chosen by these wishes, too, by this client and its clones.
+    pub fn wish(&self, wishes: Wishes) {
+        *self.inner.wishes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(wishes);
+        self.inner.recent.clear();
+    }
+
+    pub(crate) fn wishes(&self) -> Arc<Wishes> {
+        Arc::clone(&self.inner.wishes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The account.

@@ -67,5 +67,6 @@ pub use outcome::OutcomeSent;
 pub use predict::Prediction;
 pub use resolve::{Resolution, ResolvedEndpoint};
 pub use zero2ai_ledger::{AuditReport, TrustedChain};
+pub use zero2ai_placement::Wishes;
 pub use zero2ai_proto::{calls::Submitted, prepare::Preparation};
 pub use zero2ai_rpc::{BindError, CallError, ConnectError, Replies};

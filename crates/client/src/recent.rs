@@ -32,6 +32,13 @@ struct Known {
     renewing: bool,
 }
 
+impl Recent {
+    /// Forgets every name.
+    pub(crate) fn clear(&self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 impl Client {
     /// Looks a name up, or takes the answer of a moment ago. One that nobody serves is asked for again each time.
     ///

@@ -7,13 +7,13 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout, timeout_at};
 use zero2ai_clock::now_ms;
 use zero2ai_ledger::{LightError, light::name::proven, verify_name_record};
-use zero2ai_placement::{Candidate, rank};
+use zero2ai_placement::{Candidate, Offer, Wishes, rank};
 use zero2ai_proto::{
     ManifestId, ModelName, ModelRef, NodeId, PoolId, Signed,
     calls::{Empty, Ping, Resolve, ResolveCall, Resolved, Source},
     limits::ADDRESSES,
     name::Selector,
-    record::{Address, EndpointRecord},
+    record::{Address, EndpointRecord, is_region},
     state::{Model, Version, key},
 };
 
@@ -47,6 +47,8 @@ pub struct Resolution {
     pub entry: Version,
     /// Who serves it, nearest first; those that did not answer a ping come last.
     pub endpoints: Vec<ResolvedEndpoint>,
+    /// Endpoints beside these that serve it, and that this client does not wish: see [`Client::wish`].
+    pub left_out: usize,
     /// Where the node had the name from.
     pub source: Source,
     /// How long the lookup took, without measuring endpoints.
@@ -70,11 +72,23 @@ pub struct ResolvedEndpoint {
     pub queue_us: u64,
     /// Its record is not to be used after this, milliseconds since 1970 UTC.
     pub expires_ms: u64,
+    /// Where it stands, as it says itself.
+    pub region: Option<String>,
+    /// What it asks for a prediction, in the pool's smallest unit.
+    pub price: u64,
+}
+
+impl ResolvedEndpoint {
+    /// What a caller's wishes add to its cost; `None` if they leave it out.
+    pub(crate) fn extra_us(&self, wishes: &Wishes) -> Option<u64> {
+        wishes.extra_us(Offer { node: &self.node, region: self.region.as_deref(), price: self.price })
+    }
 }
 
 impl Client {
     /// Looks `name` up, checks every part of the answer, and measures and ranks the endpoints. With `fresh`, the node asks
-    /// the network even if its cache has an answer. A name that nobody serves gives no endpoints, which is no error.
+    /// the network even if its cache has an answer. A name that nobody serves gives no endpoints, which is no error, and nor does
+    /// one whose endpoints all are what this client does not wish ([`Client::wish`]).
     ///
     /// # Errors
     /// No such name (`NotFound`, or proven by [`LightError::Missing`]), a proof that does not hold, a withdrawn version.
@@ -102,6 +116,9 @@ impl Client {
         if endpoints.is_empty() && !found.endpoints.is_empty() {
             tracing::warn!(node = %node.short(), "no endpoint record of the answer holds");
         }
+        let (wishes, all) = (self.wishes(), endpoints.len());
+        endpoints.retain(|endpoint| endpoint.extra_us(&wishes).is_some());
+        let left_out = all - endpoints.len();
         self.measure(&mut endpoints).await;
         self.put_first(&name.name, version, &mut endpoints);
         Ok(Resolution {
@@ -110,6 +127,7 @@ impl Client {
             manifest,
             entry,
             endpoints,
+            left_out,
             source: found.source,
             took,
             record_age: Duration::from_millis(now_ms().saturating_sub(time_ms)),
@@ -169,7 +187,11 @@ impl Client {
             }
         }
         self.bench_later(probes);
-        let candidate = |e: &ResolvedEndpoint| Candidate { node: e.node, rtt: e.rtt, queue_us: e.queue_us };
+        let wishes = self.wishes();
+        let candidate = |e: &ResolvedEndpoint| {
+            let extra_us = e.extra_us(&wishes).unwrap_or_default();
+            Candidate { node: e.node, rtt: e.rtt, queue_us: e.queue_us, extra_us }
+        };
         let mut order = rank(&endpoints.iter().map(candidate).collect::<Vec<_>>());
         order.sort_by_key(|&i| gone[i]);
         let sorted: Vec<_> = order.into_iter().map(|i| endpoints[i].clone()).collect();
@@ -230,6 +252,7 @@ fn endpoints(
         let meant = record.name == *name && record.version == version && record.manifest == manifest;
         let usable =
             (1..=ADDRESSES).contains(&record.addresses.len()) && record.addresses.iter().all(Address::is_valid);
+        let usable = usable && record.region.as_deref().is_none_or(is_region);
         let newer = newest.get(&signed.signer()).is_none_or(|known| known.seq < record.seq);
         if meant && usable && newer && record.expires_ms > now_ms {
             newest.insert(signed.signer(), record);
@@ -241,6 +264,8 @@ fn endpoints(
         rtt: None,
         queue_us: 0,
         expires_ms: r.expires_ms,
+        region: r.region,
+        price: r.price.unwrap_or_default(),
     };
     newest.into_iter().map(endpoint).collect()
 }

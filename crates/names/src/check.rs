@@ -9,7 +9,7 @@ use zero2ai_proto::{
     limits::{ADDRESSES, RECORD_BYTES},
     name::ModelName,
     proof::SignedHeader,
-    record::{DhtValue, EndpointRecord, NameRecord, dht_key},
+    record::{DhtValue, EndpointRecord, NameRecord, dht_key, is_region},
     state::{Model, Version, key},
 };
 
@@ -148,6 +148,9 @@ pub fn check_endpoint(
     }
     if !record.addresses.iter().all(zero2ai_proto::record::Address::is_valid) {
         return Err(CheckError::Bounds("an address is not valid"));
+    }
+    if !record.region.as_deref().is_none_or(is_region) {
+        return Err(CheckError::Bounds("its region is not 1 to 32 of a-z, 0-9 and -"));
     }
     Ok((signed.signer(), record))
 }

@@ -167,6 +167,8 @@ fn endpoint(key: &SecretKey, pool: &PoolId, change: impl FnOnce(&mut EndpointRec
         addresses: vec![Address::Rpc("192.0.2.7:7411".into())],
         seq: 5,
         expires_ms: START + 60_000,
+        region: None,
+        price: None,
     };
     change(&mut record);
     encode(&DhtValue::Endpoint(Signed::sign(&record, pool, key).unwrap())).unwrap()
@@ -186,6 +188,12 @@ fn an_endpoint_record_is_its_nodes_own_and_runs_out() {
     assert!(matches!(check(&good, START + 60_000), Err(CheckError::Time(_))), "it ran out");
     let long = endpoint(&node, &pool, |r| r.expires_ms = START + ENDPOINT_AGE_MS + 1);
     assert!(matches!(check(&long, START), Err(CheckError::Time(_))), "a dead node would be remembered for too long");
+    for region in ["", "Eu", "eu west", &"e".repeat(33)] {
+        let bad = endpoint(&node, &pool, |r| r.region = Some(region.to_owned()));
+        assert!(matches!(check(&bad, START), Err(CheckError::Bounds(_))), "{region}");
+    }
+    let named = endpoint(&node, &pool, |r| (r.region, r.price) = (Some("eu-west-1".into()), Some(u64::MAX)));
+    assert!(check(&named, START).is_ok());
     let elsewhere = endpoint(&node, &pool, |r| r.name = name("lab/two"));
     assert!(matches!(check(&elsewhere, START), Err(CheckError::WrongKey)));
     assert!(matches!(check(&endpoint(&other, &pool, |_| {}), START), Err(CheckError::WrongKey)), "another node's");

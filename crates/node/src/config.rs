@@ -1,6 +1,8 @@
 //! The configuration file, `config.toml` in the home folder. Unknown keys are refused, so that a typing error is not a
 //! silent default.
 
+mod calls;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
+pub use calls::{CallSettings, OfferSettings};
 
 /// Everything that can be set. Command-line flags override it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,10 @@ pub struct Config {
     pub store: StoreSettings,
     /// Chunks to and from other nodes.
     pub swarm: SwarmSettings,
+    /// What this node says of itself to those who look for endpoints.
+    pub offer: OfferSettings,
+    /// Which endpoints the calls of this home go to: those of its commands, and of its HTTP gateway.
+    pub calls: CallSettings,
 }
 
 /// See [`Config::worker`].
@@ -125,6 +132,8 @@ impl Default for Config {
             worker: WorkerSettings::default(),
             store: StoreSettings::default(),
             swarm: SwarmSettings::default(),
+            offer: OfferSettings::default(),
+            calls: CallSettings::default(),
         }
     }
 }
@@ -180,13 +189,17 @@ impl Config {
     /// Reads `config.toml`; a missing file is the default.
     ///
     /// # Errors
-    /// The file cannot be read, is not TOML, or has an unknown key or a wrong type: the message names line and key.
+    /// The file cannot be read, is not TOML, or has an unknown key or a wrong type: the message names line and key. Or a region or a node
+    /// is none.
     pub fn read(path: &Path) -> Result<Self, NodeError> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(NodeError::Config { path: path.to_owned(), why: source.to_string() }),
         };
-        toml::from_str(&text).map_err(|e| NodeError::Config { path: path.to_owned(), why: e.to_string() })
+        let wrong = |why: String| NodeError::Config { path: path.to_owned(), why };
+        let config: Self = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        config.offer.check().and_then(|()| config.calls.wishes().map(drop)).map_err(wrong)?;
+        Ok(config)
     }
 }

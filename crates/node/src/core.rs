@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) upkeep: Upkeep,
     pub(crate) receipts: Receipts,
     pub(crate) outcomes: Outcomes,
+    /// What endpoint records say beside where this node is.
+    pub(crate) offer: OfferSettings,
     pub(crate) worker: WorkerConfig,
     pub(crate) stop: CancellationToken,
     /// When this node started.

@@ -179,7 +179,7 @@ impl Node {
         let http = match config.listen_http {
             Some(listen) => {
                 let rpc = reachable(endpoint.local_addr());
-                Some(Http::bind(&home, listen, config.http_tls.as_ref(), rpc).await?)
+                Some(Http::bind(&home, listen, config.http_tls.as_ref(), rpc).await?.wishing(&config.calls)?)
             }
             None => None,
         };
@@ -253,6 +253,7 @@ impl Node {
             directory: Arc::clone(&directory),
             receipts,
             outcomes: Outcomes::open(&path),
+            offer: config.offer.clone(),
             worker: worker_config(&config, worker_program),
             stop: stop.clone(),
             began: tokio::time::Instant::now(),

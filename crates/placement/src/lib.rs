@@ -1,9 +1,14 @@
-//! Ranking of endpoints by what was measured: round trip plus queue. Pure: it knows nothing of how anything is measured,
-//! and takes its randomness from the caller. It knows no price, no trust and no region: nothing that is signed tells them yet.
+//! Ranking of endpoints by what was measured, round trip plus queue, and by what the caller wishes ([`Wishes`]: regions, prices, nodes).
+//! Pure: it knows nothing of how anything is measured, and takes its randomness from the caller. It knows no trust: a score is of
+//! a version, whoever serves it.
+
+mod wishes;
 
 use std::time::Duration;
 
 use zero2ai_proto::NodeId;
+
+pub use wishes::{Offer, Wishes};
 
 /// A challenger must be better than the current endpoint by this much, in percent of the current cost, to replace it.
 /// Smaller, and callers hop between equals with every jitter of the network; larger, and they stay with a slow one.
@@ -23,16 +28,18 @@ pub struct Candidate {
     pub rtt: Option<Duration>,
     /// Expected wait before its work starts, microseconds: what the node itself says.
     pub queue_us: u64,
+    /// What the caller's wishes add, microseconds: see [`Wishes::extra_us`].
+    pub extra_us: u64,
 }
 
-/// What each candidate costs, microseconds, in their order: round trip plus queue.
+/// What each candidate costs, microseconds, in their order: round trip, queue, and what the wishes add.
 #[must_use]
 pub fn costs(candidates: &[Candidate]) -> Vec<u128> {
     let mut known: Vec<Duration> = candidates.iter().filter_map(|c| c.rtt).collect();
     known.sort_unstable();
     // The lower median: an unknown endpoint is tried a little too early rather than never.
     let median = known.get(known.len().saturating_sub(1) / 2).copied().unwrap_or(UNKNOWN_RTT);
-    let cost = |c: &Candidate| c.rtt.unwrap_or(median).as_micros() + u128::from(c.queue_us);
+    let cost = |c: &Candidate| c.rtt.unwrap_or(median).as_micros() + u128::from(c.queue_us) + u128::from(c.extra_us);
     candidates.iter().map(cost).collect()
 }
 
@@ -103,7 +110,7 @@ mod tests {
     use super::*;
 
     fn candidate(node: u8, rtt_us: Option<u64>, queue_us: u64) -> Candidate {
-        Candidate { node: PublicKey([node; 32]), rtt: rtt_us.map(Duration::from_micros), queue_us }
+        Candidate { node: PublicKey([node; 32]), rtt: rtt_us.map(Duration::from_micros), queue_us, extra_us: 0 }
     }
 
     /// Distinct nodes, small figures so that ties happen.
@@ -204,6 +211,14 @@ mod tests {
         assert_eq!(stay_or_move(&far, Some(PublicKey([1; 32]))), Some(1));
         assert_eq!(stay_or_move(&far, None), Some(1));
         assert_eq!(stay_or_move(&far, Some(PublicKey([9; 32]))), Some(1), "the held one is gone");
+    }
+
+    #[test]
+    fn what_the_caller_wishes_outweighs_a_short_trip() {
+        let mut all = [candidate(1, Some(200), 0), candidate(2, Some(20_000), 0)];
+        assert_eq!(rank(&all), [0, 1]);
+        all[0].extra_us = 50_000;
+        assert_eq!((rank(&all), choose(&all, None, 0)), (vec![1, 0], Some(1)));
     }
 
     #[test]

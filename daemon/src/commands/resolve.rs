@@ -1,5 +1,7 @@
 //! `resolve`: looks a name up, checks every proof, and measures who serves it.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use zero2ai_client::Resolution;
 use zero2ai_clock::now_ms;
@@ -25,8 +27,17 @@ pub(crate) async fn lookup(session: &Session, name: &ModelRef, fresh: bool) -> O
 /// The same, but a name that nobody serves is a failure.
 pub(crate) async fn lookup_served(session: &Session, name: &ModelRef) -> Outcome<Resolution> {
     let found = lookup(session, name, false).await?;
+    let name = &found.name;
+    if found.endpoints.is_empty() && found.left_out > 0 {
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!(
+                "{name}@{} is served by {} nodes, none of which [calls] in config.toml allows.",
+                found.version, found.left_out
+            ),
+        ));
+    }
     if found.endpoints.is_empty() {
-        let name = &found.name;
         return Err(Failure::new(
             Exit::NotFound,
             format!(
@@ -52,6 +63,7 @@ pub(crate) fn endpoints_json(found: &Resolution) -> Vec<Value> {
     let one = |e: &zero2ai_client::ResolvedEndpoint| {
         json!({
             "node": e.node.to_string(), "rtt_ms": e.rtt.map(millis), "queue_us": e.queue_us, "expires_ms": e.expires_ms,
+            "region": e.region, "price": e.price,
             "addresses": e.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     };
@@ -60,14 +72,15 @@ pub(crate) fn endpoints_json(found: &Resolution) -> Vec<Value> {
 
 /// The endpoints as a table, nearest first.
 pub(crate) fn endpoints_table(found: &Resolution, indent: usize) -> String {
-    let mut table = Table::new(&["endpoint", ">rtt ms", ">queue ms", ">valid for", "address"]);
+    let mut table = Table::new(&["endpoint", ">rtt ms", ">queue ms", ">price", "region", ">valid for", "address"]);
     let now = now_ms();
     for e in &found.endpoints {
         let rtt = e.rtt.map_or_else(|| "no answer".into(), |rtt| format!("{:.2}", millis(rtt)));
         #[allow(clippy::cast_precision_loss)] // shown with two digits
         let queue = format!("{:.2}", e.queue_us as f64 / 1e3);
         let address = e.addresses.first().map(ToString::to_string).unwrap_or_default();
-        table.row([e.node.short(), rtt, queue, age(e.expires_ms.saturating_sub(now)), address]);
+        let (price, region) = (e.price.to_string(), e.region.clone().unwrap_or_else(|| "-".to_owned()));
+        table.row([e.node.short(), rtt, queue, price, region, age(e.expires_ms.saturating_sub(now)), address]);
     }
     table.render(indent)
 }
@@ -82,7 +95,7 @@ pub(crate) async fn resolve(session: &Session, args: ResolveArgs, out: Output) -
     let json = json!({
         "name": found.name.to_string(), "version": found.version, "manifest": found.manifest.to_string(),
         "source": source(found.source), "ms": millis(found.took), "endpoints": endpoints_json(&found),
-        "record_age_ms": record_age_ms, "height": found.height, "score_ppm": score_ppm, "datasets": datasets,
+        "left_out": found.left_out, "record_age_ms": record_age_ms, "height": found.height, "score_ppm": score_ppm, "datasets": datasets,
     });
     out.result(&json, || {
         let mut text = facts(&[
@@ -100,9 +113,12 @@ pub(crate) async fn resolve(session: &Session, args: ResolveArgs, out: Output) -
             ("score", score_text(score_ppm, datasets)),
         ]);
         text.push('\n');
-        if found.endpoints.is_empty() {
+        if found.left_out > 0 {
+            let _ = writeln!(text, "{} more serve it, which [calls] in config.toml leaves out.", found.left_out);
+        } else if found.endpoints.is_empty() {
             text += "Nobody serves it at the moment: zero2ai fetch NAME --serve does.";
-        } else {
+        }
+        if !found.endpoints.is_empty() {
             text += &endpoints_table(&found, 0);
         }
         text

@@ -48,6 +48,7 @@ pub(crate) async fn up(home: &Path, args: &UpArgs, out: Output) -> Outcome {
     // A node that others reach at an address is reached there on both roads; the swarm's port is its own.
     let beside = args.listen.map(|rpc| SocketAddr::new(rpc.ip(), config.listen_swarm.port()));
     config.listen_swarm = args.swarm_listen.or(beside).unwrap_or(config.listen_swarm);
+    config.offer.region = args.region.clone().or(config.offer.region);
     config.listen_http = args.http.or(config.listen_http);
     if args.full_history {
         config.snapshot_blocks = 0;

@@ -140,6 +140,8 @@ pub(crate) fn endpoint() -> EndpointRecord {
         ],
         seq: 9,
         expires_ms: 1_700_000_900_000,
+        region: Some("eu-west".into()),
+        price: Some(12),
     }
 }
 

@@ -179,6 +179,8 @@ impl Chain {
             addresses: vec![address.clone()],
             seq: 1,
             expires_ms: now_ms() + 600_000,
+            region: None,
+            price: None,
         };
         Signed::sign(&record, &self.pool, key).unwrap()
     }

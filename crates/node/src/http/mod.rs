@@ -12,7 +12,7 @@ mod tokens;
 use std::{net::SocketAddr, path::Path};
 
 use tokio_util::sync::CancellationToken;
-use zero2ai_client::{Client, ClientConfig};
+use zero2ai_client::{Client, ClientConfig, Wishes};
 pub use zero2ai_gateway::{
     FIRST,
     tokens::{Scope, TokenEntry},
@@ -51,6 +51,7 @@ pub struct HttpAt {
 pub(crate) struct Http {
     gateway: Gateway,
     client: ClientConfig,
+    wishes: Wishes,
     upstream: Upstream,
 }
 
@@ -74,7 +75,13 @@ impl Http {
             bootstrap: vec![(node, addresses.clone())],
             genesis: Some(home.genesis.clone()),
         };
-        Ok(Self { gateway, client, upstream: Upstream { node, addresses } })
+        let wishes = Wishes::default();
+        Ok(Self { gateway, client, wishes, upstream: Upstream { node, addresses } })
+    }
+
+    /// The same, calling only where these settings lead.
+    pub(crate) fn wishing(self, calls: &CallSettings) -> Result<Self, NodeError> {
+        Ok(Self { wishes: calls.wishes().map_err(NodeError::Internal)?, ..self })
     }
 
     pub(crate) fn at(&self) -> HttpAt {
@@ -88,6 +95,7 @@ impl Http {
             () = stop.cancelled() => return Ok(()),
             client = Client::connect(self.client) => client.map_err(zero2ai_gateway::GatewayError::from)?,
         };
+        client.wish(self.wishes);
         Ok(self.gateway.serve(client, self.upstream, stop).await?)
     }
 }

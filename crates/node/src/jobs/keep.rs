@@ -146,6 +146,8 @@ impl Core {
             addresses: self.addresses.now(),
             seq: now,
             expires_ms: now.saturating_add(ENDPOINT_TTL_MS),
+            region: self.offer.region.clone(),
+            price: self.offer.price.filter(|price| *price > 0),
         };
         Signed::sign(&record, &self.pool, &self.key)
     }
