@@ -73,14 +73,26 @@ def maybe(inner):
     return lambda value, part: None if value is None else inner(value, part)
 
 
+class Absent:
+    """A field of a record that may be left out, and then is None; null is refused there."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, value, part):
+        return self.inner(value, part)
+
+
 def record(**fields):
     """A struct: a map from 0, 1, 2, … to the fields in this order."""
     names = list(fields.items())
+    needed = {i for i, (_, shape) in enumerate(names) if not isinstance(shape, Absent)}
 
     def check(value, part):
-        if type(value) is not dict or list(value) != list(range(len(names))):
+        if type(value) is not dict or list(value) != [i for i in range(len(names)) if i in needed or i in value]:
             raise Bad(part, f"is not a map with the keys 0 to {len(names) - 1}")
-        return Record({name: shape(value[i], f"{part}.{name}") for i, (name, shape) in enumerate(names)})
+        there = [(name, shape(value[i], f"{part}.{name}") if i in value else None) for i, (name, shape) in enumerate(names)]
+        return Record(dict(there))
 
     return check
 

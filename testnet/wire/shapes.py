@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "verify"))
 
 from wire import (
-    BYTES, GENESIS, H32, KEY, LOG_PROOF, MODEL, NAME, PROVEN, PROVIDER, SIGNED, SIGNED_HEADER, STATE_PROOF, TEXT,
+    BYTES, Absent, GENESIS, H32, KEY, LOG_PROOF, MODEL, NAME, PROVEN, PROVIDER, SIGNED, SIGNED_HEADER, STATE_PROOF, TEXT,
     TRUST_STEP, U16, U32, U64, VERSION, choice, many, pair, raw, record,
 )  # fmt: skip
 
@@ -38,7 +38,10 @@ RESOLVED = record(
     record=NAME_RECORD, version=STATE_PROOF, version_header=SIGNED_HEADER, endpoints=many(SIGNED, 1024), source=SOURCE,
     took_us=U64,
 )  # fmt: skip
-ENDPOINT_RECORD = record(name=NAME, version=U32, manifest=H32, addresses=many(ADDRESS, 16), seq=U64, expires_ms=U64)
+ENDPOINT_RECORD = record(
+    name=NAME, version=U32, manifest=H32, addresses=many(ADDRESS, 16), seq=U64, expires_ms=U64, region=Absent(TEXT),
+    price=Absent(U64),
+)  # fmt: skip
 
 DTYPES = ("f32", "f64", "f16", "i64", "i32", "u8", "bool")
 DTYPE = choice(*((name, None) for name in DTYPES))
