@@ -17,6 +17,7 @@ use zero2ai_swarm::{Board, Traffic};
 use crate::{
     account::Account,
     addresses::Addresses,
+    config::OfferSettings,
     content::Contents,
     directory::Directory,
     glue::Roads,

@@ -48,8 +48,7 @@ impl Wishes {
             return None;
         }
         let far = if self.near.is_some() && self.near.as_deref() != offer.region { ELSEWHERE_US } else { 0 };
-        let unloved =
-            if self.prefer.is_empty() || self.prefer.contains(offer.node) { 0 } else { UNPREFERRED_US };
+        let unloved = if self.prefer.is_empty() || self.prefer.contains(offer.node) { 0 } else { UNPREFERRED_US };
         Some(offer.price.saturating_mul(self.unit_us).saturating_add(far).saturating_add(unloved))
     }
 }
@@ -78,7 +77,10 @@ mod tests {
         assert_eq!(only.extra_us(offer(None, 0)), None, "nowhere is not there");
         let near = Wishes { near: Some("eu".into()), ..Wishes::default() };
         assert_eq!(near.extra_us(offer(Some("eu"), 0)), Some(0));
-        assert_eq!((near.extra_us(offer(Some("us"), 0)), near.extra_us(offer(None, 0))), (Some(ELSEWHERE_US), Some(ELSEWHERE_US)));
+        assert_eq!(
+            (near.extra_us(offer(Some("us"), 0)), near.extra_us(offer(None, 0))),
+            (Some(ELSEWHERE_US), Some(ELSEWHERE_US))
+        );
         let capped = Wishes { price_cap: Some(5), unit_us: 100, ..Wishes::default() };
         assert_eq!((capped.extra_us(offer(None, 5)), capped.extra_us(offer(None, 6))), (Some(500), None));
         let avoiding = Wishes { avoid: BTreeSet::from([NODE]), prefer: BTreeSet::from([NODE]), ..Wishes::default() };

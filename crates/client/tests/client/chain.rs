@@ -172,6 +172,17 @@ impl Chain {
 
     /// `key`'s word that it serves a version at `address`.
     pub(crate) fn endpoint(&self, key: &SecretKey, version: u32, address: &Address) -> Signed<EndpointRecord> {
+        self.offer(key, version, address, (None, None))
+    }
+
+    /// The same, with where it stands and what it asks.
+    pub(crate) fn offer(
+        &self,
+        key: &SecretKey,
+        version: u32,
+        address: &Address,
+        (region, price): (Option<&str>, Option<u64>),
+    ) -> Signed<EndpointRecord> {
         let record = EndpointRecord {
             name: name(),
             version,
@@ -179,8 +190,8 @@ impl Chain {
             addresses: vec![address.clone()],
             seq: 1,
             expires_ms: now_ms() + 600_000,
-            region: None,
-            price: None,
+            region: region.map(str::to_owned),
+            price,
         };
         Signed::sign(&record, &self.pool, key).unwrap()
     }

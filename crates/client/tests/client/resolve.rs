@@ -1,14 +1,17 @@
 //! Resolving: what holds is taken, and a lying node is found out.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
-use zero2ai_client::{Client, ClientError};
+use zero2ai_client::{Client, ClientError, Wishes};
 use zero2ai_ledger::LightError;
 use zero2ai_proto::{SecretKey, rpc::ErrorCode, tx};
 
 use crate::{
     chain::{Chain, MODEL, manifest, name},
-    node::{Manners, client, config, start},
+    node::{Manners, client, config, start, start_as},
 };
 
 #[tokio::test]
@@ -103,6 +106,35 @@ async fn endpoints_that_do_not_hold_are_left_out() {
     }
     let found = client(&chain, &node).await.resolve(&MODEL.parse().unwrap(), false).await.unwrap();
     assert_eq!(found.endpoints.iter().map(|e| e.node).collect::<Vec<_>>(), [node.id]);
+}
+
+#[tokio::test]
+async fn endpoints_are_chosen_by_what_the_caller_wishes() {
+    let chain = Arc::new(Mutex::new(Chain::new()));
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let nodes = keys.each_ref().map(|key| start_as(key.clone(), &chain, None, Manners::Honest));
+    {
+        let mut chain = chain.lock().unwrap();
+        for ((key, node), offer) in keys.iter().zip(&nodes).zip([(Some("eu"), Some(5)), (Some("us"), None)]) {
+            let record = chain.offer(key, 1, &node.address, offer);
+            chain.endpoints.push(record);
+        }
+    }
+    let client = client(&chain, &nodes[0]).await;
+    let found = async |wishes: Wishes| {
+        client.wish(wishes);
+        let found = client.resolve(&MODEL.parse().unwrap(), false).await.unwrap();
+        (found.endpoints.iter().map(|e| e.node).collect::<Vec<_>>(), found.left_out)
+    };
+    let [eu, us] = nodes.each_ref().map(|node| node.id);
+    let only = |region: &str| Wishes { regions: BTreeSet::from([region.to_owned()]), ..Wishes::default() };
+    let near = |region: &str| Wishes { near: Some(region.to_owned()), ..Wishes::default() };
+    assert_eq!((found(only("eu")).await, found(only("asia")).await), ((vec![eu], 1), (vec![], 2)));
+    assert_eq!((found(near("eu")).await, found(near("us")).await), ((vec![eu, us], 0), (vec![us, eu], 0)));
+    assert_eq!(found(Wishes { price_cap: Some(4), ..Wishes::default() }).await, (vec![us], 1));
+    assert_eq!(found(Wishes { unit_us: 100_000, ..Wishes::default() }).await, (vec![us, eu], 0));
+    assert_eq!(found(Wishes { avoid: BTreeSet::from([us]), ..Wishes::default() }).await, (vec![eu], 1));
+    assert_eq!(found(Wishes { prefer: BTreeSet::from([eu]), ..Wishes::default() }).await, (vec![eu, us], 0));
 }
 
 #[tokio::test]

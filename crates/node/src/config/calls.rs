@@ -1,5 +1,7 @@
 //! What a node says of itself to those who look for endpoints (`[offer]`), and which endpoints the calls of this home go to (`[calls]`).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use zero2ai_client::Wishes;
 use zero2ai_proto::{NodeId, record::is_region};
@@ -49,7 +51,6 @@ impl CallSettings {
     /// # Errors
     /// In words: which setting names no node or region, or too many.
     pub fn wishes(&self) -> Result<Wishes, String> {
-        let nodes = |setting: &str, keys: &[String]| bounded(setting, keys)?.iter().map(|key| node(setting, key)).collect();
         let regions = bounded("calls.regions", &self.regions)?;
         Ok(Wishes {
             regions: regions.iter().map(|text| region("calls.regions", text)).collect::<Result<_, _>>()?,
@@ -60,6 +61,10 @@ impl CallSettings {
             prefer: nodes("calls.prefer", &self.prefer)?,
         })
     }
+}
+
+fn nodes(setting: &str, keys: &[String]) -> Result<BTreeSet<NodeId>, String> {
+    bounded(setting, keys)?.iter().map(|key| node(setting, key)).collect()
 }
 
 fn bounded<'a>(setting: &str, list: &'a [String]) -> Result<&'a [String], String> {

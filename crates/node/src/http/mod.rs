@@ -27,7 +27,11 @@ pub use self::{
     tls::CERT_FILE,
     tokens::{NewToken, new_token, revoke_token, set_budget, tokens, usage},
 };
-use crate::{config::TlsSettings, error::NodeError, home::Home};
+use crate::{
+    config::{CallSettings, TlsSettings},
+    error::NodeError,
+    home::Home,
+};
 
 /// The file of the token in the home folder.
 pub const TOKEN_FILE: &str = "http.token";
