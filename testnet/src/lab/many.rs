@@ -124,7 +124,7 @@ impl Pool {
                 return Ok(start.elapsed().as_secs_f64() * 1e3);
             }
             ensure!(start.elapsed() < JOINED, "node {n} did not join: {status}\n{}", node.log_end());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -1,12 +1,24 @@
 //! Keeps in touch: dials the members of earlier at the start, writes down whom the node hears, ends what is forwarded for who is no
-//! member any more, and says once when it begins or ceases to wait for something.
+//! member any more, and says once when it begins or ceases to wait for something. A node without a block asks those that it begins with for
+//! their head.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
+use zero2ai_chain::ChainTopic;
 use zero2ai_clock::now_ms;
-use zero2ai_proto::{NodeId, pool::Bootstrap, record::Address, state::Rights};
+use zero2ai_proto::{
+    NodeId,
+    calls::{Empty, Head},
+    consensus::HeadGossip,
+    decode, encode,
+    block::Header,
+    limits::SIGNED_BYTES,
+    pool::Bootstrap,
+    record::Address,
+    state::Rights,
+};
 
 use crate::{
     core::Core,
@@ -21,6 +33,10 @@ const LOOK: Duration = Duration::from_secs(2);
 const LOOKS_PER_WRITING: u32 = 5;
 /// Dials under way at once at the start.
 const DIALS: usize = 8;
+/// How often a node without a block asks for a head.
+const ASK: Duration = Duration::from_secs(1);
+/// Patience with one answer.
+const HEAD: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
 pub(crate) async fn keep_peers(core: Arc<Core>, known: Vec<Bootstrap>, stop: CancellationToken) {
@@ -29,7 +45,7 @@ pub(crate) async fn keep_peers(core: Arc<Core>, known: Vec<Bootstrap>, stop: Can
     let looking = look(&core, &mut written);
     tokio::select! {
         () = stop.cancelled() => {}
-        ((), ()) = async { tokio::join!(dialling, looking) } => {}
+        ((), (), ()) = async { tokio::join!(dialling, begin(&core), looking) } => {}
     }
     write_down(&core, &mut written).await;
 }
@@ -47,6 +63,27 @@ async fn dial(core: &Core, known: &[Bootstrap]) {
         }
     });
     futures::stream::iter(dials).for_each_concurrent(DIALS, |dial| dial).await;
+}
+
+/// Asks those that this node begins with for their head until it has a block. Before that it knows no other members, whose word it could take,
+/// and in a large pool the few that it knows seldom speak by themselves.
+async fn begin(core: &Core) {
+    while core.chain.read(zero2ai_ledger::Ledger::height) == 0 {
+        for node in core.directory.known() {
+            match core.roads.call::<Head>(&node, &Empty {}, HEAD).await {
+                Ok(head) => {
+                    if let Some(told) = decode::<Header>(&head.header, SIGNED_BYTES).ok().and_then(|header| {
+                        encode(&HeadGossip { repeat: 0, height: header.height, block: head.certificate.block }).ok()
+                    }) {
+                        core.chain.deliver(ChainTopic::Head, node, told);
+                        break;
+                    }
+                }
+                Err(error) => tracing::debug!(node = %node.short(), %error, "it does not say its head"),
+            }
+        }
+        tokio::time::sleep(ASK).await;
+    }
 }
 
 /// Never ends by itself.
