@@ -10,10 +10,10 @@ use zero2ai_chain::ChainTopic;
 use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     NodeId,
+    block::Header,
     calls::{Empty, Head},
     consensus::HeadGossip,
     decode, encode,
-    block::Header,
     limits::SIGNED_BYTES,
     pool::Bootstrap,
     record::Address,
