@@ -206,7 +206,9 @@ fn a_page_in_the_users_browser_gets_nothing() {
     let gateway = gateway();
     let infer = "/v2/models/acme/digits/infer";
     for origin in ["http://evil.example", "null", "http://127.0.0.1:1"] {
-        oip_error(&gateway.ask("POST", infer, &[("origin", origin)], b"{}"), 403);
+        let refused = gateway.ask("POST", infer, &[("origin", origin)], b"{}");
+        oip_error(&refused, 403);
+        assert_eq!(refused.header("connection"), "close", "its body may be on its way still");
         let preflight = gateway.ask("OPTIONS", "/v1/models", &[("origin", origin)], b"");
         assert_eq!((preflight.status(), preflight.header("access-control-allow-origin")), (403, ""), "{origin}");
     }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
+    body::HttpBody as _,
     extract::{Request, State},
     http::{
         HeaderValue, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+        header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     },
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -145,8 +146,14 @@ impl Drop for Watch {
     }
 }
 
+/// True of refusals that may come before the request's body was read.
+const fn is_early(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 404 | 405 | 413 | 415)
+}
+
 async fn around(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
+    let has_body = !request.body().is_end_stream();
     let mut watch = Watch { shared, route, start: Instant::now(), code: LEFT };
     let mut response = match guard::check(&watch.shared.access, route.scope(), request.headers()) {
         Ok(caller) => {
@@ -161,6 +168,10 @@ async fn around(State(shared): State<Arc<Shared>>, mut request: Request, next: N
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // hyper closes a connection whose request's body has not come in by then. A caller who is not told sends his next request into it.
+    if has_body && is_early(response.status()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     watch.code = response.status().as_u16();
     response
 }
