@@ -165,28 +165,7 @@ mod tests {
     use zero2ai_proto::SecretKey;
 
     use super::*;
-    use crate::{
-        identity::peer_id,
-        judge::{Judge, RecordFacts, Topic, Verdict},
-        records::Capacity,
-    };
-
-    struct Anyone;
-
-    impl Judge for Anyone {
-        fn admitted(&self, _: &NodeId) -> bool {
-            true
-        }
-        fn record(&self, _: &[u8; 32], _: &[u8]) -> Result<RecordFacts, String> {
-            Err("none".into())
-        }
-        fn provider(&self, _: &[u8; 32], _: &NodeId) -> bool {
-            false
-        }
-        fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
-            Verdict::Reject
-        }
-    }
+    use crate::{identity::peer_id, judge::Anyone, records::Capacity};
 
     #[test]
     fn nobody_is_dialled_through_this_node_itself() {

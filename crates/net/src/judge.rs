@@ -67,3 +67,23 @@ pub enum Verdict {
     /// Dropped, and whoever handed it on loses score: no honest node would have.
     Reject,
 }
+
+/// Admits everybody, and takes nothing.
+#[cfg(test)]
+pub(crate) struct Anyone;
+
+#[cfg(test)]
+impl Judge for Anyone {
+    fn admitted(&self, _: &NodeId) -> bool {
+        true
+    }
+    fn record(&self, _: &[u8; 32], _: &[u8]) -> Result<RecordFacts, String> {
+        Err("none".into())
+    }
+    fn provider(&self, _: &[u8; 32], _: &NodeId) -> bool {
+        false
+    }
+    fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
+        Verdict::Reject
+    }
+}

@@ -23,32 +23,15 @@ use libp2p::{
 };
 use tokio::time::timeout;
 use zero2ai_proto::{
-    NodeId, PoolId, SecretKey, encode,
+    PoolId, SecretKey, encode,
     pool::{Keyring, PoolKey},
 };
 
 use super::*;
-use crate::{Judge, RecordFacts, Topic, Verdict, identity::keypair};
+use crate::{identity::keypair, judge::Anyone};
 
 const WORDS: &[u8] = b"words of the application, which nobody else is to read";
 const PATIENCE: Duration = Duration::from_secs(4);
-
-struct Anyone;
-
-impl Judge for Anyone {
-    fn admitted(&self, _: &NodeId) -> bool {
-        true
-    }
-    fn record(&self, _: &[u8; 32], _: &[u8]) -> Result<RecordFacts, String> {
-        Err("none".into())
-    }
-    fn provider(&self, _: &[u8; 32], _: &NodeId) -> bool {
-        false
-    }
-    fn gossip(&self, _: Topic, _: &NodeId, _: &[u8]) -> Verdict {
-        Verdict::Reject
-    }
-}
 
 struct End {
     transport: Secured,

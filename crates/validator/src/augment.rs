@@ -134,12 +134,11 @@ impl Augmented {
     /// deviation where values are normal (Hampel 1974): outliers of fewer than half of the rows do not change its order of size. One of
     /// which more than half are equal stays as it is. None of rows that are all alike: nothing is known of how they vary.
     pub fn row_copies(&self, copies: u32, seed: Seed) -> impl Iterator<Item = LabelledRow> {
-        let space = spread(&self.rows);
-        let rows = self.rows.iter().take(if space.is_some() { usize::MAX } else { 0 });
-        let space = space.unwrap_or(Space { low: Vec::new(), high: Vec::new(), scale: Vec::new() });
-        each(copies, rows).map(move |(row, _, place)| LabelledRow {
-            features: nearby(&row.features, &space, DISTANCE, &seed, place),
-            class: row.class,
+        spread(&self.rows).into_iter().flat_map(move |space| {
+            each(copies, self.rows.iter()).map(move |(row, _, place)| LabelledRow {
+                features: nearby(&row.features, &space, DISTANCE, &seed, place),
+                class: row.class,
+            })
         })
     }
 
@@ -153,10 +152,7 @@ impl Augmented {
 }
 
 /// Each sample as often as it has copies, with the number of the copy and a place that no other copy has.
-fn each<T>(copies: u32, samples: impl Iterator<Item = T>) -> impl Iterator<Item = (T, u32, u64)>
-where
-    T: Copy,
-{
+fn each<T: Copy>(copies: u32, samples: impl Iterator<Item = T>) -> impl Iterator<Item = (T, u32, u64)> {
     let copies = copies.min(COPIES);
     let place = |sample: usize, copy: u32| (sample as u64).wrapping_mul(u64::from(COPIES)).wrapping_add(copy.into());
     samples.enumerate().flat_map(move |(at, sample)| (0..copies).map(move |copy| (sample, copy, place(at, copy))))

@@ -164,18 +164,7 @@ fn weight(record: Reputation, stake: u64) -> u64 {
 /// Takes a juror's vote, once; its seat binds nothing any more then. Votes are added up as they come.
 pub(super) fn vote(draft: &mut Draft<'_>, call: &Call<'_>, body: &Ballot) -> Result<(), TxError> {
     let (which, mut dispute) = (&body.disputed, find(draft, &body.disputed)?);
-    let (first, last) = (dispute.draws.saturating_add(1), dispute.vote_end());
-    if !(first..=last).contains(&call.at.height) {
-        return Err(invalid(format!(
-            "ballots of instance {} are taken from height {first} to {last}",
-            dispute.instance
-        )));
-    }
-    let key = key::ballot(which, dispute.instance, &call.who);
-    let ballot: BallotState = match draft.read(&key)? {
-        Some(ballot) => ballot,
-        None => own_seat(draft, call.at, which, &dispute, &call.who)?,
-    };
+    let ballot = seat_at(draft, call.at, which, &dispute, &call.who)?;
     if ballot.refuted.is_some() {
         return Err(TxError::Exists(format!("a ballot of {} over {which}", call.who)));
     }
@@ -185,6 +174,7 @@ pub(super) fn vote(draft: &mut Draft<'_>, call: &Call<'_>, body: &Ballot) -> Res
     *side = side.saturating_add(ballot.weight);
     dispute.votes.cast = dispute.votes.cast.saturating_add(1);
     draft.write(key::dispute(which), &dispute)?;
+    let key = key::ballot(which, dispute.instance, &call.who);
     draft.write(key, &BallotState { bond: 0, refuted: Some(body.refuted), ..ballot })
 }
 
@@ -192,14 +182,28 @@ pub(super) fn vote(draft: &mut Draft<'_>, call: &Call<'_>, body: &Ballot) -> Res
 pub(crate) fn may_vote(draft: &Draft<'_>, at: &Context<'_>, which: &Disputed, who: &NodeId) -> Result<bool, TxError> {
     let dispute = find(draft, which)?;
     let member: Option<Member> = draft.read(&key::member(who))?;
-    if !(dispute.draws.saturating_add(1)..=dispute.vote_end()).contains(&at.height)
-        || !member.is_some_and(|member| member.rights.has(Rights::VALIDATOR))
-    {
-        return Ok(false);
+    let has_right = member.is_some_and(|member| member.rights.has(Rights::VALIDATOR));
+    Ok(has_right && seat_at(draft, at, which, &dispute, who).is_ok_and(|ballot| ballot.refuted.is_none()))
+}
+
+/// The seat of `who` in the vote that is open at this height, voted or not.
+fn seat_at(
+    draft: &Draft<'_>,
+    at: &Context<'_>,
+    which: &Disputed,
+    dispute: &DisputeState,
+    who: &NodeId,
+) -> Result<BallotState, TxError> {
+    let (first, last) = (dispute.draws.saturating_add(1), dispute.vote_end());
+    if !(first..=last).contains(&at.height) {
+        return Err(invalid(format!(
+            "ballots of instance {} are taken from height {first} to {last}",
+            dispute.instance
+        )));
     }
-    match draft.read::<BallotState>(&key::ballot(which, dispute.instance, who))? {
-        Some(ballot) => Ok(ballot.refuted.is_none()),
-        None => Ok(own_seat(draft, at, which, &dispute, who).is_ok()),
+    match draft.read(&key::ballot(which, dispute.instance, who))? {
+        Some(ballot) => Ok(ballot),
+        None => own_seat(draft, at, which, dispute, who),
     }
 }
 

@@ -10,12 +10,12 @@ use zero2ai_chain::ChainTopic;
 use zero2ai_clock::now_ms;
 use zero2ai_proto::{
     NodeId,
-    block::Header,
+    block::Certificate,
     calls::{Empty, Head},
     consensus::HeadGossip,
-    decode, encode,
-    limits::SIGNED_BYTES,
+    encode,
     pool::Bootstrap,
+    proof::SignedHeader,
     record::Address,
     state::Rights,
 };
@@ -71,10 +71,9 @@ async fn begin(core: &Core) {
     while core.chain.read(zero2ai_ledger::Ledger::height) == 0 {
         for node in core.directory.known() {
             match core.roads.call::<Head>(&node, &Empty {}, HEAD).await {
-                Ok(head) => {
-                    if let Some(told) = decode::<Header>(&head.header, SIGNED_BYTES).ok().and_then(|header| {
-                        encode(&HeadGossip { repeat: 0, height: header.height, block: head.certificate.block }).ok()
-                    }) {
+                // A hint like any head, which the blocks have to prove.
+                Ok(SignedHeader { certificate: Certificate { height, block, .. }, .. }) => {
+                    if let Ok(told) = encode(&HeadGossip { repeat: 0, height, block }) {
                         core.chain.deliver(ChainTopic::Head, node, told);
                         break;
                     }

@@ -10,6 +10,7 @@ use std::{
     borrow::Borrow,
     collections::BTreeSet,
     io::{self, Write},
+    iter::once,
     path::Path,
 };
 
@@ -115,37 +116,47 @@ fn files(folder: &Path, set: &Augmented, copies: u32, seed: &Digest) -> Outcome<
     Ok((row_copies, lines(folder, "prompts-perturbed.jsonl", set.prompt_copies(copies, seed.0))?))
 }
 
-/// Rows of numbers with a header, if there are any; tells how many. A number is written with the digits that give the same one when it
-/// is read.
+/// Rows of numbers with a header. A number is written with the digits that give the same one when it is read.
 fn table<R: Borrow<LabelledRow>>(folder: &Path, file: &str, rows: impl Iterator<Item = R>) -> Outcome<usize> {
-    let mut rows = rows.peekable();
-    let Some(width) = rows.peek().map(|row| row.borrow().features.len()) else { return Ok(0) };
-    let mut count = 0;
-    fill_private("write", &folder.join(file), |file| {
-        (0..width).try_for_each(|i| write!(file, "f{i},"))?;
-        writeln!(file, "class")?;
-        for row in rows {
-            let LabelledRow { features, class } = row.borrow();
-            features.iter().try_for_each(|value| write!(file, "{value},"))?;
-            writeln!(file, "{class}")?;
-            count += 1;
-        }
-        Ok(())
-    })?;
-    Ok(count)
+    let head = |file: &mut dyn Write, first: &R| {
+        (0..first.borrow().features.len()).try_for_each(|i| write!(file, "f{i},"))?;
+        writeln!(file, "class")
+    };
+    fill(folder, file, rows, head, |file, row| {
+        let LabelledRow { features, class } = row.borrow();
+        features.iter().try_for_each(|value| write!(file, "{value},"))?;
+        writeln!(file, "{class}")
+    })
 }
 
-/// The same of prompts, a JSON object a line.
+/// Prompts, a JSON object a line.
 fn lines<P: Borrow<JudgedPrompt>>(folder: &Path, file: &str, prompts: impl Iterator<Item = P>) -> Outcome<usize> {
-    let mut prompts = prompts.peekable();
-    if prompts.peek().is_none() {
-        return Ok(0);
-    }
+    fill(
+        folder,
+        file,
+        prompts,
+        |_, _| Ok(()),
+        |file, prompt| {
+            serde_json::to_writer(&mut *file, prompt.borrow())?;
+            writeln!(file)
+        },
+    )
+}
+
+/// Writes a file of samples, if there are any, one at a time; tells how many.
+fn fill<T>(
+    folder: &Path,
+    file: &str,
+    mut samples: impl Iterator<Item = T>,
+    head: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
+    line: impl Fn(&mut dyn Write, &T) -> io::Result<()>,
+) -> Outcome<usize> {
+    let Some(first) = samples.next() else { return Ok(0) };
     let mut count = 0;
     fill_private("write", &folder.join(file), |file| {
-        for prompt in prompts {
-            serde_json::to_writer(&mut *file, prompt.borrow()).map_err(io::Error::from)?;
-            writeln!(file)?;
+        head(file, &first)?;
+        for sample in once(first).chain(samples) {
+            line(file, &sample)?;
             count += 1;
         }
         Ok(())

@@ -75,7 +75,7 @@ impl Seats {
         self.slow.retain(|_, until| *until > now);
         let mut due = Vec::new();
         for (seat, (which, dispute)) in open {
-            let next = self.tried.entry(seat.clone()).or_insert(Tried { next: now, in_vain: 0 }).next;
+            let next = self.of(seat, now).next;
             if next <= now && !self.slow.contains_key(&(which.name.clone(), which.version)) {
                 due.push((dispute.vote_end(), next, seat.clone()));
             }
@@ -86,9 +86,13 @@ impl Seats {
 
     /// Begins a try: gives how many were in vain. Not again before this one has ended, or long after.
     pub(super) fn begin(&mut self, seat: &Seat, now: Instant) -> u32 {
-        let tried = self.tried.entry(seat.clone()).or_insert(Tried { next: now, in_vain: 0 });
+        let tried = self.of(seat, now);
         tried.next = now + FOREVER;
         tried.in_vain
+    }
+
+    fn of(&mut self, seat: &Seat, now: Instant) -> &mut Tried {
+        self.tried.entry(seat.clone()).or_insert(Tried { next: now, in_vain: 0 })
     }
 
     /// Notes what a try came to.
